@@ -1,0 +1,14 @@
+//! The engine of `haul`: resumable, chunked, integrity-checked file transfer.
+//!
+//! Modules stand in data-flow order. A module uses only modules above it; `tests/tidy.rs` holds the table.
+
+/// The split of a file into chunks.
+pub mod chunk;
+/// Sets of chunks.
+pub mod chunk_set;
+/// Digests of chunks, files, listings and manifests.
+pub mod digest;
+/// Sizes, counts and times that nothing may exceed.
+pub mod limits;
+/// Paths that stay below the folder they are joined to.
+pub mod rel_path;

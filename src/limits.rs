@@ -1,0 +1,127 @@
+//! Every size, count and time limit of the project, with its reason; no peer and no option can raise one.
+
+use std::time::Duration;
+
+/// Shortest chunk: below this the hash and table overhead per chunk outgrows what a resume saves.
+pub const CHUNK_BYTES_MIN: u64 = 256 * KIB;
+/// Chunk length that small geometries stop doubling at: the most that a cut link may cost one lane of a large file.
+pub const CHUNK_BYTES_COMFORT: u64 = 16 * MIB;
+/// Chunks that a file is split into before its chunk length doubles, as long as that stays comfortable.
+pub const CHUNKS_PER_FILE_COMFORT: u64 = 16_384;
+/// Most chunks of one file: bounds a `.part` table at 32 MiB.
+pub const CHUNKS_PER_FILE_MAX: u64 = 1 << 20;
+/// Longest file, 4 PiB: chunk arithmetic stays far from every integer edge, and `off_t` holds it.
+pub const FILE_BYTES_MAX: u64 = 1 << 52;
+
+/// Longest path component in bytes, the limit of ext4, xfs, btrfs, APFS and NTFS.
+pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Longest relative path in bytes, PATH_MAX on Linux.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Deepest nesting of a path.
+pub const PATH_DEPTH_MAX: usize = 64;
+
+/// Most entries of one listing.
+pub const ENTRIES_MAX: u32 = 1_000_000;
+/// Most bytes that a listing's pages may add up to.
+pub const LISTING_BYTES_MAX: u64 = 64 * MIB;
+/// Most bytes of all files of one listing together: sums of valid lengths cannot overflow.
+pub const TOTAL_BYTES_MAX: u64 = 1 << 62;
+
+/// Longest body of a message frame.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Fill of a listing page at which its sender starts the next one: one entry more always fits the frame.
+pub const LISTING_PAGE_BYTES: usize = 56 * 1024;
+/// Most entries of one listing page.
+pub const LISTING_PAGE_ENTRIES_MAX: usize = 4096;
+/// Most chunk hashes of one page: 32 KiB of digests.
+pub const HASH_PAGE_CHUNKS_MAX: u16 = 1024;
+/// Most bytes of file data that a receiver lets one hash page cover, so that a page never takes long to hash.
+pub const HASH_PAGE_DATA_BYTES: u64 = 64 * MIB;
+/// Unverified file data that a receiver keeps hash pages for, ahead of the first missing chunk.
+pub const HASH_AHEAD_BYTES: u64 = 256 * MIB;
+/// Most chunk hashes that a receiver holds ahead of its data: 1 MiB of memory.
+pub const HASH_AHEAD_CHUNKS: u64 = 32 * 1024;
+/// Hash page requests under way at once.
+pub const HASH_REQUESTS_MAX: usize = 4;
+
+/// Longest piece, the unit of data on the wire.
+pub const PIECE_BYTES_MAX: u32 = 256 * 1024;
+/// Shortest piece length that a receiver may ask for (the last piece of a chunk is as short as it is).
+pub const PIECE_BYTES_MIN: u32 = 16 * 1024;
+/// Time that one piece may take at the measured rate before its length is halved.
+pub const PIECE_TIME: Duration = Duration::from_millis(50);
+
+/// Most ranges in one request for chunks.
+pub const REQUEST_RANGES_MAX: usize = 256;
+/// Most chunks in one request.
+pub const REQUEST_CHUNKS_MAX: u64 = 1024;
+/// Most bytes in one request (a request of one chunk may be longer: it is that chunk).
+pub const REQUEST_BYTES_MAX: u64 = MIB;
+/// Requests of one lane that the answering side queues; a further one is a protocol error.
+pub const REQUESTS_QUEUED_MAX: usize = 64;
+/// Least bytes that a lane keeps asked for.
+pub const WINDOW_BYTES_MIN: u64 = MIB;
+/// Most bytes that a lane keeps asked for, whatever its bandwidth and delay.
+pub const WINDOW_BYTES_MAX: u64 = 32 * MIB;
+
+/// Data lanes of one session.
+pub const DATA_LANES_MAX: u16 = 16;
+/// Sessions that one host serves at a time.
+pub const SESSIONS_MAX: usize = 32;
+/// Connections that have not proved themselves, all together.
+pub const UNPROVEN_CONNECTIONS_MAX: usize = 64;
+/// Connections from one address that have not proved themselves.
+pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
+/// From accept(2) to the accepted proof, absolute.
+pub const PROOF_DEADLINE: Duration = Duration::from_secs(10);
+/// A lane that owes a frame and is silent for so long is dead.
+pub const LANE_SILENCE_MAX: Duration = Duration::from_secs(8);
+/// The answering side says so every time that an answer takes this long.
+pub const WORKING_EVERY: Duration = Duration::from_secs(1);
+/// A session without any lane is forgotten by the host after so long.
+pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Times that a chunk whose bytes do not have its hash is asked for again, over a new lane, before its file fails.
+pub const CHUNK_RETRIES_MAX: u8 = 1;
+
+/// Longest link text: two addresses worth of slack over the longest valid one.
+pub const LINK_BYTES_MAX: usize = 256;
+/// Most columns of a peer's name on a terminal.
+pub const PEER_NAME_COLUMNS_MAX: usize = 64;
+
+/// Files of one chunk that are synced and published together.
+pub const BATCH_FILES_MAX: usize = 4096;
+/// Bytes of one such batch.
+pub const BATCH_BYTES_MAX: u64 = 64 * MIB;
+/// Written bytes between two background syncs of a partial file.
+pub const BACKGROUND_SYNC_BYTES: u64 = 256 * MIB;
+/// Partial files that a transfer keeps open.
+pub const OPEN_PARTIALS_MAX: usize = 64;
+/// Room that a destination keeps free beyond the transfer itself.
+pub const FREE_SPACE_MARGIN_BYTES: u64 = 16 * MIB;
+
+/// Bytes that the hash cache may hold on disk.
+pub const HASH_CACHE_BYTES_MAX: u64 = 256 * MIB;
+/// Largest record, journal or state file that is read at all.
+pub const STATE_FILE_BYTES_MAX: u64 = 64 * MIB;
+
+/// One kibibyte.
+pub const KIB: u64 = 1024;
+/// One mebibyte.
+pub const MIB: u64 = 1024 * KIB;
+
+const _: () = {
+    assert!(CHUNK_BYTES_MIN.is_power_of_two() && CHUNK_BYTES_COMFORT.is_power_of_two());
+    assert!(CHUNK_BYTES_MIN < CHUNK_BYTES_COMFORT);
+    assert!(CHUNKS_PER_FILE_COMFORT <= CHUNKS_PER_FILE_MAX);
+    assert!(PIECE_BYTES_MAX as u64 <= CHUNK_BYTES_MIN);
+    assert!(PIECE_BYTES_MIN < PIECE_BYTES_MAX && PIECE_BYTES_MIN.is_power_of_two());
+    assert!(HASH_PAGE_CHUNKS_MAX as usize * 32 + 64 <= MESSAGE_BYTES_MAX);
+    assert!(LISTING_PAGE_BYTES + PATH_BYTES_MAX + 64 <= MESSAGE_BYTES_MAX);
+    assert!(REQUEST_RANGES_MAX * 20 + 64 <= MESSAGE_BYTES_MAX);
+    assert!(WINDOW_BYTES_MIN <= WINDOW_BYTES_MAX && REQUEST_BYTES_MAX <= WINDOW_BYTES_MIN);
+    assert!(HASH_PAGE_DATA_BYTES <= HASH_AHEAD_BYTES && HASH_PAGE_CHUNKS_MAX as u64 <= HASH_AHEAD_CHUNKS);
+    assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
+    assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());
+    assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX && TOTAL_BYTES_MAX < u64::MAX / 2);
+    assert!(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX <= UNPROVEN_CONNECTIONS_MAX);
+};
