@@ -1,0 +1,17 @@
+//! What is sent: a listing of entries, pages of chunk hashes, and the seal over both.
+//!
+//! A manifest is streamed. The listing comes first and is frozen once it is accepted; hash pages follow in listing
+//! order, each before the chunks that it describes; the seal comes last and names listing and roots together.
+//!
+//! Chunks are numbered across the whole listing: the first chunk of an entry is the number of chunks of all entries
+//! before it. Folders and empty files have none.
+
+mod entry;
+mod listing;
+mod pages;
+mod seal;
+
+pub use entry::{Entry, EntryIndex, EntryKind, Mode, Timestamp};
+pub use listing::{ChunkPlace, Listing, ListingBuilder, ListingFault, Totals};
+pub use pages::{HashPages, PageFault, VerifiedChunk};
+pub use seal::SealHasher;
