@@ -14,3 +14,5 @@ pub mod limits;
 pub mod manifest;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
+/// Frames and messages.
+pub mod wire;

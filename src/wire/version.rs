@@ -1,0 +1,12 @@
+//! Which version of the protocol this program speaks, and what each one changed.
+
+/// Application protocol name that both ends negotiate in TLS.
+pub const ALPN: &[u8] = b"haul/1";
+
+/// The version that `Hello` and `Welcome` carry.
+///
+/// * 1: the first one.
+pub const VERSION: u16 = 1;
+
+/// Optional features that this program speaks, one bit each; both ends use what both have. Version 1 has none.
+pub const FEATURES: u32 = 0;

@@ -1,0 +1,59 @@
+//! The examples in the wire specification are real frames.
+
+use haul::wire::{Change, Encoding, Frame, FrameHeader, Message, Piece, Refusal, WireEntry, WireTotals};
+
+const SPEC: &str = include_str!("../src/wire/SPEC.md");
+
+#[test]
+fn every_example_is_the_frame_that_its_title_says() {
+    let examples = examples();
+    let expected = expected();
+    assert_eq!(examples.len(), expected.len(), "each example has its frame here, and the other way round");
+    for ((title, bytes), (title_here, frame)) in examples.iter().zip(expected) {
+        assert_eq!(*title, title_here);
+        let (decoded, used) = FrameHeader::decode_frame(bytes).unwrap_or_else(|fault| panic!("{title}: {fault}"));
+        assert_eq!(decoded, frame, "{title}");
+        assert_eq!(used, bytes.len(), "{title}");
+        assert_eq!(&frame.encode().unwrap(), bytes, "{title}");
+    }
+}
+
+fn examples() -> Vec<(&'static str, Vec<u8>)> {
+    let mut examples = Vec::new();
+    for block in SPEC.split("```golden ").skip(1) {
+        let (title, rest) = block.split_once('\n').unwrap();
+        let (hex, _) = rest.split_once("```").unwrap();
+        let bytes = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+        examples.push((title, bytes));
+    }
+    examples
+}
+
+fn expected() -> Vec<(&'static str, Frame<'static>)> {
+    let raw = Piece { chunk: 5, offset: 65536, length: 3 };
+    let zero = Piece { chunk: 0, offset: 0, length: 262_144 };
+    let entry = WireEntry { path: "a/b".into(), length: Some(300), mode: 0o644, seconds: 1, nanoseconds: 7 };
+    let totals = WireTotals { files: 1, folders: 1, bytes: 300, chunks: 1 };
+    let page = Message::ListingPage { page: 0, entries: vec![entry], totals: Some(totals) };
+    let chunks = Message::ChunksRequest { gaps: vec![(2, 4), (3, 1)], piece_bytes: 262_144, held: 0, reread: false };
+    vec![
+        (
+            "a piece of three raw bytes for chunk 5 at offset 65536",
+            Frame::Piece { piece: raw, encoding: Encoding::Raw, payload: b"abc" },
+        ),
+        (
+            "a piece of 262144 zeros for chunk 0 at offset 0",
+            Frame::Piece { piece: zero, encoding: Encoding::Zero, payload: b"" },
+        ),
+        ("Hello of version 1", Frame::Message(Message::Hello { version: 1, features: 0 })),
+        ("ListingRequest of page 0", Frame::Message(Message::ListingRequest { page: 0 })),
+        ("ListingPage with the file a/b of 300 bytes, mode 0644, and totals", Frame::Message(page)),
+        ("HashesRequest of 16 chunks from 0", Frame::Message(Message::HashesRequest { first: 0, count: 16 })),
+        ("ChunksRequest of chunks 2 to 5 and 9, pieces of 256 KiB", Frame::Message(chunks)),
+        ("SourceChanged of entry 3, gone", Frame::Message(Message::SourceChanged { entry: 3, change: Change::Gone })),
+        ("Done with 2 files, none failed", Frame::Message(Message::Done { files: 2, failed: 0 })),
+        ("DoneAck", Frame::Message(Message::DoneAck)),
+        ("Working", Frame::Message(Message::Working)),
+        ("Refused, declined", Frame::Message(Message::Refused { refusal: Refusal::Declined })),
+    ]
+}
