@@ -72,10 +72,11 @@ impl Geometry {
         Length(1 << self.chunk_bytes_log2)
     }
 
-    /// Number of chunks.
+    /// Number of chunks, at most 2^20.
     pub fn count(self) -> ChunkCount {
         let count = self.file_bytes.div_ceil(1 << self.chunk_bytes_log2);
-        ChunkCount(u32::try_from(count).expect("a geometry has at most 2^20 chunks"))
+        // The geometry has no more chunks than fit, by construction.
+        ChunkCount(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     /// Whether the whole file is one chunk, whose hash is then the file's own; also true of an empty file.

@@ -14,5 +14,7 @@ pub mod limits;
 pub mod manifest;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
+/// The protocol as pure state machines.
+pub mod session;
 /// Frames and messages.
 pub mod wire;

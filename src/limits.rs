@@ -15,7 +15,7 @@ pub const FILE_BYTES_MAX: u64 = 1 << 52;
 
 /// Longest path component in bytes, the limit of ext4, xfs, btrfs, APFS and NTFS.
 pub const COMPONENT_BYTES_MAX: usize = 255;
-/// Longest relative path in bytes, PATH_MAX on Linux.
+/// Longest relative path in bytes, `PATH_MAX` on Linux.
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Deepest nesting of a path.
 pub const PATH_DEPTH_MAX: usize = 64;
@@ -94,6 +94,8 @@ pub const BATCH_FILES_MAX: usize = 4096;
 pub const BATCH_BYTES_MAX: u64 = 64 * MIB;
 /// Written bytes between two background syncs of a partial file.
 pub const BACKGROUND_SYNC_BYTES: u64 = 256 * MIB;
+/// Complete files that wait for their publication before no further chunk is asked for.
+pub const PUBLISH_QUEUE_MAX: usize = 2 * BATCH_FILES_MAX;
 /// Partial files that a transfer keeps open.
 pub const OPEN_PARTIALS_MAX: usize = 64;
 /// Room that a destination keeps free beyond the transfer itself.

@@ -99,12 +99,11 @@ impl HashPages {
         let end = end.ok_or(PageFault::TooFar)?;
         let mut roots = Vec::new();
         for (number, &digest) in (first..).zip(&digests) {
-            let (entry, mut merger) = match self.merger.take() {
-                Some(under_way) => under_way,
-                None => {
-                    let place = listing.place(number).ok_or(PageFault::TooFar)?;
-                    (place.entry, RootMerger::new(place.geometry))
-                }
+            let (entry, mut merger) = if let Some(under_way) = self.merger.take() {
+                under_way
+            } else {
+                let place = listing.place(number).ok_or(PageFault::TooFar)?;
+                (place.entry, RootMerger::new(place.geometry))
             };
             match merger.push(digest) {
                 Some(root) => roots.push((entry, root)),

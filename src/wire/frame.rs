@@ -7,6 +7,7 @@ use crate::limits::{MESSAGE_BYTES_MAX, PIECE_BYTES_MAX};
 pub const FRAME_HEADER_BYTES: usize = 8;
 /// Bytes that follow the header of a piece and say where it belongs.
 pub const PIECE_ADDRESS_BYTES: usize = 24;
+const PIECE_ADDRESS_BYTES_U32: u32 = 24;
 
 const KIND_MESSAGE: u8 = 1;
 const KIND_PIECE: u8 = 2;
@@ -88,7 +89,7 @@ impl FrameHeader {
             },
             KIND_PIECE => {
                 let encoding = Encoding::from_byte(encoding)?;
-                let payload_bytes = length.checked_sub(PIECE_ADDRESS_BYTES as u32).ok_or(FrameFault::Length)?;
+                let payload_bytes = length.checked_sub(PIECE_ADDRESS_BYTES_U32).ok_or(FrameFault::Length)?;
                 let fits = match encoding {
                     Encoding::Raw => (1..=PIECE_BYTES_MAX).contains(&payload_bytes),
                     Encoding::Zero => payload_bytes == 0,
@@ -104,7 +105,7 @@ impl FrameHeader {
         let (kind, encoding, length) = match self {
             Self::Message { body_bytes } => (KIND_MESSAGE, 0, u32::try_from(body_bytes).unwrap_or(u32::MAX)),
             Self::Piece { encoding, payload_bytes } => {
-                (KIND_PIECE, encoding as u8, payload_bytes.saturating_add(PIECE_ADDRESS_BYTES as u32))
+                (KIND_PIECE, encoding as u8, payload_bytes.saturating_add(PIECE_ADDRESS_BYTES_U32))
             }
         };
         let mut bytes = [kind, encoding, 0, 0, 0, 0, 0, 0];

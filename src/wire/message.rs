@@ -2,7 +2,7 @@
 
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::chunk::Length;
-use crate::digest::{ChunkDigest, DIGEST_BYTES};
+use crate::digest::{ChunkDigest, DIGEST_BYTES, ListingDigest};
 use crate::limits::{HASH_PAGE_CHUNKS_MAX, LISTING_PAGE_ENTRIES_MAX, MESSAGE_BYTES_MAX, REQUEST_RANGES_MAX};
 use crate::manifest::{Entry, EntryKind, Mode, Timestamp, Totals};
 use crate::rel_path::{PathFault, RelPath};
@@ -31,6 +31,9 @@ pub enum Message {
         grant: SessionGrant,
         /// Data lanes that the host lets this session have.
         lanes: u16,
+        /// Digest of the listing that the sender is about to send, or sent before.
+        #[serde(with = "listing_digest")]
+        listing: ListingDigest,
     },
     /// Asks for page `page` of the listing, from 0.
     ListingRequest {
@@ -312,6 +315,18 @@ mod digests {
             return Err(D::Error::custom("not a page of digests"));
         }
         Ok(rows.iter().copied().map(ChunkDigest).collect())
+    }
+}
+
+mod listing_digest {
+    use super::{DIGEST_BYTES, Deserialize, Deserializer, ListingDigest, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(digest: &ListingDigest, serializer: S) -> Result<S::Ok, S::Error> {
+        digest.0.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ListingDigest, D::Error> {
+        <[u8; DIGEST_BYTES]>::deserialize(deserializer).map(ListingDigest)
     }
 }
 

@@ -1,0 +1,79 @@
+//! How a session, or one file in it, can end badly; whose fault it is stays apart.
+
+use crate::manifest::{ListingFault, PageFault};
+use crate::rel_path::PathFault;
+use crate::wire::{Change, Refusal};
+
+/// How a session ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Both sides know that everything wanted is on disk, or failed by itself.
+    Complete,
+    /// This side's user said no.
+    Declined,
+    /// The other side broke a rule.
+    PeerFault(PeerFault),
+    /// The other side ended it.
+    Refused(Refusal),
+}
+
+/// Why one file failed while the others go on.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum FileFault {
+    /// Its source is no longer what was listed.
+    #[error("the source changed while it was being sent")]
+    SourceChanged(Change),
+    /// Bytes kept arriving that do not have their hash.
+    #[error("received data kept failing its hash")]
+    Integrity,
+    /// This side's disk could not take it; the driver has the details.
+    #[error("it could not be stored")]
+    Disk,
+    /// Something is there under its name already.
+    #[error("something else has its name already")]
+    Exists,
+}
+
+/// The rule that the other side broke.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PeerFault {
+    /// A request asks for chunks that the listing does not have.
+    #[error("it asked for a chunk that is not on offer")]
+    ChunkNotOffered,
+    /// The digest of the listing is not the announced one.
+    #[error("the listing is not the one that was announced")]
+    ListingDigest,
+    /// The listing breaks a rule.
+    #[error("in the listing, {0}")]
+    Listing(ListingFault),
+    /// A listing page is not the one that was asked for, or the pages are too long together.
+    #[error("a page of the listing is out of place or too long")]
+    ListingPage,
+    /// A message has no place on this lane or at this time.
+    #[error("it sent `{0}` out of turn")]
+    OutOfTurn(&'static str),
+    /// A hash page breaks a rule.
+    #[error("in the hashes, {0}")]
+    Page(PageFault),
+    /// An entry's path breaks a rule that refuses the whole offer.
+    #[error("an entry has an unsafe path: {0}")]
+    Path(PathFault),
+    /// A piece is not the one that is due.
+    #[error("it sent data that was not asked for")]
+    Piece,
+    /// A request is out of range.
+    #[error("a request is out of range")]
+    Request,
+    /// There are too many requests.
+    #[error("it queued too many requests")]
+    RequestsQueued,
+    /// Both sides' manifests differ.
+    #[error("its manifest is not made of the hashes that it sent")]
+    Seal,
+    /// It names an entry that the listing does not have, or one that was not due.
+    #[error("it named an entry that is not in question")]
+    UnknownEntry,
+    /// There is no version that both speak.
+    #[error("it speaks another version of the protocol")]
+    Version,
+}

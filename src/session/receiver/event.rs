@@ -1,0 +1,212 @@
+//! What a receiver is told, and what it tells.
+
+use crate::chunk::ChunkIndex;
+use crate::chunk_set::ChunkSet;
+use crate::digest::{ChunkDigest, FileDigest};
+use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
+use crate::session::{End, FileFault, LaneId, LaneRole};
+use crate::wire::{Message, Piece, SessionGrant};
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The user took the offer; one plan for each entry of the listing.
+    Accepted(Vec<Plan>),
+    /// A chunk lies in its place and hashes to this.
+    ChunkHashed {
+        /// The lane that brought it.
+        lane: LaneId,
+        /// Its number.
+        chunk: u64,
+        /// What its bytes hash to, read from where they lie.
+        digest: ChunkDigest,
+    },
+    /// Claimed chunks were compared with the hashes of `CheckClaims`.
+    ClaimsChecked {
+        /// The file.
+        entry: EntryIndex,
+        /// Numbers of all chunks that were compared.
+        checked: ChunkSet,
+        /// Numbers of those that hold.
+        good: ChunkSet,
+    },
+    /// An existing file was compared with the root of `Compare`.
+    Compared {
+        /// The file.
+        entry: EntryIndex,
+        /// What follows.
+        verdict: Verdict,
+    },
+    /// The user said no.
+    Declined,
+    /// A file can no longer be stored.
+    FileFailed {
+        /// The file.
+        entry: EntryIndex,
+        /// Why.
+        fault: FileFault,
+    },
+    /// A partial file is open.
+    FileOpened {
+        /// The file.
+        entry: EntryIndex,
+        /// Chunk indices that an earlier run claims to have stored.
+        claims: ChunkSet,
+    },
+    /// A file is under its final name, durably.
+    FilePublished {
+        /// The file.
+        entry: EntryIndex,
+    },
+    /// Folders have their final modes and times, durably.
+    FoldersFinished,
+    /// A lane is ready to carry frames.
+    LaneOpened {
+        /// Its name.
+        lane: LaneId,
+        /// What it may carry.
+        role: LaneRole,
+    },
+    /// A lane is gone.
+    LaneLost {
+        /// Its name.
+        lane: LaneId,
+    },
+    /// A message came.
+    Message {
+        /// Over which lane.
+        lane: LaneId,
+        /// What it says.
+        message: Message,
+    },
+    /// The address of a piece came; its payload is next on the lane.
+    PieceArrived {
+        /// Over which lane.
+        lane: LaneId,
+        /// Where it belongs.
+        piece: Piece,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// Compare the chunks of an open file that it claims to have, from index `first` on, with these hashes; answer with
+    /// `ClaimsChecked`.
+    CheckClaims {
+        /// The file.
+        entry: EntryIndex,
+        /// Which chunks, by index, and their hashes.
+        chunks: Vec<(ChunkIndex, ChunkDigest)>,
+    },
+    /// Record that the chunk which the lane just brought is stored.
+    Claim {
+        /// The lane that brought it.
+        lane: LaneId,
+        /// Proof of its hash.
+        chunk: VerifiedChunk,
+    },
+    /// Close a lane; a new one may take its place.
+    CloseLane {
+        /// Which.
+        lane: LaneId,
+    },
+    /// Hash the existing file under the entry's name, compare, and answer with `Compared`.
+    Compare {
+        /// The file.
+        entry: EntryIndex,
+        /// The root that makes it identical.
+        root: FileDigest,
+    },
+    /// Forget the chunk that the lane just brought.
+    Discard {
+        /// The lane that brought it.
+        lane: LaneId,
+        /// Its number.
+        chunk: u64,
+    },
+    /// The session is over.
+    End(End),
+    /// A file failed; whatever is open of it is closed and kept.
+    FileFailed {
+        /// The file.
+        entry: EntryIndex,
+        /// Why.
+        fault: FileFault,
+    },
+    /// Give folders their final modes and times, sync them, and answer with `FoldersFinished`.
+    FinishFolders,
+    /// The host let this session in; open up to `lanes` data lanes with the grant.
+    Granted {
+        /// What they prove.
+        grant: SessionGrant,
+        /// How many at most.
+        lanes: u16,
+    },
+    /// The listing is complete: show it, and answer with `Accepted` or `Declined`.
+    Offered,
+    /// Open the partial file, reserve its space, and answer with `FileOpened` or `FileFailed`.
+    OpenFile {
+        /// The file.
+        entry: EntryIndex,
+    },
+    /// Read the payload that is next on the lane into its place. After a chunk's last piece, hash the chunk where it lies
+    /// and answer with `ChunkHashed`.
+    Place {
+        /// The lane.
+        lane: LaneId,
+        /// The chunk.
+        place: ChunkPlace,
+        /// The part of it.
+        piece: Piece,
+        /// Whether it completes the chunk.
+        last: bool,
+    },
+    /// Every chunk of a file is stored: publish it and answer with `FilePublished` or `FileFailed`.
+    Publish {
+        /// The file.
+        entry: EntryIndex,
+        /// What it hashes to.
+        root: FileDigest,
+    },
+    /// Send a message.
+    Send {
+        /// Over which lane.
+        lane: LaneId,
+        /// What.
+        message: Message,
+    },
+}
+
+/// What is to become of one entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Plan {
+    /// An identical file may be there: compare once its root is known.
+    Compare,
+    /// An earlier run published it.
+    Done {
+        /// What it hashes to.
+        root: FileDigest,
+    },
+    /// Fetch it.
+    Fetch,
+    /// A folder, which is made already.
+    Folder,
+    /// Leave what is there.
+    Skip,
+    /// It failed before anything of it was asked for.
+    Failed,
+}
+
+/// What the comparison with an existing file led to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It is identical: nothing to do.
+    Identical,
+    /// It differs, and is to be fetched.
+    Fetch,
+    /// It differs, and must stay as it is.
+    Keep,
+}

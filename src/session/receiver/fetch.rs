@@ -1,0 +1,392 @@
+//! After the offer is accepted: hashes come in, files open, chunks are verified, files are published, the seal agrees.
+
+use super::files::{FileState, Files};
+use super::lane::Lane;
+use super::{Input, Output, Plan, Verdict};
+use crate::chunk::ChunkIndex;
+use crate::chunk_set::ChunkSet;
+use crate::digest::{ChunkDigest, FileDigest, empty_file_digest};
+use crate::limits::CHUNK_RETRIES_MAX;
+use crate::manifest::{EntryIndex, HashPages, Listing, SealHasher};
+use crate::session::{End, FileFault, LaneId, PeerFault};
+use crate::wire::{Change, Message};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The state of an accepted transfer.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) listing: Listing,
+    pub(super) pages: HashPages,
+    /// Hash requests under way, in order, as first chunk and count; nothing where the answer is of no use any more.
+    pub(super) hash_requests: VecDeque<Option<(u64, u16)>>,
+    /// Where the next hash request starts.
+    pub(super) hash_cursor: u64,
+    /// Chunks of the next hash request, which doubles from one.
+    pub(super) hash_ramp: u16,
+    /// Chunks to fetch that no lane was asked for.
+    pub(super) wanted: ChunkSet,
+    /// Chunks that open files claim and that were not compared with their hash.
+    pub(super) claimed: ChunkSet,
+    /// Chunks that lanes were asked for and that are not known to be stored.
+    pub(super) in_flight: ChunkSet,
+    /// Files whose chunks may yet be wanted, after a comparison.
+    undecided: BTreeSet<EntryIndex>,
+    /// How often each chunk came without its hash.
+    pub(super) retries: BTreeMap<u64, u8>,
+    pub(super) files: Files,
+    roots: Vec<Option<FileDigest>>,
+    pub(super) closing: Closing,
+}
+
+/// How far the end is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Closing {
+    /// Hashes are still wanted.
+    Hashes,
+    /// The seal was asked for.
+    Seal,
+    /// The seal agrees; files are still under way.
+    Files,
+    /// Folders are being finished.
+    Folders,
+    /// Everything is done and said so once a control lane is there.
+    Done,
+    /// The sender was told.
+    Told,
+}
+
+impl Fetch {
+    pub(super) fn new(listing: Listing, plans: &[Plan]) -> Self {
+        let mut fetch = Self {
+            roots: vec![None; listing.entries().len()],
+            files: Files::new(&listing, plans),
+            listing,
+            pages: HashPages::new(),
+            hash_requests: VecDeque::new(),
+            hash_cursor: 0,
+            hash_ramp: 1,
+            wanted: ChunkSet::new(),
+            claimed: ChunkSet::new(),
+            in_flight: ChunkSet::new(),
+            undecided: BTreeSet::new(),
+            retries: BTreeMap::new(),
+            closing: Closing::Hashes,
+        };
+        for (index, plan) in (0..).map(EntryIndex).zip(plans) {
+            match plan {
+                Plan::Fetch => fetch.wanted.insert(fetch.listing.chunks_of(index)),
+                Plan::Done { root } => fetch.roots[index.as_usize()] = Some(*root),
+                Plan::Compare => {
+                    fetch.undecided.insert(index);
+                }
+                Plan::Failed | Plan::Folder | Plan::Skip => {}
+            }
+            if fetch.listing.entries()[index.as_usize()].file_length().is_some_and(|length| length.0 == 0) {
+                fetch.roots[index.as_usize()] = Some(empty_file_digest());
+            }
+        }
+        fetch
+    }
+
+    pub(super) fn listing(&self) -> &Listing {
+        &self.listing
+    }
+
+    pub(super) fn into_listing(self) -> Listing {
+        self.listing
+    }
+
+    /// The root of a file, where it is known.
+    pub(super) fn root(&self, entry: EntryIndex) -> Option<FileDigest> {
+        self.roots.get(entry.as_usize()).copied().flatten()
+    }
+
+    /// The lowest chunk whose hash is still of use, among those whose hash came.
+    pub(super) fn first_needed(&self) -> u64 {
+        let undecided = self.undecided.first().map(|&entry| self.listing.chunks_of(entry).start);
+        let sets = [self.wanted.first(), self.claimed.first(), self.in_flight.first(), undecided];
+        sets.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// Gives back what a lost lane was asked for.
+    pub(super) fn lose_lane(&mut self, lost: &Lane) {
+        for range in lost.unfinished() {
+            self.in_flight.remove(range.clone());
+            for chunk in range {
+                let alive = self.listing.place(chunk).is_some_and(|place| self.files.takes_chunks(place.entry));
+                if alive {
+                    self.wanted.insert(chunk..chunk + 1);
+                }
+            }
+        }
+        if lost.role() == crate::session::LaneRole::Control {
+            self.hash_requests.clear();
+            self.hash_cursor = self.pages.next();
+            self.closing = match self.closing {
+                Closing::Seal => Closing::Hashes,
+                Closing::Told => Closing::Done,
+                other => other,
+            };
+        }
+    }
+
+    /// Takes what the disk or a lane's thread found out.
+    pub(super) fn take_disk(
+        &mut self,
+        input: Input,
+        lanes: &mut BTreeMap<LaneId, Lane>,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        match input {
+            Input::ChunkHashed { lane, chunk, digest } => self.chunk_hashed(lane, chunk, digest, lanes, outputs),
+            Input::FileOpened { entry, claims } => self.file_opened(entry, &claims, outputs),
+            Input::ClaimsChecked { entry, checked, good } => self.claims_checked(entry, &checked, &good, outputs),
+            Input::Compared { entry, verdict } => self.compared(entry, verdict, outputs),
+            Input::FilePublished { entry } => self.files.finish(entry, FileState::Done),
+            Input::FileFailed { entry, fault } => self.fail(entry, fault, outputs),
+            Input::FoldersFinished if self.closing == Closing::Folders => self.closing = Closing::Done,
+            _ => {}
+        }
+    }
+
+    /// Takes an answer on the control lane. Returns the end, if that is it.
+    pub(super) fn take_control(
+        &mut self,
+        message: Message,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<Option<End>, PeerFault> {
+        match message {
+            Message::HashPage { first, digests } => self.take_page(first, digests, outputs).map(|()| None),
+            Message::SourceChanged { entry, change } => {
+                self.source_changed_in_hashes(EntryIndex(entry), change, outputs).map(|()| None)
+            }
+            Message::Seal { manifest } => self.check_seal(manifest).map(|()| None),
+            Message::DoneAck if self.closing == Closing::Told => Ok(Some(End::Complete)),
+            Message::Pong { .. } => Ok(None),
+            _ => Err(PeerFault::OutOfTurn("an answer to no request")),
+        }
+    }
+
+    /// The sender says, in place of pieces, that an entry's source is no longer what was listed.
+    pub(super) fn source_changed(
+        &mut self,
+        lane: &mut Lane,
+        entry: EntryIndex,
+        change: Change,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), PeerFault> {
+        lane.drop_entry(&self.listing, entry).ok_or(PeerFault::UnknownEntry)?;
+        self.fail(entry, FileFault::SourceChanged(change), outputs);
+        Ok(())
+    }
+
+    fn source_changed_in_hashes(
+        &mut self,
+        entry: EntryIndex,
+        change: Change,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), PeerFault> {
+        if self.closing == Closing::Seal {
+            // Its bytes were verified against its pages; only its root cannot be confirmed.
+            let known = self.roots.get_mut(entry.as_usize()).ok_or(PeerFault::UnknownEntry)?;
+            known.take().ok_or(PeerFault::UnknownEntry)?;
+            self.closing = Closing::Hashes;
+            return Ok(());
+        }
+        let request = self.hash_requests.pop_front().ok_or(PeerFault::OutOfTurn("SourceChanged"))?;
+        let Some((first, _)) = request else { return Ok(()) };
+        let chunks = self.listing.chunks_of(entry);
+        if !chunks.contains(&first) {
+            return Err(PeerFault::UnknownEntry);
+        }
+        self.pages.skip_to(chunks.end);
+        self.restart_hash_requests();
+        self.fail(entry, FileFault::SourceChanged(change), outputs);
+        Ok(())
+    }
+
+    fn take_page(
+        &mut self,
+        first: u64,
+        digests: Vec<ChunkDigest>,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), PeerFault> {
+        let request = self.hash_requests.pop_front().ok_or(PeerFault::OutOfTurn("HashPage"))?;
+        let Some((asked_first, asked_count)) = request else { return Ok(()) };
+        if first != asked_first || digests.len() > usize::from(asked_count) {
+            return Err(PeerFault::Page(crate::manifest::PageFault::Misplaced));
+        }
+        let is_short = digests.len() < usize::from(asked_count);
+        // Where files are left out, the page starts after the gap that they leave.
+        if first > self.pages.next() {
+            self.pages.skip_to(first);
+        }
+        let window = first..first + digests.len() as u64;
+        for (entry, root) in self.pages.push(&self.listing, first, digests).map_err(PeerFault::Page)? {
+            self.roots[entry.as_usize()] = Some(root);
+            self.root_known(entry, root, outputs);
+        }
+        if is_short {
+            self.restart_hash_requests();
+        }
+        self.check_claims(window, outputs);
+        Ok(())
+    }
+
+    fn restart_hash_requests(&mut self) {
+        self.hash_requests.iter_mut().for_each(|request| *request = None);
+        self.hash_cursor = self.pages.next();
+    }
+
+    fn root_known(&mut self, entry: EntryIndex, root: FileDigest, outputs: &mut VecDeque<Output>) {
+        if self.files.state(entry) == FileState::AwaitingRoot {
+            self.files.set(entry, FileState::Comparing);
+            outputs.push_back(Output::Compare { entry, root });
+        }
+        self.publish_if_complete(entry, outputs);
+    }
+
+    /// Has claimed chunks in `window`, whose hashes are known, compared.
+    fn check_claims(&mut self, window: std::ops::Range<u64>, outputs: &mut VecDeque<Output>) {
+        let ranges: Vec<_> = self.claimed.within(window).collect();
+        let mut by_file: Vec<(EntryIndex, Vec<(ChunkIndex, ChunkDigest)>)> = Vec::new();
+        for number in ranges.into_iter().flatten() {
+            let (Some(place), Some(digest)) = (self.listing.place(number), self.pages.promised(number)) else {
+                continue;
+            };
+            match by_file.last_mut() {
+                Some((entry, chunks)) if *entry == place.entry => chunks.push((place.index, digest)),
+                _ => by_file.push((place.entry, vec![(place.index, digest)])),
+            }
+        }
+        outputs.extend(by_file.into_iter().map(|(entry, chunks)| Output::CheckClaims { entry, chunks }));
+    }
+
+    fn chunk_hashed(
+        &mut self,
+        id: LaneId,
+        chunk: u64,
+        digest: ChunkDigest,
+        lanes: &mut BTreeMap<LaneId, Lane>,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        // A lane that was given up returned its chunks; whoever brings one next may store it.
+        let Some(lane) = lanes.get_mut(&id) else { return };
+        let Some(place) = self.listing.place(chunk).filter(|_| lane.hashed(chunk)) else { return };
+        self.in_flight.remove(chunk..chunk + 1);
+        if !self.files.takes_chunks(place.entry) {
+            outputs.push_back(Output::Discard { lane: id, chunk });
+            return;
+        }
+        if let Some(verified) = self.pages.verify(&self.listing, chunk, digest) {
+            outputs.push_back(Output::Claim { lane: id, chunk: verified });
+            self.retries.remove(&chunk);
+            self.files.chunk_stored(place.entry);
+            self.publish_if_complete(place.entry, outputs);
+            return;
+        }
+        outputs.push_back(Output::Discard { lane: id, chunk });
+        let tries = self.retries.entry(chunk).or_default();
+        *tries += 1;
+        if *tries > CHUNK_RETRIES_MAX {
+            self.fail(place.entry, FileFault::Integrity, outputs);
+        } else {
+            self.wanted.insert(chunk..chunk + 1);
+        }
+        // Whatever damages data on this connection is left behind with it.
+        if let Some(lane) = lanes.remove(&id) {
+            self.lose_lane(&lane);
+            outputs.push_back(Output::CloseLane { lane: id });
+        }
+    }
+
+    fn file_opened(&mut self, entry: EntryIndex, claims: &ChunkSet, outputs: &mut VecDeque<Output>) {
+        if self.files.state(entry) != FileState::Opening {
+            return;
+        }
+        let chunks = self.listing.chunks_of(entry);
+        self.files.opened(entry, chunks.end - chunks.start);
+        for range in claims.within(0..chunks.end - chunks.start) {
+            let range = chunks.start + range.start..chunks.start + range.end;
+            self.wanted.remove(range.clone());
+            self.claimed.insert(range);
+        }
+        self.check_claims(chunks.start..chunks.end.min(self.pages.next()), outputs);
+    }
+
+    fn claims_checked(
+        &mut self,
+        entry: EntryIndex,
+        checked: &ChunkSet,
+        good: &ChunkSet,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let chunks = self.listing.chunks_of(entry);
+        for chunk in checked.within(chunks).flatten() {
+            if !self.claimed.contains(chunk) {
+                continue;
+            }
+            self.claimed.remove(chunk..chunk + 1);
+            if good.contains(chunk) {
+                self.files.chunk_stored(entry);
+            } else if self.files.takes_chunks(entry) {
+                self.wanted.insert(chunk..chunk + 1);
+            }
+        }
+        self.publish_if_complete(entry, outputs);
+    }
+
+    fn compared(&mut self, entry: EntryIndex, verdict: Verdict, outputs: &mut VecDeque<Output>) {
+        if self.files.state(entry) != FileState::Comparing {
+            return;
+        }
+        self.undecided.remove(&entry);
+        match verdict {
+            Verdict::Identical => self.files.finish(entry, FileState::Done),
+            Verdict::Keep => self.fail(entry, FileFault::Exists, outputs),
+            Verdict::Fetch => {
+                self.files.set(entry, FileState::Wanted);
+                self.wanted.insert(self.listing.chunks_of(entry));
+            }
+        }
+    }
+
+    fn publish_if_complete(&mut self, entry: EntryIndex, outputs: &mut VecDeque<Output>) {
+        let Some(root) = self.root(entry) else { return };
+        if self.files.begin_publish(entry) {
+            outputs.push_back(Output::Publish { entry, root });
+        }
+    }
+
+    /// Gives a file up. Its chunks on the way are discarded when they come.
+    fn fail(&mut self, entry: EntryIndex, fault: FileFault, outputs: &mut VecDeque<Output>) {
+        if self.files.is_final(entry) {
+            return;
+        }
+        self.files.finish(entry, FileState::Failed);
+        let chunks = self.listing.chunks_of(entry);
+        self.wanted.remove(chunks.clone());
+        self.claimed.remove(chunks.clone());
+        self.in_flight.remove(chunks);
+        self.undecided.remove(&entry);
+        outputs.push_back(Output::FileFailed { entry, fault });
+    }
+
+    /// The files without a root: those that failed before all of their hashes came.
+    pub(super) fn without_root(&self) -> Vec<u32> {
+        self.listing.files().filter(|&entry| self.root(entry).is_none()).map(|entry| entry.0).collect()
+    }
+
+    fn check_seal(&mut self, manifest: [u8; 32]) -> Result<(), PeerFault> {
+        if self.closing != Closing::Seal {
+            return Err(PeerFault::OutOfTurn("Seal"));
+        }
+        let mut seal = SealHasher::new(self.listing.digest());
+        self.listing.files().for_each(|entry| seal.push(self.root(entry)));
+        if seal.finish().0 != manifest {
+            return Err(PeerFault::Seal);
+        }
+        self.closing = Closing::Files;
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! One lane as the receiver sees it: what it owes, how fast it is, how far its answers are.
+
+use crate::limits::{
+    LANE_SILENCE_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_TIME, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+};
+use crate::manifest::{ChunkPlace, EntryIndex, Listing};
+use crate::session::{LaneRole, PeerFault};
+use crate::wire::Piece;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+/// A lane's state.
+#[derive(Debug)]
+pub(super) struct Lane {
+    role: LaneRole,
+    welcomed: bool,
+    /// Answers owed on a control lane.
+    answers_owed: u32,
+    /// Chunks asked for on a data lane, in answer order.
+    asked: VecDeque<Asked>,
+    bytes_owed: u64,
+    /// Chunks whose last piece came and whose hash has not.
+    landed: Vec<u64>,
+    last_heard: Duration,
+    pace: Pace,
+}
+
+/// A run of chunks that one request asked for.
+#[derive(Debug)]
+struct Asked {
+    chunks: Range<u64>,
+    offset: u64,
+    piece_bytes: u32,
+    request: u64,
+}
+
+/// What was measured of a lane.
+#[derive(Debug)]
+struct Pace {
+    requests: u64,
+    /// The request that the lane was idle before, and when it was sent: its first piece measures the round trip.
+    probe: Option<(u64, Duration)>,
+    round_trip: Option<Duration>,
+    bytes_per_second: f64,
+    counted_since: Duration,
+    counted: u64,
+}
+
+impl Lane {
+    pub(super) fn new(role: LaneRole) -> Self {
+        Self {
+            role,
+            welcomed: false,
+            answers_owed: 0,
+            asked: VecDeque::new(),
+            bytes_owed: 0,
+            landed: Vec::new(),
+            last_heard: Duration::ZERO,
+            pace: Pace {
+                requests: 0,
+                probe: None,
+                round_trip: None,
+                bytes_per_second: 0.0,
+                counted_since: Duration::ZERO,
+                counted: 0,
+            },
+        }
+    }
+
+    pub(super) fn role(&self) -> LaneRole {
+        self.role
+    }
+
+    /// Whether requests other than `Hello` may be sent.
+    pub(super) fn is_ready(&self) -> bool {
+        self.welcomed || self.role == LaneRole::Data
+    }
+
+    pub(super) fn welcome(&mut self) {
+        self.welcomed = true;
+    }
+
+    pub(super) fn owes(&self) -> bool {
+        self.answers_owed > 0 || !self.asked.is_empty()
+    }
+
+    /// When the lane is dead unless something is heard before.
+    pub(super) fn dead_at(&self) -> Option<Duration> {
+        self.owes().then(|| self.last_heard + LANE_SILENCE_MAX)
+    }
+
+    pub(super) fn heard(&mut self, now: Duration) {
+        self.last_heard = now;
+    }
+
+    /// Notes a request for one message.
+    pub(super) fn asked(&mut self, now: Duration) {
+        if !self.owes() {
+            self.last_heard = now;
+        }
+        self.answers_owed += 1;
+    }
+
+    /// Notes the answer to a request for one message.
+    pub(super) fn answered(&mut self, now: Duration) -> Option<()> {
+        self.heard(now);
+        self.answers_owed = self.answers_owed.checked_sub(1)?;
+        Some(())
+    }
+
+    /// Notes a request for chunks.
+    pub(super) fn asked_for(&mut self, now: Duration, ranges: &[Range<u64>], bytes: u64, piece_bytes: u32) {
+        let request = self.pace.requests;
+        self.pace.requests += 1;
+        if !self.owes() {
+            self.last_heard = now;
+            self.pace.probe = Some((request, now));
+            self.pace.counted_since = now;
+            self.pace.counted = 0;
+        }
+        self.bytes_owed += bytes;
+        let asked = ranges.iter().cloned().map(|chunks| Asked { chunks, offset: 0, piece_bytes, request });
+        self.asked.extend(asked);
+    }
+
+    /// Whether another request keeps the pipe full.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes_owed < self.window()
+    }
+
+    /// Bytes to keep asked for: twice what the lane carries in a round trip, so that the next request is there before
+    /// the last answer ends, and a floor that covers the time that either side takes to wake.
+    fn window(&self) -> u64 {
+        let round_trip = self.pace.round_trip.unwrap_or_default();
+        let in_flight = self.pace.bytes_per_second * round_trip.as_secs_f64() * 2.0;
+        // The cast saturates; the clamp follows.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let in_flight = in_flight as u64;
+        WINDOW_BYTES_MIN.saturating_add(in_flight).min(WINDOW_BYTES_MAX)
+    }
+
+    /// Piece length that takes about 50 ms at the measured rate.
+    pub(super) fn piece_bytes(&self) -> u32 {
+        if self.pace.bytes_per_second <= 0.0 {
+            return PIECE_BYTES_MIN * 4;
+        }
+        let target = self.pace.bytes_per_second * PIECE_TIME.as_secs_f64();
+        let mut bytes = PIECE_BYTES_MAX;
+        while bytes > PIECE_BYTES_MIN && f64::from(bytes) > target {
+            bytes /= 2;
+        }
+        bytes
+    }
+
+    /// Checks that `piece` is the one that is due, and says where it goes and whether it completes its chunk.
+    pub(super) fn take_piece(
+        &mut self,
+        now: Duration,
+        piece: Piece,
+        listing: &Listing,
+    ) -> Result<(ChunkPlace, bool), PeerFault> {
+        self.heard(now);
+        let asked = self.asked.front_mut().ok_or(PeerFault::Piece)?;
+        let place = listing.place(asked.chunks.start).ok_or(PeerFault::Piece)?;
+        let chunk_bytes = place.length().0;
+        let due = u64::from(asked.piece_bytes).min(chunk_bytes - asked.offset);
+        if piece.chunk != asked.chunks.start || piece.offset != asked.offset || u64::from(piece.length) != due {
+            return Err(PeerFault::Piece);
+        }
+        self.pace.piece(now, asked.request, due);
+        asked.offset += due;
+        self.bytes_owed = self.bytes_owed.saturating_sub(due);
+        let last = asked.offset == chunk_bytes;
+        if last {
+            self.landed.push(asked.chunks.start);
+            asked.offset = 0;
+            asked.chunks.start += 1;
+            if asked.chunks.is_empty() {
+                self.asked.pop_front();
+            }
+        }
+        Ok((place, last))
+    }
+
+    /// Notes that the hash of a chunk which this lane brought is known. False if the lane brought no such chunk.
+    pub(super) fn hashed(&mut self, chunk: u64) -> bool {
+        let before = self.landed.len();
+        self.landed.retain(|&landed| landed != chunk);
+        self.landed.len() < before
+    }
+
+    /// Takes the rest of the request under way out, as far as it belongs to `entry`, whose next chunk is due. Returns
+    /// nothing where it is not.
+    pub(super) fn drop_entry(&mut self, listing: &Listing, entry: EntryIndex) -> Option<()> {
+        let mine = listing.chunks_of(entry);
+        let request = self.asked.front().filter(|asked| mine.contains(&asked.chunks.start))?.request;
+        while let Some(asked) = self.asked.front_mut() {
+            if asked.request != request || !mine.contains(&asked.chunks.start) {
+                break;
+            }
+            let end = asked.chunks.end.min(mine.end);
+            for chunk in asked.chunks.start..end {
+                let bytes = listing.place(chunk).map_or(0, |place| place.length().0) - asked.offset;
+                self.bytes_owed = self.bytes_owed.saturating_sub(bytes);
+                asked.offset = 0;
+            }
+            asked.chunks.start = end;
+            if asked.chunks.is_empty() {
+                self.asked.pop_front();
+            }
+        }
+        Some(())
+    }
+
+    /// Every chunk that the lane was asked for and that is not known to be stored.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let landed = self.landed.iter().map(|&chunk| chunk..chunk + 1);
+        self.asked.iter().map(|asked| asked.chunks.clone()).chain(landed)
+    }
+}
+
+impl Pace {
+    /// How long bytes are counted before the rate is taken.
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn piece(&mut self, now: Duration, request: u64, bytes: u64) {
+        if let Some((probe, sent)) = self.probe
+            && probe == request
+        {
+            let round_trip = now.saturating_sub(sent);
+            self.round_trip = Some(self.round_trip.map_or(round_trip, |least| least.min(round_trip)));
+            self.probe = None;
+        }
+        self.counted += bytes;
+        let elapsed = now.saturating_sub(self.counted_since);
+        if elapsed >= Self::INTERVAL {
+            // Precision is lost above 2^52 bytes in one interval, which no link carries.
+            #[allow(clippy::cast_precision_loss)]
+            let rate = self.counted as f64 / elapsed.as_secs_f64();
+            self.bytes_per_second =
+                if self.bytes_per_second > 0.0 { self.bytes_per_second * 0.7 + rate * 0.3 } else { rate };
+            self.counted_since = now;
+            self.counted = 0;
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The side that wants file data: asks, checks, and decides what is done.
+
+mod event;
+mod fetch;
+mod files;
+mod lane;
+mod schedule;
+
+pub use event::{Input, Output, Plan, Verdict};
+
+use super::{End, LaneId, LaneRole, PeerFault};
+use crate::digest::ListingDigest;
+use crate::limits::LISTING_BYTES_MAX;
+use crate::manifest::{EntryIndex, Listing, ListingBuilder};
+use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
+use fetch::Fetch;
+use lane::Lane;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// What a receiver is told when it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiverSettings {
+    /// Data lanes that this side wants.
+    pub lanes: u16,
+}
+
+/// The receiving state machine. See the [module](super) for its contract.
+#[derive(Debug)]
+pub struct Receiver {
+    settings: ReceiverSettings,
+    state: State,
+    lanes: BTreeMap<LaneId, Lane>,
+    outputs: VecDeque<Output>,
+}
+
+/// What the session waits for; each variant owns what is valid then.
+#[derive(Debug)]
+enum State {
+    /// `Welcome`, before anything is known.
+    Greeting,
+    /// The next listing pages.
+    Listing { builder: Box<ListingBuilder>, announced: ListingDigest, next_page: u32, page_bytes: u64 },
+    /// The user's word.
+    Deciding { listing: Listing },
+    /// Hashes, chunks and the disk.
+    Fetching(Box<Fetch>),
+    /// Nothing more.
+    Ended { listing: Option<Listing> },
+}
+
+impl Receiver {
+    /// A session that has no lane.
+    pub fn new(settings: ReceiverSettings) -> Self {
+        Self { settings, state: State::Greeting, lanes: BTreeMap::new(), outputs: VecDeque::new() }
+    }
+
+    /// The listing, once it is complete.
+    pub fn listing(&self) -> Option<&Listing> {
+        match &self.state {
+            State::Deciding { listing } => Some(listing),
+            State::Fetching(fetch) => Some(fetch.listing()),
+            State::Ended { listing } => listing.as_ref(),
+            State::Greeting | State::Listing { .. } => None,
+        }
+    }
+
+    /// Takes what happened at `now`. After the end, nothing has an effect.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        if matches!(self.state, State::Ended { .. }) {
+            return;
+        }
+        if let Err(fault) = self.take(now, input) {
+            self.refuse(fault);
+        }
+    }
+
+    /// The next thing to do, or `None` until more happens.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When a `Tick` is due, if nothing else happens before: the first moment at which a silent lane is dead.
+    pub fn wake(&self) -> Option<Duration> {
+        self.lanes.values().filter_map(Lane::dead_at).min()
+    }
+
+    fn take(&mut self, now: Duration, input: Input) -> Result<(), PeerFault> {
+        match input {
+            Input::LaneOpened { lane, role } => self.open_lane(now, lane, role),
+            Input::LaneLost { lane } => self.lose_lane(lane),
+            Input::Message { lane, message } => self.take_message(now, lane, message)?,
+            Input::PieceArrived { lane, piece } => self.take_piece(now, lane, piece)?,
+            Input::Accepted(plans) => self.accept(&plans),
+            Input::Declined => self.end_with(crate::wire::Refusal::Declined, End::Declined),
+            Input::Tick => self.close_silent_lanes(now),
+            disk => {
+                if let State::Fetching(fetch) = &mut self.state {
+                    fetch.take_disk(disk, &mut self.lanes, &mut self.outputs);
+                }
+            }
+        }
+        if let State::Fetching(fetch) = &mut self.state {
+            fetch.pump(now, &mut self.lanes, &mut self.outputs);
+        }
+        Ok(())
+    }
+
+    fn open_lane(&mut self, now: Duration, lane: LaneId, role: LaneRole) {
+        self.lanes.insert(lane, Lane::new(role));
+        if role == LaneRole::Control {
+            self.ask(now, lane, Message::Hello { version: VERSION, features: FEATURES });
+        }
+    }
+
+    fn lose_lane(&mut self, lane: LaneId) {
+        let Some(lost) = self.lanes.remove(&lane) else { return };
+        match &mut self.state {
+            State::Fetching(fetch) => fetch.lose_lane(&lost),
+            // A listing under way starts again: the sender may have listed anew.
+            State::Listing { .. } if lost.role() == LaneRole::Control => self.state = State::Greeting,
+            _ => {}
+        }
+    }
+
+    fn close_silent_lanes(&mut self, now: Duration) {
+        let silent: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.dead_at().is_some_and(|at| at <= now)).collect();
+        let silent: Vec<_> = silent.into_iter().map(|(&id, _)| id).collect();
+        for lane in silent {
+            self.outputs.push_back(Output::CloseLane { lane });
+            self.lose_lane(lane);
+        }
+    }
+
+    fn take_message(&mut self, now: Duration, id: LaneId, message: Message) -> Result<(), PeerFault> {
+        // A message may still come from a lane that was given up.
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        lane.heard(now);
+        match message {
+            Message::Working => return lane.owes().then_some(()).ok_or(PeerFault::OutOfTurn("Working")),
+            Message::Refused { refusal } => {
+                self.end(End::Refused(refusal));
+                return Ok(());
+            }
+            Message::Ping { token } => {
+                self.outputs.push_back(Output::Send { lane: id, message: Message::Pong { token } });
+                return Ok(());
+            }
+            _ => {}
+        }
+        if let (Message::SourceChanged { entry, change }, LaneRole::Data, State::Fetching(fetch)) =
+            (&message, lane.role(), &mut self.state)
+        {
+            return fetch.source_changed(lane, EntryIndex(*entry), *change, &mut self.outputs);
+        }
+        if lane.role() == LaneRole::Data {
+            return Err(PeerFault::OutOfTurn("a message on a data lane"));
+        }
+        lane.answered(now).ok_or(PeerFault::OutOfTurn("an answer without a request"))?;
+        match message {
+            Message::Welcome { version, features, grant, lanes, listing } => {
+                if version == 0 || version > VERSION || features & !FEATURES != 0 {
+                    return Err(PeerFault::Version);
+                }
+                self.welcome(now, id, grant, lanes, listing)
+            }
+            Message::ListingPage { page, entries, totals } => self.take_listing_page(now, id, page, &entries, totals),
+            control => match &mut self.state {
+                State::Fetching(fetch) => match fetch.take_control(control, &mut self.outputs)? {
+                    Some(end) => {
+                        self.end(end);
+                        Ok(())
+                    }
+                    None => Ok(()),
+                },
+                _ => Err(PeerFault::OutOfTurn("an answer to no request")),
+            },
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        now: Duration,
+        lane: LaneId,
+        grant: SessionGrant,
+        lanes: u16,
+        announced: ListingDigest,
+    ) -> Result<(), PeerFault> {
+        match &self.state {
+            State::Greeting => {
+                self.state = State::Listing { builder: Box::default(), announced, next_page: 0, page_bytes: 0 };
+                self.ask(now, lane, Message::ListingRequest { page: 0 });
+            }
+            State::Listing { .. } => return Err(PeerFault::OutOfTurn("Welcome")),
+            State::Deciding { listing } if listing.digest() == announced => {}
+            State::Fetching(fetch) if fetch.listing().digest() == announced => {}
+            // What was accepted is frozen; another listing is another offer.
+            _ => return Err(PeerFault::ListingDigest),
+        }
+        let lanes = lanes.min(self.settings.lanes);
+        self.outputs.push_back(Output::Granted { grant, lanes });
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.welcome();
+        }
+        Ok(())
+    }
+
+    fn take_listing_page(
+        &mut self,
+        now: Duration,
+        lane: LaneId,
+        page: u32,
+        entries: &[crate::wire::WireEntry],
+        last: Option<crate::wire::WireTotals>,
+    ) -> Result<(), PeerFault> {
+        let State::Listing { builder, announced, next_page, page_bytes } = &mut self.state else {
+            return Err(PeerFault::OutOfTurn("ListingPage"));
+        };
+        if page != *next_page || (entries.is_empty() && last.is_none()) {
+            return Err(PeerFault::ListingPage);
+        }
+        *next_page += 1;
+        for entry in entries {
+            *page_bytes += entry.path.len() as u64 + 32;
+            if *page_bytes > LISTING_BYTES_MAX {
+                return Err(PeerFault::ListingPage);
+            }
+            builder.push(entry.check().map_err(PeerFault::Path)?).map_err(PeerFault::Listing)?;
+        }
+        let Some(totals) = last else {
+            let page = *next_page;
+            self.ask(now, lane, Message::ListingRequest { page });
+            return Ok(());
+        };
+        let listing = std::mem::take(builder).finish(totals.into()).map_err(PeerFault::Listing)?;
+        if listing.digest() != *announced {
+            return Err(PeerFault::ListingDigest);
+        }
+        self.state = State::Deciding { listing };
+        self.outputs.push_back(Output::Offered);
+        Ok(())
+    }
+
+    fn accept(&mut self, plans: &[Plan]) {
+        if let State::Deciding { listing } = &self.state {
+            self.state = State::Fetching(Box::new(Fetch::new(listing.clone(), plans)));
+        }
+    }
+
+    fn take_piece(&mut self, now: Duration, id: LaneId, piece: Piece) -> Result<(), PeerFault> {
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        let State::Fetching(fetch) = &mut self.state else { return Err(PeerFault::Piece) };
+        let (place, last) = lane.take_piece(now, piece, fetch.listing())?;
+        self.outputs.push_back(Output::Place { lane: id, place, piece, last });
+        Ok(())
+    }
+
+    fn ask(&mut self, now: Duration, id: LaneId, message: Message) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.asked(now);
+            self.outputs.push_back(Output::Send { lane: id, message });
+        }
+    }
+
+    fn refuse(&mut self, fault: PeerFault) {
+        self.end_with(crate::wire::Refusal::Protocol, End::PeerFault(fault));
+    }
+
+    fn end_with(&mut self, refusal: crate::wire::Refusal, end: End) {
+        let control = self.lanes.iter().find(|(_, lane)| lane.role() == LaneRole::Control);
+        if let Some((&lane, _)) = control {
+            self.outputs.push_back(Output::Send { lane, message: Message::Refused { refusal } });
+        }
+        self.end(end);
+    }
+
+    fn end(&mut self, end: End) {
+        let listing = match std::mem::replace(&mut self.state, State::Ended { listing: None }) {
+            State::Deciding { listing } => Some(listing),
+            State::Fetching(fetch) => Some(fetch.into_listing()),
+            _ => None,
+        };
+        self.state = State::Ended { listing };
+        self.outputs.push_back(Output::End(end));
+    }
+}

@@ -1,0 +1,214 @@
+//! What to ask for next, and of which lane.
+
+use super::Output;
+use super::fetch::{Closing, Fetch};
+use super::files::FileState;
+use super::lane::Lane;
+use crate::chunk_set::ChunkSet;
+use crate::digest::empty_file_digest;
+use crate::limits::{
+    HASH_AHEAD_BYTES, HASH_AHEAD_CHUNKS, HASH_PAGE_CHUNKS_MAX, HASH_PAGE_DATA_BYTES, HASH_REQUESTS_MAX,
+    PUBLISH_QUEUE_MAX, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUEST_RANGES_MAX,
+};
+use crate::session::{LaneId, LaneRole};
+use crate::wire::Message;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+/// Chunks for one request.
+struct Batch {
+    ranges: Vec<Range<u64>>,
+    bytes: u64,
+    chunks: u64,
+}
+
+impl Fetch {
+    /// Asks for whatever is useful and allowed at this moment.
+    pub(super) fn pump(&mut self, now: Duration, lanes: &mut BTreeMap<LaneId, Lane>, outputs: &mut VecDeque<Output>) {
+        self.publish_empty_files(outputs);
+        let data_lanes = lanes.iter_mut().filter(|(_, lane)| lane.role() == LaneRole::Data);
+        for (&id, lane) in data_lanes {
+            while lane.has_room() && self.ask_for_chunks(now, id, lane, outputs) {}
+        }
+        let control = lanes.iter_mut().find(|(_, lane)| lane.role() == LaneRole::Control && lane.is_ready());
+        if let Some((&id, lane)) = control {
+            while self.ask_for_hashes(now, id, lane, outputs) {}
+            self.close(now, id, lane, outputs);
+        }
+    }
+
+    fn publish_empty_files(&mut self, outputs: &mut VecDeque<Output>) {
+        while self.files.publishing() < PUBLISH_QUEUE_MAX
+            && let Some(entry) = self.files.next_empty(&self.listing)
+        {
+            outputs.push_back(Output::Publish { entry, root: empty_file_digest() });
+        }
+    }
+
+    fn ask_for_chunks(&mut self, now: Duration, id: LaneId, lane: &mut Lane, outputs: &mut VecDeque<Output>) -> bool {
+        if self.files.publishing() >= PUBLISH_QUEUE_MAX {
+            return false;
+        }
+        let batch = self.next_batch(outputs);
+        if batch.ranges.is_empty() {
+            return false;
+        }
+        for range in &batch.ranges {
+            self.wanted.remove(range.clone());
+            self.in_flight.insert(range.clone());
+        }
+        let reread = batch.chunks == 1 && self.retries.contains_key(&batch.ranges[0].start);
+        let piece_bytes = lane.piece_bytes();
+        lane.asked_for(now, &batch.ranges, batch.bytes, piece_bytes);
+        let gaps = batch.ranges.into_iter().collect::<ChunkSet>().to_gaps();
+        outputs.push_back(Output::Send {
+            lane: id,
+            message: Message::ChunksRequest { gaps, piece_bytes, held: 0, reread },
+        });
+        true
+    }
+
+    /// The lowest wanted chunks whose hashes are known and whose files can take them; opens further files on the way.
+    fn next_batch(&mut self, outputs: &mut VecDeque<Output>) -> Batch {
+        let mut batch = Batch { ranges: Vec::new(), bytes: 0, chunks: 0 };
+        let mut cursor = 0;
+        while let Some(range) = self.wanted.within(cursor..self.pages.next()).next() {
+            let Some(place) = self.listing.place(range.start) else { break };
+            let of_file = self.listing.chunks_of(place.entry);
+            cursor = range.end.min(of_file.end);
+            match self.files.state(place.entry) {
+                FileState::Wanted if !place.geometry.is_single() => {
+                    if !self.files.may_open() {
+                        break;
+                    }
+                    self.files.set(place.entry, FileState::Opening);
+                    outputs.push_back(Output::OpenFile { entry: place.entry });
+                    cursor = of_file.end;
+                }
+                FileState::Open | FileState::Wanted => {
+                    if !self.add_to_batch(&mut batch, range.start..cursor) {
+                        break;
+                    }
+                }
+                _ => cursor = of_file.end,
+            }
+        }
+        batch
+    }
+
+    /// Adds chunks of one file up to the limits of a request. False once it is full.
+    fn add_to_batch(&self, batch: &mut Batch, range: Range<u64>) -> bool {
+        for chunk in range {
+            let length = self.listing.place(chunk).map_or(0, |place| place.length().0);
+            let is_retry = self.retries.contains_key(&chunk);
+            let full = batch.bytes + length > REQUEST_BYTES_MAX || batch.chunks == REQUEST_CHUNKS_MAX || is_retry;
+            if full && batch.chunks > 0 {
+                return false;
+            }
+            if let Some(last) = batch.ranges.last_mut().filter(|last| last.end == chunk) {
+                last.end = chunk + 1;
+            } else if batch.ranges.len() == REQUEST_RANGES_MAX {
+                return false;
+            } else {
+                batch.ranges.push(chunk..chunk + 1);
+            }
+            batch.bytes += length;
+            batch.chunks += 1;
+            if is_retry {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn ask_for_hashes(&mut self, now: Duration, id: LaneId, lane: &mut Lane, outputs: &mut VecDeque<Output>) -> bool {
+        self.release_pages();
+        if self.hash_requests.len() >= HASH_REQUESTS_MAX || self.closing != Closing::Hashes {
+            return false;
+        }
+        let asked: u64 = self.hash_requests.iter().flatten().map(|&(_, count)| u64::from(count)).sum();
+        if self.pages.held() + asked + u64::from(HASH_PAGE_CHUNKS_MAX) > HASH_AHEAD_CHUNKS || self.is_far_ahead() {
+            return false;
+        }
+        let Some(range) = self.next_hash_range() else { return false };
+        self.hash_cursor = range.end;
+        self.hash_ramp = self.hash_ramp.saturating_mul(2).min(HASH_PAGE_CHUNKS_MAX);
+        let count = u16::try_from(range.end - range.start).unwrap_or(HASH_PAGE_CHUNKS_MAX);
+        self.hash_requests.push_back(Some((range.start, count)));
+        lane.asked(now);
+        let message = Message::HashesRequest { first: range.start, count };
+        outputs.push_back(Output::Send { lane: id, message });
+        true
+    }
+
+    /// Whether enough data is known by its hashes that lanes stay busy while the next page is made.
+    fn is_far_ahead(&self) -> bool {
+        let mut bytes = 0u64;
+        for range in self.wanted.within(0..self.hash_cursor) {
+            let (Some(first), Some(last)) = (self.listing.place(range.start), self.listing.place(range.end - 1)) else {
+                continue;
+            };
+            // The longest chunk of both files bounds the rest; whole files in between only add to it.
+            let chunk_bytes = first.length().0.max(last.length().0);
+            bytes = bytes.saturating_add(chunk_bytes.saturating_mul(range.end - range.start));
+            if bytes >= HASH_AHEAD_BYTES {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The next chunks whose hashes are of use: files that are final already are left out. Either their root is known,
+    /// or the seal does without it.
+    fn next_hash_range(&self) -> Option<Range<u64>> {
+        let mut start = self.hash_cursor;
+        loop {
+            let place = self.listing.place(start)?;
+            if !self.files.is_final(place.entry) {
+                break;
+            }
+            start = self.listing.chunks_of(place.entry).end;
+        }
+        let mut end = start;
+        let mut bytes = 0u64;
+        while end < start + u64::from(self.hash_ramp) {
+            let Some(place) = self.listing.place(end) else { break };
+            let length = place.length().0;
+            if end > start && (self.files.is_final(place.entry) || bytes + length > HASH_PAGE_DATA_BYTES) {
+                break;
+            }
+            bytes += length;
+            end += 1;
+        }
+        Some(start..end)
+    }
+
+    /// Lets go of the pages before the first chunk that still needs its hash.
+    fn release_pages(&mut self) {
+        self.pages.release_before(self.first_needed());
+    }
+
+    fn close(&mut self, now: Duration, id: LaneId, lane: &mut Lane, outputs: &mut VecDeque<Output>) {
+        let mut ask = |message| {
+            lane.asked(now);
+            outputs.push_back(Output::Send { lane: id, message });
+        };
+        match self.closing {
+            Closing::Hashes if self.hash_requests.is_empty() && self.next_hash_range().is_none() => {
+                self.closing = Closing::Seal;
+                ask(Message::SealRequest { without: self.without_root() });
+            }
+            Closing::Files if self.files.all_final() => {
+                self.closing = Closing::Folders;
+                outputs.push_back(Output::FinishFolders);
+            }
+            Closing::Done => {
+                self.closing = Closing::Told;
+                let failed = self.files.failed();
+                ask(Message::Done { files: self.listing.totals().files.saturating_sub(failed), failed });
+            }
+            _ => {}
+        }
+    }
+}

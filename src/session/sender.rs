@@ -1,0 +1,396 @@
+//! The side that has file data: checks requests, and says what answers them.
+
+use super::{End, LaneId, LaneRole, PeerFault};
+use crate::chunk_set::ChunkSet;
+use crate::digest::{ChunkDigest, ManifestId};
+use crate::limits::{
+    HASH_PAGE_CHUNKS_MAX, LISTING_PAGE_BYTES, LISTING_PAGE_ENTRIES_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN,
+    REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX,
+};
+use crate::manifest::{EntryIndex, Listing};
+use crate::wire::{Change, FEATURES, Message, Refusal, SessionGrant, VERSION, WireEntry};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum SenderInput {
+    /// The work of `Serve` is done: its pieces are sent.
+    ChunksServed {
+        /// Over which lane.
+        lane: LaneId,
+    },
+    /// The work of `Hash` is done.
+    Hashed {
+        /// The lane that asked.
+        lane: LaneId,
+        /// At least one hash from the first chunk on, or what happened to its file.
+        outcome: Result<Vec<ChunkDigest>, (EntryIndex, Change)>,
+    },
+    /// A lane is ready to carry frames.
+    LaneOpened {
+        /// Its name.
+        lane: LaneId,
+        /// What it may carry.
+        role: LaneRole,
+    },
+    /// A lane is gone.
+    LaneLost {
+        /// Its name.
+        lane: LaneId,
+    },
+    /// A message came.
+    Message {
+        /// Over which lane.
+        lane: LaneId,
+        /// What it says.
+        message: Message,
+    },
+    /// The work of `Seal` is done.
+    Sealed {
+        /// The lane that asked.
+        lane: LaneId,
+        /// The manifest's id, or the file whose root cannot be had any more.
+        outcome: Result<ManifestId, (EntryIndex, Change)>,
+    },
+    /// This side's user ends it.
+    Stop,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SenderOutput {
+    /// Close a lane.
+    CloseLane {
+        /// Which.
+        lane: LaneId,
+    },
+    /// The session is over. `failed` files did not make it on the other side.
+    End {
+        /// How.
+        end: End,
+        /// Files that failed there.
+        failed: u32,
+    },
+    /// Hash these chunks, or take their hashes from the cache, and answer with `Hashed`.
+    Hash {
+        /// The lane that asks.
+        lane: LaneId,
+        /// Numbers of the chunks.
+        chunks: Range<u64>,
+    },
+    /// Come to the manifest's id without the roots of these files, and answer with `Sealed`.
+    Seal {
+        /// The lane that asks.
+        lane: LaneId,
+        /// Files that have no root on the other side.
+        without: Vec<EntryIndex>,
+    },
+    /// Send a message.
+    Send {
+        /// Over which lane.
+        lane: LaneId,
+        /// What.
+        message: Message,
+    },
+    /// Send the pieces of these chunks, in order, then answer with `ChunksServed`.
+    Serve {
+        /// Over which lane.
+        lane: LaneId,
+        /// What.
+        request: ChunksToServe,
+    },
+}
+
+/// A checked request for chunks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChunksToServe {
+    /// Ranges of chunk numbers, in order.
+    pub ranges: Vec<Range<u64>>,
+    /// Length of a piece, in bytes.
+    pub piece_bytes: u32,
+    /// Bytes of the first chunk to leave out.
+    pub held: u64,
+    /// Whether to hash what is read and compare it with the hash given before.
+    pub reread: bool,
+}
+
+/// What a sender is told when it is made.
+#[derive(Clone, Debug)]
+pub struct SenderSettings {
+    /// What is sent.
+    pub listing: Arc<Listing>,
+    /// First entry of each listing page, from [`listing_page_starts`].
+    pub page_starts: Arc<[u32]>,
+    /// What further lanes of the session prove.
+    pub grant: SessionGrant,
+    /// Data lanes that the session may have.
+    pub lanes: u16,
+}
+
+/// The sending state machine. See the [module](super) for its contract.
+#[derive(Debug)]
+pub struct Sender {
+    settings: SenderSettings,
+    lanes: BTreeMap<LaneId, Lane>,
+    outputs: VecDeque<SenderOutput>,
+    ended: bool,
+}
+
+/// A lane, and the work that it waits for.
+#[derive(Debug)]
+struct Lane {
+    role: LaneRole,
+    greeted: bool,
+    /// Requests not answered yet, in order; the first is being worked on.
+    queue: VecDeque<Work>,
+}
+
+/// A checked request.
+#[derive(Debug)]
+enum Work {
+    Answer(Message),
+    Chunks(ChunksToServe),
+    Hashes(Range<u64>),
+    Seal(Vec<EntryIndex>),
+}
+
+/// Index of the first entry of each page that a listing is cut into.
+pub fn listing_page_starts(listing: &Listing) -> Vec<u32> {
+    let mut starts = vec![0];
+    let (mut bytes, mut entries) = (0, 0);
+    for (index, entry) in (0u32..).zip(listing.entries()) {
+        // Besides its path, an entry takes at most 32 bytes: varints of two, three, ten, three, ten and five bytes.
+        let cost = entry.path.as_str().len() + 36;
+        if entries == LISTING_PAGE_ENTRIES_MAX || (entries > 0 && bytes + cost > LISTING_PAGE_BYTES) {
+            starts.push(index);
+            (bytes, entries) = (0, 0);
+        }
+        bytes += cost;
+        entries += 1;
+    }
+    starts
+}
+
+impl Sender {
+    /// A session that has no lane.
+    pub fn new(settings: SenderSettings) -> Self {
+        Self { settings, lanes: BTreeMap::new(), outputs: VecDeque::new(), ended: false }
+    }
+
+    /// Takes what happened at `now`. After the end, nothing has an effect.
+    pub fn handle(&mut self, _now: Duration, input: SenderInput) {
+        if self.ended {
+            return;
+        }
+        if let Err(fault) = self.take(input) {
+            self.end_with(Refusal::Protocol, End::PeerFault(fault));
+        }
+    }
+
+    /// The next thing to do, or `None` until more happens.
+    pub fn poll(&mut self) -> Option<SenderOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When a `Tick` is due: never, since a sender only answers.
+    pub fn wake(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether the session is over.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn take(&mut self, input: SenderInput) -> Result<(), PeerFault> {
+        match input {
+            SenderInput::LaneOpened { lane, role } => {
+                self.lanes.insert(lane, Lane { role, greeted: role == LaneRole::Data, queue: VecDeque::new() });
+            }
+            SenderInput::LaneLost { lane } => {
+                self.lanes.remove(&lane);
+            }
+            SenderInput::Message { lane, message } => return self.take_message(lane, message),
+            SenderInput::ChunksServed { lane } => self.finish(lane, None),
+            SenderInput::Hashed { lane, outcome } => self.hashed(lane, outcome),
+            SenderInput::Sealed { lane, outcome } => {
+                let answer = match outcome {
+                    Ok(manifest) => Message::Seal { manifest: manifest.0 },
+                    Err((entry, change)) => Message::SourceChanged { entry: entry.0, change },
+                };
+                self.finish(lane, Some(answer));
+            }
+            SenderInput::Stop => self.end_with(Refusal::Stopped, End::Refused(Refusal::Stopped)),
+        }
+        Ok(())
+    }
+
+    fn take_message(&mut self, id: LaneId, message: Message) -> Result<(), PeerFault> {
+        let Some(lane) = self.lanes.get(&id) else { return Ok(()) };
+        if lane.queue.len() >= REQUESTS_QUEUED_MAX {
+            return Err(PeerFault::RequestsQueued);
+        }
+        let work = match (message, lane.role, lane.greeted) {
+            (Message::Refused { refusal }, ..) => {
+                self.end(End::Refused(refusal), 0);
+                return Ok(());
+            }
+            (Message::Hello { version, features }, LaneRole::Control, false) => {
+                Work::Answer(self.welcome(id, version, features)?)
+            }
+            (_, _, false) => return Err(PeerFault::OutOfTurn("a request before Hello")),
+            (Message::Ping { token }, ..) => Work::Answer(Message::Pong { token }),
+            (Message::ChunksRequest { gaps, piece_bytes, held, reread }, LaneRole::Data, _) => {
+                Work::Chunks(self.check_chunks(&gaps, piece_bytes, held, reread)?)
+            }
+            (_, LaneRole::Data, _) => return Err(PeerFault::OutOfTurn("a control request on a data lane")),
+            (Message::ListingRequest { page }, ..) => Work::Answer(self.listing_page(page)?),
+            (Message::HashesRequest { first, count }, ..) => Work::Hashes(self.check_hashes(first, count)?),
+            (Message::SealRequest { without }, ..) => Work::Seal(self.check_entries(&without)?),
+            (Message::Done { failed, .. }, ..) => {
+                self.outputs.push_back(SenderOutput::Send { lane: id, message: Message::DoneAck });
+                self.end(End::Complete, failed);
+                return Ok(());
+            }
+            _ => return Err(PeerFault::OutOfTurn("an answer")),
+        };
+        self.enqueue(id, work);
+        Ok(())
+    }
+
+    fn welcome(&mut self, id: LaneId, version: u16, features: u32) -> Result<Message, PeerFault> {
+        if version == 0 {
+            return Err(PeerFault::Version);
+        }
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.greeted = true;
+        }
+        Ok(Message::Welcome {
+            version: version.min(VERSION),
+            features: features & FEATURES,
+            grant: self.settings.grant.clone(),
+            lanes: self.settings.lanes,
+            listing: self.settings.listing.digest(),
+        })
+    }
+
+    fn listing_page(&self, page: u32) -> Result<Message, PeerFault> {
+        let starts = &self.settings.page_starts;
+        let start = *starts.get(page as usize).ok_or(PeerFault::Request)? as usize;
+        let entries = self.settings.listing.entries();
+        let end = starts.get(page as usize + 1).map_or(entries.len(), |&end| end as usize);
+        let is_last = end == entries.len();
+        Ok(Message::ListingPage {
+            page,
+            entries: entries[start..end].iter().map(WireEntry::from).collect(),
+            totals: is_last.then(|| self.settings.listing.totals().into()),
+        })
+    }
+
+    fn check_hashes(&self, first: u64, count: u16) -> Result<Range<u64>, PeerFault> {
+        if !(1..=HASH_PAGE_CHUNKS_MAX).contains(&count) {
+            return Err(PeerFault::Request);
+        }
+        let end = first.checked_add(u64::from(count)).filter(|&end| end <= self.settings.listing.totals().chunks);
+        Ok(first..end.ok_or(PeerFault::ChunkNotOffered)?)
+    }
+
+    fn check_entries(&self, without: &[u32]) -> Result<Vec<EntryIndex>, PeerFault> {
+        let is_file = |&entry: &u32| self.settings.listing.geometry(EntryIndex(entry)).is_some();
+        if !without.is_sorted_by(|one, next| one < next) || !without.iter().all(is_file) {
+            return Err(PeerFault::UnknownEntry);
+        }
+        Ok(without.iter().copied().map(EntryIndex).collect())
+    }
+
+    fn check_chunks(
+        &self,
+        gaps: &[(u64, u64)],
+        piece_bytes: u32,
+        held: u64,
+        reread: bool,
+    ) -> Result<ChunksToServe, PeerFault> {
+        if !(PIECE_BYTES_MIN..=PIECE_BYTES_MAX).contains(&piece_bytes) || !piece_bytes.is_power_of_two() {
+            return Err(PeerFault::Request);
+        }
+        let chunks = ChunkSet::from_gaps(gaps).filter(|set| !set.is_empty()).ok_or(PeerFault::Request)?;
+        if chunks.len() > REQUEST_CHUNKS_MAX {
+            return Err(PeerFault::Request);
+        }
+        let listing = &self.settings.listing;
+        let mut bytes = 0;
+        for chunk in chunks.ranges().flatten() {
+            bytes += listing.place(chunk).ok_or(PeerFault::ChunkNotOffered)?.length().0;
+        }
+        let first = chunks.first().and_then(|chunk| listing.place(chunk)).ok_or(PeerFault::Request)?;
+        let is_too_long = chunks.len() > 1 && bytes > REQUEST_BYTES_MAX;
+        if is_too_long || held >= first.length().0 || !held.is_multiple_of(u64::from(piece_bytes)) {
+            return Err(PeerFault::Request);
+        }
+        Ok(ChunksToServe { ranges: chunks.ranges().collect(), piece_bytes, held, reread })
+    }
+
+    fn enqueue(&mut self, id: LaneId, work: Work) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.queue.push_back(work);
+        if lane.queue.len() == 1 {
+            self.start(id);
+        }
+    }
+
+    /// Starts the work at the head of a lane's queue; work that is an answer already is done at once.
+    fn start(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        while let Some(work) = lane.queue.front_mut() {
+            let output = match work {
+                Work::Answer(_) => {
+                    if let Some(Work::Answer(message)) = lane.queue.pop_front() {
+                        self.outputs.push_back(SenderOutput::Send { lane: id, message });
+                    }
+                    continue;
+                }
+                Work::Chunks(request) => SenderOutput::Serve { lane: id, request: request.clone() },
+                Work::Hashes(chunks) => SenderOutput::Hash { lane: id, chunks: chunks.clone() },
+                Work::Seal(without) => SenderOutput::Seal { lane: id, without: std::mem::take(without) },
+            };
+            self.outputs.push_back(output);
+            return;
+        }
+    }
+
+    fn finish(&mut self, id: LaneId, answer: Option<Message>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if lane.queue.pop_front().is_none() {
+            return;
+        }
+        self.outputs.extend(answer.map(|message| SenderOutput::Send { lane: id, message }));
+        self.start(id);
+    }
+
+    fn hashed(&mut self, id: LaneId, outcome: Result<Vec<ChunkDigest>, (EntryIndex, Change)>) {
+        let Some(lane) = self.lanes.get(&id) else { return };
+        let Some(Work::Hashes(chunks)) = lane.queue.front() else { return };
+        let first = chunks.start;
+        let answer = match outcome {
+            Ok(digests) => Message::HashPage { first, digests },
+            Err((entry, change)) => Message::SourceChanged { entry: entry.0, change },
+        };
+        self.finish(id, Some(answer));
+    }
+
+    fn end_with(&mut self, refusal: Refusal, end: End) {
+        let control = self.lanes.iter().find(|(_, lane)| lane.role == LaneRole::Control);
+        if let Some((&lane, _)) = control {
+            self.outputs.push_back(SenderOutput::Send { lane, message: Message::Refused { refusal } });
+        }
+        self.end(end, 0);
+    }
+
+    fn end(&mut self, end: End, failed: u32) {
+        self.ended = true;
+        self.outputs.push_back(SenderOutput::End { end, failed });
+    }
+}

@@ -1,0 +1,284 @@
+//! Two sessions, wired together without a network: the protocol from `Hello` to `DoneAck`.
+
+use haul::chunk::{ChunkIndex, Length};
+use haul::chunk_set::ChunkSet;
+use haul::digest::{ChunkDigest, RootMerger, chunk_digest, empty_file_digest};
+use haul::limits::CHUNK_BYTES_MIN;
+use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
+use haul::rel_path::RelPath;
+use haul::session::{
+    End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Sender, SenderInput, SenderOutput,
+    SenderSettings, listing_page_starts,
+};
+use haul::wire::{Piece, SessionGrant};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CONTROL: LaneId = LaneId(0);
+const DATA: LaneId = LaneId(1);
+
+#[test]
+fn every_file_arrives_whole() {
+    let mut pair = Pair::new(&[
+        ("empty", Some(0)),
+        ("folder", None),
+        ("folder/one", Some(1)),
+        ("folder/three", Some(3 * CHUNK_BYTES_MIN + 5)),
+        ("last", Some(CHUNK_BYTES_MIN)),
+    ]);
+    pair.run();
+    assert_eq!(pair.receiver_end, Some(End::Complete));
+    assert_eq!(pair.sender_end, Some(End::Complete));
+    pair.assert_all_published();
+}
+
+#[test]
+fn claimed_chunks_are_not_asked_for_again() {
+    let mut pair = Pair::new(&[("big", Some(40 * CHUNK_BYTES_MIN))]);
+    pair.claims.insert(EntryIndex(0), ChunkSet::of(3..37));
+    pair.run();
+    assert_eq!(pair.receiver_end, Some(End::Complete));
+    assert_eq!(pair.pieces_sent, 6 * CHUNK_BYTES_MIN);
+    pair.assert_all_published();
+}
+
+#[test]
+fn a_chunk_with_wrong_bytes_is_asked_for_once_more_over_another_lane() {
+    let mut pair = Pair::new(&[("big", Some(4 * CHUNK_BYTES_MIN))]);
+    pair.damage = vec![2];
+    pair.run();
+    assert_eq!(pair.receiver_end, Some(End::Complete));
+    assert_eq!(pair.lanes_closed, 1);
+    pair.assert_all_published();
+}
+
+#[test]
+fn a_chunk_that_stays_wrong_fails_its_file_alone() {
+    let mut pair = Pair::new(&[("bad", Some(4 * CHUNK_BYTES_MIN)), ("good", Some(9))]);
+    pair.damage = vec![2, 2];
+    pair.run();
+    assert_eq!(pair.receiver_end, Some(End::Complete));
+    assert_eq!(pair.failed, vec![EntryIndex(0)]);
+    assert_eq!(pair.published.keys().copied().collect::<Vec<_>>(), vec![EntryIndex(1)]);
+}
+
+struct Pair {
+    files: Vec<Vec<u8>>,
+    listing: Arc<Listing>,
+    receiver: Receiver,
+    sender: Sender,
+    stored: BTreeMap<EntryIndex, Vec<u8>>,
+    claims: BTreeMap<EntryIndex, ChunkSet>,
+    published: BTreeMap<EntryIndex, [u8; 32]>,
+    failed: Vec<EntryIndex>,
+    damage: Vec<u64>,
+    pieces_sent: u64,
+    lanes_closed: u32,
+    receiver_end: Option<End>,
+    sender_end: Option<End>,
+    next_lane: LaneId,
+}
+
+impl Pair {
+    fn new(entries: &[(&str, Option<u64>)]) -> Self {
+        let mut builder = ListingBuilder::new();
+        let mut files = Vec::new();
+        for (place, (path, length)) in entries.iter().enumerate() {
+            let kind = length.map_or(EntryKind::Folder, |length| EntryKind::File { length: Length(length) });
+            let path = RelPath::parse(path).unwrap();
+            let modified = Timestamp::clamped(0, 0);
+            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified }).unwrap();
+            let length = length.unwrap_or(0) as usize;
+            files.push((0..length).map(|i| (i * 7 + i / 251 + place) as u8).collect());
+        }
+        let totals = builder.totals();
+        let listing = Arc::new(builder.finish(totals).unwrap());
+        let sender = Sender::new(SenderSettings {
+            page_starts: listing_page_starts(&listing).into(),
+            listing: listing.clone(),
+            grant: SessionGrant { id: [1; 16], secret: [2; 32] },
+            lanes: 4,
+        });
+        Self {
+            stored: (0..).map(EntryIndex).zip(files.clone()).collect(),
+            files,
+            listing,
+            receiver: Receiver::new(ReceiverSettings { lanes: 1 }),
+            sender,
+            claims: BTreeMap::new(),
+            published: BTreeMap::new(),
+            failed: Vec::new(),
+            damage: Vec::new(),
+            pieces_sent: 0,
+            lanes_closed: 0,
+            receiver_end: None,
+            sender_end: None,
+            next_lane: DATA,
+        }
+    }
+
+    fn run(&mut self) {
+        for (entry, bytes) in &mut self.stored {
+            let claims = self.claims.get(entry).cloned().unwrap_or_default();
+            for (index, chunk) in bytes.chunks_mut(CHUNK_BYTES_MIN as usize).enumerate() {
+                if !claims.contains(index as u64) {
+                    chunk.fill(0);
+                }
+            }
+        }
+        self.open_lane(CONTROL, LaneRole::Control);
+        for _ in 0..10_000 {
+            let mut idle = true;
+            while let Some(output) = self.receiver.poll() {
+                idle = false;
+                self.receiver_output(output);
+            }
+            while let Some(output) = self.sender.poll() {
+                idle = false;
+                self.sender_output(output);
+            }
+            if idle {
+                return;
+            }
+        }
+        panic!("the sessions never come to rest");
+    }
+
+    fn open_lane(&mut self, lane: LaneId, role: LaneRole) {
+        self.sender.handle(Duration::ZERO, SenderInput::LaneOpened { lane, role });
+        self.tell(Input::LaneOpened { lane, role });
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.receiver.handle(Duration::ZERO, input);
+    }
+
+    fn receiver_output(&mut self, output: Output) {
+        match output {
+            Output::Send { lane, message } => {
+                self.sender.handle(Duration::ZERO, SenderInput::Message { lane, message });
+            }
+            Output::Granted { .. } => self.open_lane(DATA, LaneRole::Data),
+            Output::Offered => {
+                let plan = |entry: &Entry| if entry.file_length().is_some() { Plan::Fetch } else { Plan::Folder };
+                let plans = self.receiver.listing().unwrap().entries().iter().map(plan).collect();
+                self.tell(Input::Accepted(plans));
+            }
+            Output::OpenFile { entry } => {
+                let claims = self.claims.get(&entry).cloned().unwrap_or_default();
+                self.tell(Input::FileOpened { entry, claims });
+            }
+            Output::CheckClaims { entry, chunks } => {
+                let first = self.listing.chunks_of(entry).start;
+                let number = |index: ChunkIndex| first + u64::from(index.0);
+                let one = |index: ChunkIndex| number(index)..number(index) + 1;
+                let checked: ChunkSet = chunks.iter().map(|&(index, _)| one(index)).collect();
+                let holds = |&&(index, digest): &&(ChunkIndex, ChunkDigest)| self.digest_at(number(index)) == digest;
+                let good: ChunkSet = chunks.iter().filter(holds).map(|&(index, _)| one(index)).collect();
+                self.tell(Input::ClaimsChecked { entry, checked, good });
+            }
+            Output::Publish { entry, root } => {
+                assert_eq!(root.0, *blake3::hash(&self.stored[&entry]).as_bytes(), "what is published has its root");
+                self.published.insert(entry, root.0);
+                self.tell(Input::FilePublished { entry });
+            }
+            Output::FinishFolders => self.tell(Input::FoldersFinished),
+            Output::FileFailed { entry, .. } => self.failed.push(entry),
+            Output::CloseLane { lane } => {
+                self.lanes_closed += 1;
+                self.sender.handle(Duration::ZERO, SenderInput::LaneLost { lane });
+                self.next_lane = LaneId(self.next_lane.0 + 1);
+                self.open_lane(self.next_lane, LaneRole::Data);
+            }
+            Output::End(end) => self.receiver_end = Some(end),
+            Output::Claim { .. } | Output::Discard { .. } => {}
+            Output::Compare { .. } | Output::Place { .. } => unreachable!("neither is caused by a message"),
+        }
+    }
+
+    fn digest_at(&self, number: u64) -> ChunkDigest {
+        let place = self.listing.place(number).unwrap();
+        let span = place.geometry.span(place.index).unwrap();
+        let bytes = &self.stored[&place.entry][span.offset.0 as usize..][..span.length.0 as usize];
+        chunk_digest(place.geometry, place.index, bytes)
+    }
+
+    fn sender_output(&mut self, output: SenderOutput) {
+        match output {
+            SenderOutput::Send { lane, message } => self.tell(Input::Message { lane, message }),
+            SenderOutput::Hash { lane, chunks } => {
+                let digests = chunks.map(|number| self.source_digest(number)).collect();
+                self.sender.handle(Duration::ZERO, SenderInput::Hashed { lane, outcome: Ok(digests) });
+            }
+            SenderOutput::Serve { lane, request } => {
+                for number in request.ranges.into_iter().flatten() {
+                    self.serve(lane, number, request.piece_bytes);
+                }
+                self.sender.handle(Duration::ZERO, SenderInput::ChunksServed { lane });
+            }
+            SenderOutput::Seal { lane, without } => {
+                let mut seal = SealHasher::new(self.listing.digest());
+                for entry in self.listing.files() {
+                    let root = self.source_root(entry);
+                    seal.push((!without.contains(&entry)).then_some(root));
+                }
+                self.sender.handle(Duration::ZERO, SenderInput::Sealed { lane, outcome: Ok(seal.finish()) });
+            }
+            SenderOutput::End { end, .. } => self.sender_end = Some(end),
+            SenderOutput::CloseLane { .. } => {}
+        }
+    }
+
+    fn serve(&mut self, lane: LaneId, number: u64, piece_bytes: u32) {
+        let place = self.listing.place(number).unwrap();
+        let span = place.geometry.span(place.index).unwrap();
+        let mut offset = 0;
+        while offset < span.length.0 {
+            let length = u64::from(piece_bytes).min(span.length.0 - offset);
+            let piece = Piece { chunk: number, offset, length: length as u32 };
+            self.tell(Input::PieceArrived { lane, piece });
+            let start = (span.offset.0 + offset) as usize;
+            let mut last = false;
+            for output in std::iter::from_fn(|| self.receiver.poll()).collect::<Vec<_>>() {
+                match output {
+                    Output::Place { last: completes, .. } => last = completes,
+                    other => self.receiver_output(other),
+                }
+            }
+            let source = &self.files[place.entry.as_usize()][start..start + length as usize];
+            self.stored.get_mut(&place.entry).unwrap()[start..start + length as usize].copy_from_slice(source);
+            self.pieces_sent += length;
+            offset += length;
+            if last {
+                let mut digest = self.digest_at(number);
+                if let Some(damaged) = self.damage.iter().position(|&chunk| chunk == number) {
+                    self.damage.remove(damaged);
+                    digest = ChunkDigest([0; 32]);
+                }
+                self.tell(Input::ChunkHashed { lane, chunk: number, digest });
+            }
+        }
+    }
+
+    fn source_digest(&self, number: u64) -> ChunkDigest {
+        let place = self.listing.place(number).unwrap();
+        let span = place.geometry.span(place.index).unwrap();
+        let bytes = &self.files[place.entry.as_usize()][span.offset.0 as usize..][..span.length.0 as usize];
+        chunk_digest(place.geometry, place.index, bytes)
+    }
+
+    fn source_root(&self, entry: EntryIndex) -> haul::digest::FileDigest {
+        let mut merger = RootMerger::new(self.listing.geometry(entry).unwrap());
+        let roots = self.listing.chunks_of(entry).filter_map(|number| merger.push(self.source_digest(number)));
+        roots.last().unwrap_or(empty_file_digest())
+    }
+
+    fn assert_all_published(&self) {
+        for entry in self.listing.files() {
+            let expected = blake3::hash(&self.files[entry.as_usize()]);
+            assert_eq!(self.published.get(&entry), Some(expected.as_bytes()), "{entry:?}");
+        }
+        assert!(!matches!(self.receiver_end, Some(End::PeerFault(_))));
+    }
+}
