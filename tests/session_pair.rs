@@ -1,5 +1,7 @@
 //! Two sessions, wired together without a network: the protocol from `Hello` to `DoneAck`.
 
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
+
 use haul::chunk::{ChunkIndex, Length};
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, RootMerger, chunk_digest, empty_file_digest};

@@ -1,5 +1,7 @@
 //! The examples in the wire specification are real frames.
 
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
+
 use haul::wire::{Change, Encoding, Frame, FrameHeader, Message, Piece, Refusal, WireEntry, WireTotals};
 
 const SPEC: &str = include_str!("../src/wire/SPEC.md");
