@@ -2,19 +2,21 @@
 //!
 //! Modules stand in data-flow order. A module uses only modules above it; `tests/tidy.rs` holds the table.
 
-/// The split of a file into chunks.
-pub mod chunk;
-/// Sets of chunks.
-pub mod chunk_set;
-/// Digests of chunks, files, listings and manifests.
-pub mod digest;
 /// Sizes, counts and times that nothing may exceed.
 pub mod limits;
-/// Listing, hash pages and seal.
-pub mod manifest;
+/// The split of a file into chunks.
+pub mod chunk;
+/// Digests of chunks, files, listings and manifests.
+pub mod digest;
+/// Sets of chunks.
+pub mod chunk_set;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
-/// The protocol as pure state machines.
-pub mod session;
+/// Listing, hash pages and seal.
+pub mod manifest;
 /// Frames and messages.
 pub mod wire;
+/// The protocol as pure state machines.
+pub mod session;
+/// Sending and receiving, and what they tell their caller.
+pub mod transfer;

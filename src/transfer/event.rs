@@ -1,0 +1,256 @@
+//! What a transfer tells its observer, and the one thing that it asks.
+
+use crate::digest::FileDigest;
+use crate::transfer::failure::FailureClass;
+use crate::transfer::settings::Conflict;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Watches a transfer and answers for its user. Called from several threads.
+pub trait Observer: Send + Sync {
+    /// Takes one event. `Event::Progress` comes at least four times a second in every phase but `Phase::Waiting`.
+    fn event(&self, event: &Event);
+
+    /// Decides about an offer, once, before anything is written. May take as long as a user takes.
+    fn accept(&self, offer: &OfferSummary) -> Decision;
+}
+
+/// What happened.
+#[derive(Clone)]
+pub enum Event {
+    /// A file is complete. Its path is raw: whoever shows it makes it printable.
+    FileDone {
+        /// Path within the offer.
+        path: String,
+        /// Length of the file.
+        bytes: u64,
+        /// BLAKE3 root of the file.
+        root: FileDigest,
+        /// How it came to be complete.
+        how: FileOutcome,
+    },
+    /// A file will not be complete in this run; the others go on.
+    FileFailed {
+        /// Path within the offer, raw.
+        path: String,
+        /// What happened, as a printable sentence without a full stop.
+        fault: String,
+        /// Its kind.
+        class: FailureClass,
+    },
+    /// Something the user should know; printable.
+    Notice {
+        /// A sentence without a full stop.
+        text: String,
+    },
+    /// Sending side: the offer can be reached.
+    OfferReady {
+        /// The text to hand to the receiver.
+        link: Zeroizing<String>,
+        /// Files offered.
+        files: u64,
+        /// Folders offered.
+        folders: u64,
+        /// Bytes of all files together.
+        bytes: u64,
+    },
+    /// Sending side: a receiver proved that it has the link.
+    PeerConnected {
+        /// Where it connected from.
+        peer: SocketAddr,
+        /// Names it in later events.
+        session: u64,
+    },
+    /// Sending side: a receiver ended its session.
+    PeerFinished {
+        /// The receiver.
+        session: u64,
+        /// Whether it has everything.
+        ok: bool,
+        /// Bytes sent to it.
+        bytes: u64,
+    },
+    /// Sending side: a receiver's last lane is gone; it may come back.
+    PeerLost {
+        /// The receiver.
+        session: u64,
+    },
+    /// What the transfer does from here on.
+    Phase(Phase),
+    /// How far it is.
+    Progress(Progress),
+}
+
+/// What a transfer is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// Reaching the other end for the first time.
+    Connecting,
+    /// Last syncs and renames.
+    Finalising,
+    /// Hashing sources.
+    Hashing,
+    /// The link is lost and tried again.
+    Reconnecting {
+        /// From 1.
+        attempt: u32,
+        /// Time until this try starts.
+        retry_in: Duration,
+    },
+    /// Walking the source tree, or the destination.
+    Scanning,
+    /// Data moves.
+    Transferring,
+    /// Claimed or published bytes are hashed again.
+    Verifying,
+    /// Sending side: nobody is connected.
+    Waiting,
+}
+
+/// How far a transfer is. No counter ever goes down within a run.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Progress {
+    /// Bytes of all files together.
+    pub bytes_total: u64,
+    /// Bytes verified where they lie, reused ones included.
+    pub bytes_done: u64,
+    /// Bytes that were there before this run.
+    pub bytes_reused: u64,
+    /// Bytes fetched and verified in this run.
+    pub bytes_fetched: u64,
+    /// Bytes that crossed the network for all of it.
+    pub wire_bytes: u64,
+    /// Files in all.
+    pub files_total: u64,
+    /// Files complete.
+    pub files_done: u64,
+    /// Path of a file in flight, raw.
+    pub current: Option<String>,
+}
+
+/// How a file came to be complete.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FileOutcome {
+    /// The same content was there before.
+    Identical,
+    /// Fetched and published.
+    Published,
+    /// Fetched and published under this name, because its own was taken.
+    Renamed(String),
+    /// Left as it was, because its name was taken.
+    SkippedExisting,
+}
+
+/// What an offer would write.
+#[derive(Clone, Debug, Default)]
+pub struct OfferSummary {
+    /// The first entries in order.
+    pub entries: Vec<OfferLine>,
+    /// Entries beyond those.
+    pub truncated: u64,
+    /// Files in all.
+    pub files: u64,
+    /// Folders in all.
+    pub folders: u64,
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Room at the destination, where the system can tell.
+    pub free_bytes: Option<u64>,
+}
+
+/// One entry of an offer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OfferLine {
+    /// Path within the offer, raw.
+    pub path: String,
+    /// Whether it is a folder.
+    pub folder: bool,
+    /// Length of the file; 0 for a folder.
+    pub bytes: u64,
+    /// Whether the destination has the name. Two folders of one name are no conflict and do not set it.
+    pub exists: bool,
+    /// Whether a name in the path starts with a dot.
+    pub hidden: bool,
+}
+
+/// What the user says to an offer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// Go on, by the conflict rule of the settings.
+    Accept,
+    /// Go on, by this conflict rule.
+    AcceptWith(Conflict),
+    /// Write nothing; the run ends with `Declined`.
+    Refuse,
+}
+
+/// What a run did. A run that fails has one too, if it got so far.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Whether everything arrived.
+    pub ok: bool,
+    /// Files complete.
+    pub files: u64,
+    /// Bytes of complete files.
+    pub bytes: u64,
+    /// Bytes fetched and verified in this run.
+    pub bytes_fetched: u64,
+    /// Bytes that were there before this run.
+    pub bytes_reused: u64,
+    /// Bytes that crossed the network for all of it.
+    pub wire_bytes: u64,
+    /// From the start to the first byte of file data, in milliseconds.
+    pub first_byte_ms: Option<u64>,
+    /// From start to end.
+    pub seconds: f64,
+    /// Hex: the file's BLAKE3 root where the offer is one file, else the manifest id.
+    pub root: Option<String>,
+    /// Files that failed.
+    pub failed: Vec<FailedFile>,
+}
+
+/// A file that did not arrive.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FailedFile {
+    /// Path within the offer, raw.
+    pub path: String,
+    /// What happened, as a printable sentence without a full stop.
+    pub fault: String,
+    /// Its kind.
+    pub class: FailureClass,
+}
+
+/// Leaves the link out: it is a secret, and debug output ends up in logs.
+impl fmt::Debug for Event {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FileDone { path, bytes, root, how } => {
+                write!(formatter, "FileDone({path:?}, {bytes}, {root:?}, {how:?})")
+            }
+            Self::FileFailed { path, fault, class } => write!(formatter, "FileFailed({path:?}, {fault:?}, {class:?})"),
+            Self::Notice { text } => write!(formatter, "Notice({text:?})"),
+            Self::OfferReady { link: _, files, folders, bytes } => {
+                write!(formatter, "OfferReady([redacted], {files} files, {folders} folders, {bytes} bytes)")
+            }
+            Self::PeerConnected { peer, session } => write!(formatter, "PeerConnected({peer}, {session})"),
+            Self::PeerFinished { session, ok, bytes } => write!(formatter, "PeerFinished({session}, {ok}, {bytes})"),
+            Self::PeerLost { session } => write!(formatter, "PeerLost({session})"),
+            Self::Phase(phase) => write!(formatter, "{phase:?}"),
+            Self::Progress(progress) => write!(formatter, "{progress:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_of_an_offer_holds_no_link() {
+        let link = Zeroizing::new("HTTP://192.0.2.1:4285/ROOM#KEY".into());
+        let text = format!("{:?}", Event::OfferReady { link, files: 1, folders: 0, bytes: 2 });
+        assert_eq!(text, "OfferReady([redacted], 1 files, 0 folders, 2 bytes)");
+    }
+}

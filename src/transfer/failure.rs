@@ -1,0 +1,224 @@
+//! Why a transfer failed, what it kept, and what to do next.
+
+use std::time::Duration;
+
+/// What lies under a failure: an error of the layer that met it.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// The ways in which a transfer ends without having moved everything.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The other end does not know the link's key, or knows another one.
+    #[error("the other end could not prove that it belongs to this link")]
+    Auth(#[source] Cause),
+    /// The text is no link.
+    #[error("this is not a link that `haul send` printed")]
+    BadLink(#[source] Cause),
+    /// Our own mistake.
+    #[error("an internal check failed; this is a bug in haul")]
+    Bug(#[source] Cause),
+    /// Nobody answered at any of the link's addresses.
+    #[error("nobody answered within {} s", waited.as_secs())]
+    ConnectTimeout {
+        /// How long we tried.
+        waited: Duration,
+        /// The last try's error.
+        #[source]
+        cause: Option<Cause>,
+    },
+    /// The user looked at the listing and said no.
+    #[error("the offer was not accepted")]
+    Declined,
+    /// Names are taken by different content, and no rule says what to do about it.
+    #[error("{count} {} here already, with other content", if *count == 1 { "name exists" } else { "names exist" })]
+    Exists {
+        /// How many.
+        count: u64,
+    },
+    /// Bytes did not have their hash after every retry.
+    #[error("{files} {} verified", if *files == 1 { "file could not be" } else { "files could not be" })]
+    Integrity {
+        /// How many files.
+        files: u64,
+    },
+    /// Somebody asked us to stop.
+    #[error("stopped before the end")]
+    Interrupted,
+    /// Our disk, or the file system over it, failed.
+    #[error("{what}")]
+    Io {
+        /// The act and its object, as a sentence's start: "cannot write `photos/1.raw`".
+        what: String,
+        /// The system's answer.
+        #[source]
+        cause: Cause,
+    },
+    /// The network failed for good, or no lane can be opened at all.
+    #[error("the network failed")]
+    Network(#[source] Cause),
+    /// The destination has too little room.
+    #[error("the destination has too little room")]
+    NoSpace {
+        /// Bytes that the transfer still has to write, with the margin that stays free.
+        needed: u64,
+        /// Bytes that were free.
+        free: u64,
+    },
+    /// Some files failed and the others arrived; each failed one was reported as it happened.
+    #[error("{failed} of {total} files failed")]
+    Partial {
+        /// How many failed.
+        failed: u64,
+        /// How many there were.
+        total: u64,
+    },
+    /// The other end broke the protocol.
+    #[error("the other end broke the protocol")]
+    Protocol(#[source] Cause),
+    /// The other end said no.
+    #[error("the other end refused")]
+    Refused(#[source] Cause),
+    /// Sources changed or vanished while they were sent.
+    #[error("{files} {} on the sending side", if *files == 1 { "file changed" } else { "files changed" })]
+    SourceChanged {
+        /// How many files.
+        files: u64,
+    },
+    /// The other end fell silent for longer than the user allows.
+    #[error("the other end was silent for {} s", waited.as_secs())]
+    Timeout {
+        /// How long.
+        waited: Duration,
+    },
+}
+
+/// What kind of failure it is, for exit codes and for whoever reads events.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum FailureClass {
+    /// A proof failed, or the link is wrong.
+    Auth,
+    /// Our own mistake.
+    Bug,
+    /// Nobody answered.
+    ConnectTimeout,
+    /// Our user said no.
+    Declined,
+    /// A name is taken.
+    Exists,
+    /// Bytes do not have their hash.
+    Integrity,
+    /// Stopped on request.
+    Interrupted,
+    /// Disk or file system.
+    Io,
+    /// Network.
+    Network,
+    /// No room.
+    NoSpace,
+    /// Some files failed.
+    Partial,
+    /// The other end broke a rule.
+    Protocol,
+    /// The other end said no.
+    Refused,
+    /// A source changed or vanished.
+    SourceChanged,
+    /// Silence.
+    Timeout,
+}
+
+impl TransferError {
+    /// What kind of failure it is.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Auth(_) | Self::BadLink(_) => FailureClass::Auth,
+            Self::Bug(_) => FailureClass::Bug,
+            Self::ConnectTimeout { .. } => FailureClass::ConnectTimeout,
+            Self::Declined => FailureClass::Declined,
+            Self::Exists { .. } => FailureClass::Exists,
+            Self::Integrity { .. } => FailureClass::Integrity,
+            Self::Interrupted => FailureClass::Interrupted,
+            Self::Io { .. } => FailureClass::Io,
+            Self::Network(_) => FailureClass::Network,
+            Self::NoSpace { .. } => FailureClass::NoSpace,
+            Self::Partial { .. } => FailureClass::Partial,
+            Self::Protocol(_) => FailureClass::Protocol,
+            Self::Refused(_) => FailureClass::Refused,
+            Self::SourceChanged { .. } => FailureClass::SourceChanged,
+            Self::Timeout { .. } => FailureClass::Timeout,
+        }
+    }
+
+    /// What a receiver still has after this failure.
+    pub fn what_was_kept(&self) -> &'static str {
+        match self.class() {
+            FailureClass::Auth
+            | FailureClass::ConnectTimeout
+            | FailureClass::Declined
+            | FailureClass::Exists
+            | FailureClass::Refused => "nothing was written by this run; what earlier runs fetched is still there",
+            FailureClass::Integrity => "the parts that were verified are kept; nothing unverified was published",
+            FailureClass::Partial | FailureClass::SourceChanged => {
+                "every other file is complete; the verified parts of failed files are kept"
+            }
+            FailureClass::Bug
+            | FailureClass::Interrupted
+            | FailureClass::Io
+            | FailureClass::Network
+            | FailureClass::NoSpace
+            | FailureClass::Protocol
+            | FailureClass::Timeout => "everything that was verified is kept",
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn what_next(&self) -> &'static str {
+        match self {
+            Self::Auth(_) => "check that the link is the one shown by the sender that runs now, whole and unchanged",
+            Self::BadLink(_) => "copy the whole link, up to its last character, as `haul send` printed it",
+            Self::Bug(_) => "run the same command again to continue; please report this with the text above",
+            Self::ConnectTimeout { .. } => {
+                "check that the sender still runs and that both are on one network, then run the same command again"
+            }
+            Self::Declined => "run the same command again to be asked again",
+            Self::Exists { .. } => "choose --overwrite, --rename or --skip-existing, or another folder with --into",
+            Self::Integrity { .. } => {
+                "run the same command again; if it fails again, check the sender's disk and both machines' memory"
+            }
+            Self::Interrupted | Self::Network(_) | Self::Timeout { .. } => "run the same command again to continue",
+            Self::Io { .. } => "once the cause is gone, run the same command again to continue",
+            Self::NoSpace { .. } => {
+                "free some room or choose another folder with --into, then run the same command again"
+            }
+            Self::Partial { .. } => "run the same command again to fetch what failed",
+            Self::Protocol(_) => "check that both ends run the same version of haul",
+            Self::Refused(_) => "ask the other end why; the same command can be run again",
+            Self::SourceChanged { .. } => {
+                "start `haul send` again on what is there, then run the same command again; only differences travel"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_read_as_sentences() {
+        assert_eq!(TransferError::Exists { count: 1 }.to_string(), "1 name exists here already, with other content");
+        assert_eq!(TransferError::Exists { count: 2 }.to_string(), "2 names exist here already, with other content");
+        assert_eq!(TransferError::Integrity { files: 1 }.to_string(), "1 file could not be verified");
+        assert_eq!(TransferError::SourceChanged { files: 3 }.to_string(), "3 files changed on the sending side");
+        assert_eq!(TransferError::Partial { failed: 2, total: 9 }.to_string(), "2 of 9 files failed");
+    }
+
+    #[test]
+    fn a_cause_is_reachable_and_not_repeated() {
+        let error =
+            TransferError::Io { what: "cannot write `a`".into(), cause: std::io::Error::other("disk gone").into() };
+        assert_eq!(error.to_string(), "cannot write `a`");
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(cause.as_deref(), Some("disk gone"));
+    }
+}

@@ -1,0 +1,17 @@
+//! Sending and receiving: the loop that feeds a session from lanes and disk, and what it tells its caller.
+
+pub use cancel::Cancel;
+pub use event::{
+    Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, Phase, Progress, Summary,
+};
+pub use failure::{Cause, FailureClass, TransferError};
+pub use settings::{Conflict, ReceiveSettings, SendSettings};
+
+/// Asks a running transfer to stop and keep its state.
+pub mod cancel;
+/// What a transfer tells its observer, and what it asks.
+pub mod event;
+/// Why a transfer failed, what it kept, and what to do next.
+pub mod failure;
+/// What a transfer is told before it starts.
+pub mod settings;

@@ -1,0 +1,95 @@
+//! What a transfer is told before it starts; a plain value that the command line fills in and checks.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// What to offer, where, and where to remember it.
+#[derive(Clone, Debug, Default)]
+pub struct SendSettings {
+    /// Files and folders to offer, as the user wrote them; at least one.
+    pub paths: Vec<PathBuf>,
+    /// Where to listen. `None`: the port remembered for these paths, else any free one, on every address.
+    pub bind: Option<SocketAddr>,
+    /// The address that the link names. `None`: the one that the system would reach its network from.
+    pub address: Option<IpAddr>,
+    /// Most data lanes that one receiver may have. `None`: the measured default.
+    pub lanes: Option<u16>,
+    /// Whether to go on serving after a receiver has everything.
+    pub keep: bool,
+    /// Where port, link and session secrets of an offer are remembered. `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// Where hashes of unchanged files are remembered. `None`: nowhere.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// What to fetch, into which folder, and by which rules.
+#[derive(Clone)]
+pub struct ReceiveSettings {
+    /// The link as it was given, not yet parsed.
+    pub link: Zeroizing<String>,
+    /// The folder that receives; it exists.
+    pub into: PathBuf,
+    /// What to do about a name that exists with other content, unless the observer decides otherwise.
+    pub conflict: Conflict,
+    /// Whether to drop caches and hash each file once more before it is published.
+    pub read_back: bool,
+    /// Data lanes to open. `None`: the measured default.
+    pub lanes: Option<u16>,
+    /// Whether hidden names may be written directly into the home folder.
+    pub allow_hidden: bool,
+    /// Where session secrets are remembered. `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// What happens to a file whose name is taken by different content.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Conflict {
+    /// The transfer fails with `Exists` before any data.
+    #[default]
+    Fail,
+    /// The old file is replaced once the new one is complete.
+    Overwrite,
+    /// The new file gets a free name.
+    Rename,
+    /// The old file stays and the new one is not fetched.
+    Skip,
+}
+
+/// Leaves the link out: it is a secret, and debug output ends up in logs.
+impl fmt::Debug for ReceiveSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { link: _, into, conflict, read_back, lanes, allow_hidden, state_dir } = self;
+        formatter
+            .debug_struct("ReceiveSettings")
+            .field("link", &"[redacted]")
+            .field("into", into)
+            .field("conflict", conflict)
+            .field("read_back", read_back)
+            .field("lanes", lanes)
+            .field("allow_hidden", allow_hidden)
+            .field("state_dir", state_dir)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_holds_no_link() {
+        let settings = ReceiveSettings {
+            link: Zeroizing::new("HTTP://192.0.2.1:4285/ROOM#KEY".into()),
+            into: ".".into(),
+            conflict: Conflict::Fail,
+            read_back: false,
+            lanes: None,
+            allow_hidden: false,
+            state_dir: None,
+        };
+        let text = format!("{settings:?}");
+        assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
+    }
+}
