@@ -194,7 +194,8 @@ impl Pair {
                 self.open_lane(self.next_lane, LaneRole::Data);
             }
             Output::End(end) => self.receiver_end = Some(end),
-            Output::Claim { .. } | Output::Discard { .. } => {}
+            Output::Claim { lane, chunk, .. } => self.tell(Input::ChunkStored { lane, chunk }),
+            Output::Discard { .. } => {}
             Output::Compare { .. } | Output::Place { .. } => unreachable!("neither is caused by a message"),
         }
     }

@@ -21,6 +21,13 @@ pub enum Input {
         /// What its bytes hash to, read from where they lie.
         digest: ChunkDigest,
     },
+    /// The claim of `Claim` is written.
+    ChunkStored {
+        /// The lane that brought the chunk.
+        lane: LaneId,
+        /// Its number.
+        chunk: u64,
+    },
     /// Claimed chunks were compared with the hashes of `CheckClaims`.
     ClaimsChecked {
         /// The file.
@@ -101,12 +108,14 @@ pub enum Output {
         /// Which chunks, by index, and their hashes.
         chunks: Vec<(ChunkIndex, ChunkDigest)>,
     },
-    /// Record that the chunk which the lane just brought is stored.
+    /// Record that the chunk which the lane just brought is stored, and answer with `ChunkStored`.
     Claim {
         /// The lane that brought it.
         lane: LaneId,
+        /// Its number.
+        chunk: u64,
         /// Proof of its hash.
-        chunk: VerifiedChunk,
+        proof: VerifiedChunk,
     },
     /// Close a lane; a new one may take its place.
     CloseLane {

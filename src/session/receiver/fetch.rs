@@ -139,6 +139,7 @@ impl Fetch {
     ) {
         match input {
             Input::ChunkHashed { lane, chunk, digest } => self.chunk_hashed(lane, chunk, digest, lanes, outputs),
+            Input::ChunkStored { lane, chunk } => self.chunk_stored(lane, chunk, lanes, outputs),
             Input::FileOpened { entry, claims } => self.file_opened(entry, &claims, outputs),
             Input::ClaimsChecked { entry, checked, good } => self.claims_checked(entry, &checked, &good, outputs),
             Input::Compared { entry, verdict } => self.compared(entry, verdict, outputs),
@@ -271,32 +272,52 @@ impl Fetch {
         outputs: &mut VecDeque<Output>,
     ) {
         // A lane that was given up returned its chunks; whoever brings one next may store it.
-        let Some(lane) = lanes.get_mut(&id) else { return };
-        let Some(place) = self.listing.place(chunk).filter(|_| lane.hashed(chunk)) else { return };
-        self.in_flight.remove(chunk..chunk + 1);
+        let Some(lane) = lanes.get_mut(&id).filter(|lane| lane.has_landed(chunk)) else { return };
+        let Some(place) = self.listing.place(chunk) else { return };
         if !self.files.takes_chunks(place.entry) {
+            lane.settled(chunk);
             outputs.push_back(Output::Discard { lane: id, chunk });
-            return;
-        }
-        if let Some(verified) = self.pages.verify(&self.listing, chunk, digest) {
-            outputs.push_back(Output::Claim { lane: id, chunk: verified });
+        } else if let Some(proof) = self.pages.verify(&self.listing, chunk, digest) {
             self.retries.remove(&chunk);
-            self.files.chunk_stored(place.entry);
-            self.publish_if_complete(place.entry, outputs);
-            return;
+            outputs.push_back(Output::Claim { lane: id, chunk, proof });
+        } else {
+            outputs.push_back(Output::Discard { lane: id, chunk });
+            self.chunk_damaged(id, chunk, place.entry, lanes, outputs);
         }
-        outputs.push_back(Output::Discard { lane: id, chunk });
+    }
+
+    fn chunk_damaged(
+        &mut self,
+        id: LaneId,
+        chunk: u64,
+        entry: EntryIndex,
+        lanes: &mut BTreeMap<LaneId, Lane>,
+        outputs: &mut VecDeque<Output>,
+    ) {
         let tries = self.retries.entry(chunk).or_default();
         *tries += 1;
         if *tries > CHUNK_RETRIES_MAX {
-            self.fail(place.entry, FileFault::Integrity, outputs);
-        } else {
-            self.wanted.insert(chunk..chunk + 1);
+            self.fail(entry, FileFault::Integrity, outputs);
         }
         // Whatever damages data on this connection is left behind with it.
         if let Some(lane) = lanes.remove(&id) {
             self.lose_lane(&lane);
             outputs.push_back(Output::CloseLane { lane: id });
+        }
+    }
+
+    fn chunk_stored(
+        &mut self,
+        id: LaneId,
+        chunk: u64,
+        lanes: &mut BTreeMap<LaneId, Lane>,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let Some(place) = self.listing.place(chunk) else { return };
+        if lanes.get_mut(&id).is_some_and(|lane| lane.settled(chunk)) {
+            self.in_flight.remove(chunk..chunk + 1);
+            self.files.chunk_stored(place.entry);
+            self.publish_if_complete(place.entry, outputs);
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Lane {
     /// Chunks asked for on a data lane, in answer order.
     asked: VecDeque<Asked>,
     bytes_owed: u64,
-    /// Chunks whose last piece came and whose hash has not.
+    /// Chunks whose last piece came and that are neither stored nor discarded.
     landed: Vec<u64>,
     last_heard: Duration,
     pace: Pace,
@@ -183,8 +183,13 @@ impl Lane {
         Ok((place, last))
     }
 
-    /// Notes that the hash of a chunk which this lane brought is known. False if the lane brought no such chunk.
-    pub(super) fn hashed(&mut self, chunk: u64) -> bool {
+    /// Whether the lane brought this chunk, which is not settled.
+    pub(super) fn has_landed(&self, chunk: u64) -> bool {
+        self.landed.contains(&chunk)
+    }
+
+    /// Notes that a chunk which this lane brought is stored or discarded. False if the lane brought no such chunk.
+    pub(super) fn settled(&mut self, chunk: u64) -> bool {
         let before = self.landed.len();
         self.landed.retain(|&landed| landed != chunk);
         self.landed.len() < before

@@ -80,6 +80,11 @@ impl Receiver {
         self.outputs.pop_front()
     }
 
+    /// Whether the lane owes a frame, so that reading from it does not wait in vain.
+    pub fn is_owed(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_some_and(Lane::owes)
+    }
+
     /// When a `Tick` is due, if nothing else happens before: the first moment at which a silent lane is dead.
     pub fn wake(&self) -> Option<Duration> {
         self.lanes.values().filter_map(Lane::dead_at).min()
