@@ -10,5 +10,7 @@ pub mod chunk_set;
 pub mod digest;
 /// Sizes, counts and times that nothing may exceed.
 pub mod limits;
+/// Peers' text made safe to show.
+pub mod printable;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
