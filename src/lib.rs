@@ -14,3 +14,5 @@ pub mod limits;
 pub mod printable;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
+/// What is sent: walked, read and hashed.
+pub mod source;
