@@ -1,5 +1,6 @@
 //! The hash cache from one run to the next.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::source::{HashedChunk, Provenance, Source, Walk, WalkOptions};
@@ -29,7 +30,7 @@ fn files_of_one_chunk_are_not_cached() {
 #[test]
 fn without_a_cache_nothing_is_kept() {
     let run = Runs::new();
-    let walk = Source::walk(&[run.file.clone()], &WalkOptions::default()).unwrap();
+    let walk = Source::walk(std::slice::from_ref(&run.file), &WalkOptions::default()).unwrap();
     walk.source.hash_chunks(0, ChunkIndex(0)..ChunkIndex(2)).unwrap();
     assert!(!run.cache.exists());
 }

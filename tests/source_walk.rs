@@ -1,5 +1,6 @@
 //! The walk on real folders: order, names, and everything that is left out.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use haul::chunk::Length;
 use haul::limits::FILE_BYTES_MAX;
@@ -234,8 +235,8 @@ fn what_cannot_be_read_is_left_out_alone() {
     temp.file("t/open", b"x");
     temp.file("t/shut", b"x");
     temp.file("t/shut-folder/x", b"x");
-    fs::set_permissions(temp.at("t/shut"), fs::Permissions::from_mode(0)).unwrap();
-    fs::set_permissions(temp.at("t/shut-folder"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(temp.at("t/shut"), fs::Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(temp.at("t/shut-folder"), fs::Permissions::from_mode(0o000)).unwrap();
     if rustix::process::geteuid().is_root() {
         let copy = temp.at("test");
         fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();

@@ -9,7 +9,8 @@
 //! (at most a chunk, mostly a piece), one fstat(2) compares device, inode, length and mtime; a read that ends early
 //! counts as a change. ctime is left out there, because a rename, an unlink or a chmod moves it, and what is open
 //! stays readable through them. A write that leaves no trace in these (through an old map, or within one tick of the
-//! file system's clock) is caught by the receiver, which hashes what it got: see [`Source::rehash_chunk`].
+//! file system's clock) is caught by the receiver, which hashes what it got: see
+//! [`Source::rehash_chunk`](crate::source::Source::rehash_chunk).
 
 mod buffers;
 mod fault;

@@ -57,15 +57,6 @@ impl OpenFile {
         self.identity_now().is_ok_and(|identity| identity == self.identity)
     }
 
-    /// Tells the system which bytes are read next, so that a disk works ahead of the hashing.
-    pub(super) fn read_ahead(&self, offset: u64, length: u64) {
-        #[cfg(target_os = "linux")]
-        if let Some(length) = std::num::NonZeroU64::new(length) {
-            // An advice: a file system that does not take it reads as it would have.
-            let _ = rustix::fs::fadvise(&self.file, offset, Some(length), rustix::fs::Advice::WillNeed);
-        }
-    }
-
     /// The cached hashes of the file, if there is a cache that can hold some.
     pub(super) fn cached(&self, cache: Option<&HashCache>) -> Option<MutexGuard<'_, CachedHashes>> {
         let cached = self.cached.get_or_init(|| cache?.load(&self.file, &self.identity).map(Mutex::new));

@@ -107,11 +107,6 @@ impl Source {
                 prepared.read_since = cached.read_since();
             }
         }
-        if let Some(first) = prepared.digests.iter().position(Option::is_none) {
-            let first = ChunkIndex(start.0 + u32::try_from(first).expect("a run has no more chunks than a file"));
-            let offset = geometry.bytes_between(ChunkIndex(0), first);
-            open.read_ahead(offset.0, geometry.bytes_between(first, end).0);
-        }
         Ok(prepared)
     }
 
