@@ -12,11 +12,15 @@ pub mod digest;
 pub mod chunk_set;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
+/// Peers' text, safe to show.
+pub mod printable;
 /// Listing, hash pages and seal.
 pub mod manifest;
 /// Frames and messages.
 pub mod wire;
 /// The protocol as pure state machines.
 pub mod session;
+/// What is sent: walked, read and hashed.
+pub mod source;
 /// Sending and receiving, and what they tell their caller.
 pub mod transfer;
