@@ -12,3 +12,5 @@ pub mod digest;
 pub mod limits;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
+/// Keys, session secrets and links.
+pub mod secret;
