@@ -16,6 +16,8 @@ pub mod rel_path;
 pub mod printable;
 /// Listing, hash pages and seal.
 pub mod manifest;
+/// Keys, session secrets and links.
+pub mod secret;
 /// Frames and messages.
 pub mod wire;
 /// The protocol as pure state machines.
