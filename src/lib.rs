@@ -14,3 +14,5 @@ pub mod limits;
 pub mod rel_path;
 /// Keys, session secrets and links.
 pub mod secret;
+/// Lanes between proven ends over TCP and TLS.
+pub mod transport;
