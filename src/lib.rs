@@ -24,5 +24,7 @@ pub mod wire;
 pub mod session;
 /// What is sent: walked, read and hashed.
 pub mod source;
+/// Encrypted, proven connections.
+pub mod transport;
 /// Sending and receiving, and what they tell their caller.
 pub mod transfer;

@@ -186,16 +186,18 @@ impl Link {
     pub fn to_text(&self) -> Zeroizing<String> {
         // Room for all of it from the start: a string that grows leaves copies behind.
         let mut text = Zeroizing::new(String::with_capacity(limits::LINK_BYTES_MAX));
-        let (first, further) = self.addresses.split_first().expect("new and parse make no link without an address");
         text.push_str(SCHEME);
-        push_address(&mut text, first);
-        text.push('/');
-        BASE32_NOPAD.encode_append(&self.room.0, &mut text);
-        text.push('#');
-        BASE32_NOPAD.encode_append(&self.key.0, &mut text);
-        for address in further {
-            text.push(',');
+        for (turn, address) in self.addresses.iter().enumerate() {
+            if turn > 0 {
+                text.push(',');
+            }
             push_address(&mut text, address);
+            if turn == 0 {
+                text.push('/');
+                BASE32_NOPAD.encode_append(&self.room.0, &mut text);
+                text.push('#');
+                BASE32_NOPAD.encode_append(&self.key.0, &mut text);
+            }
         }
         text
     }
@@ -321,7 +323,8 @@ fn without_scope(address: &SocketAddr) -> SocketAddr {
 
 fn push_address(text: &mut String, address: &SocketAddr) {
     let start = text.len();
-    write!(text, "{address}").expect("writing to a string does not fail");
+    // Writing to a string does not fail.
+    let _ = write!(text, "{address}");
     text[start..].make_ascii_uppercase();
 }
 
@@ -353,9 +356,9 @@ mod tests {
     const KEY: &str = "74OR2HA3DIMRQFYWCUKBGEQRCA";
 
     fn address() -> impl Strategy<Value = SocketAddr> {
-        (any::<IpAddr>(), 1u16..).prop_map(|(ip, port)| SocketAddr::new(ip, port)).prop_filter("usable", |address| {
-            check_address(address).is_ok()
-        })
+        (any::<IpAddr>(), 1u16..)
+            .prop_map(|(ip, port)| SocketAddr::new(ip, port))
+            .prop_filter("usable", |address| check_address(address).is_ok())
     }
 
     fn link() -> impl Strategy<Value = Link> {
@@ -439,7 +442,8 @@ mod tests {
         for malformed in ["", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:80", "[::1]", "[fe80::1%2]:80", "1.2.3:80"] {
             assert_eq!(with(malformed, ROOM, KEY), LinkFault::AddressMalformed, "{malformed}");
         }
-        for unusable in ["0.0.0.0:1", "[::]:1", "224.0.0.1:1", "[ff02::1]:1", "255.255.255.255:1", "[::ffff:0.0.0.0]:1"] {
+        for unusable in ["0.0.0.0:1", "[::]:1", "224.0.0.1:1", "[ff02::1]:1", "255.255.255.255:1", "[::ffff:0.0.0.0]:1"]
+        {
             assert_eq!(with(unusable, ROOM, KEY), LinkFault::AddressUnusable, "{unusable}");
         }
         assert_eq!(with(at, ROOM, &format!("{KEY},")), LinkFault::AddressMalformed);

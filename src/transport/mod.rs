@@ -1,0 +1,72 @@
+//! Lanes: encrypted pipes over TCP whose ends have proven the same secret to each other.
+//!
+//! A `Listener` accepts and `connect` dials. Both speak TLS 1.3 with raw public keys, then prove over the exporter of
+//! this very connection that they hold a link's key or a session's secret, and only then is there a `Lane`. Above a
+//! lane nobody needs to ask who is at the other end.
+
+mod connect;
+mod device_key;
+mod exporter;
+mod fresh;
+mod lane;
+mod listener;
+mod machine;
+mod pipe;
+mod proof;
+mod socket;
+
+#[cfg(test)]
+mod deadline_tests;
+
+pub use connect::connect;
+pub use device_key::DeviceKey;
+pub use fresh::{fresh_key, fresh_room, fresh_session_id, fresh_session_secret};
+pub use lane::{AbortHandle, Lane};
+pub use listener::{Gatekeeper, Listener, ListenerEvent};
+pub use proof::{LaneIntro, Proof, Purpose, Who};
+
+use std::io;
+
+/// Why there is no lane, or no longer one.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The other end ended the lane in order: nothing was cut off.
+    #[error("the other end closed the connection")]
+    Closed,
+    /// Nothing answered at any address in time.
+    #[error("no answer to the attempt to connect")]
+    ConnectTimeout,
+    /// This machine failed: no descriptor, no random bytes, an address that cannot be bound.
+    #[error("this machine's network stack failed: {0}")]
+    Local(#[source] io::Error),
+    /// The connection broke: a reset, or an end that the other side did not announce.
+    #[error("the connection was lost")]
+    Lost,
+    /// Something else than haul answers there.
+    #[error("what answers at that address is not haul")]
+    PeerNotHaul,
+    /// The other end connected but did not prove itself in time.
+    #[error("the other end did not complete the handshake in time")]
+    ProofTimeout,
+    /// The address is reachable but nothing listens there.
+    #[error("nothing listens at that address")]
+    Refused,
+    /// Nothing came from the other end, or nothing could be sent to it, for longer than the lane's silence limit.
+    #[error("the other end is silent")]
+    Silent,
+    /// The other end broke a rule of TLS, or somebody changed bytes on the way.
+    #[error("the connection is not intact: {0}")]
+    Tls(#[source] rustls::Error),
+    /// There is no way to the address.
+    #[error("the address cannot be reached: {0}")]
+    Unreachable(#[source] io::Error),
+    /// The other end speaks haul, but no version that this one does.
+    #[error("the other end speaks another version of haul")]
+    VersionMismatch,
+    /// The other end does not hold the secret, or does not accept ours.
+    #[error("the other end is not the one that the link names, or the link is no longer valid")]
+    WrongProof,
+}
+
+/// What both ends name in ALPN: the protocol and the version of everything below the proof.
+const ALPN: &[u8] = b"haul/1";
