@@ -17,7 +17,7 @@ pub struct ChunkCount(pub u32);
 pub struct Offset(pub u64);
 
 /// Number of bytes.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Length(pub u64);
 
 /// Bytes of a file that lie together.

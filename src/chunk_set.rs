@@ -167,6 +167,7 @@ impl FromIterator<Range<u64>> for ChunkSet {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -195,6 +195,7 @@ macro_rules! show_as_hex {
 show_as_hex!(ChunkDigest, FileDigest, ListingDigest, ManifestId);
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
     use crate::chunk::Length;

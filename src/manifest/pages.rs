@@ -147,6 +147,7 @@ impl HashPages {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
     use crate::chunk::Length;
@@ -188,7 +189,7 @@ mod tests {
                 roots.extend(pages.push(&listing, pages.next(), part.to_vec()).unwrap());
             }
             let expected: Vec<_> =
-                [0, 2, 3].into_iter().map(|i| (EntryIndex(i), FileDigest(*blake3_of(LENGTHS[i as usize])))).collect();
+                [0, 2, 3].into_iter().map(|i| (EntryIndex(i), FileDigest(root_of(LENGTHS[i as usize])))).collect();
             assert_eq!(roots, expected, "pages of {size}");
             assert_eq!(pages.held(), all.len() as u64);
             pages.release_before(u64::MAX);
@@ -196,7 +197,7 @@ mod tests {
         }
     }
 
-    fn blake3_of(length: u64) -> Box<[u8; 32]> {
+    fn root_of(length: u64) -> [u8; 32] {
         let geometry = crate::chunk::Geometry::of(Length(length)).unwrap();
         let mut merger = RootMerger::new(geometry);
         let mut root = [0; 32];
@@ -206,7 +207,7 @@ mod tests {
                 root = done.0;
             }
         }
-        Box::new(root)
+        root
     }
 
     #[test]

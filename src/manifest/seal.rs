@@ -36,7 +36,9 @@ mod tests {
     fn listing_roots_and_their_order_all_count() {
         let of = |listing: u8, roots: &[Option<u8>]| {
             let mut seal = SealHasher::new(ListingDigest([listing; 32]));
-            roots.iter().for_each(|root| seal.push(root.map(|byte| FileDigest([byte; 32]))));
+            for root in roots {
+                seal.push(root.map(|byte| FileDigest([byte; 32])));
+            }
             seal.finish()
         };
         let base = of(1, &[Some(1), Some(2)]);

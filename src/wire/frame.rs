@@ -217,6 +217,7 @@ pub fn piece_head(piece: Piece, encoding: Encoding) -> [u8; FRAME_HEADER_BYTES +
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -5,17 +5,18 @@ use super::lane::Lane;
 use super::{Input, Output, Plan, Verdict};
 use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
-use crate::digest::{ChunkDigest, FileDigest, empty_file_digest};
+use crate::digest::{ChunkDigest, FileDigest, ManifestId, empty_file_digest};
 use crate::limits::CHUNK_RETRIES_MAX;
 use crate::manifest::{EntryIndex, HashPages, Listing, SealHasher};
 use crate::session::{End, FileFault, LaneId, PeerFault};
 use crate::wire::{Change, Message};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// The state of an accepted transfer.
 #[derive(Debug)]
 pub(super) struct Fetch {
-    pub(super) listing: Listing,
+    pub(super) listing: Arc<Listing>,
     pub(super) pages: HashPages,
     /// Hash requests under way, in order, as first chunk and count; nothing where the answer is of no use any more.
     pub(super) hash_requests: VecDeque<Option<(u64, u16)>>,
@@ -35,6 +36,8 @@ pub(super) struct Fetch {
     pub(super) retries: BTreeMap<u64, u8>,
     pub(super) files: Files,
     roots: Vec<Option<FileDigest>>,
+    /// What both sides agree on.
+    manifest: Option<ManifestId>,
     pub(super) closing: Closing,
 }
 
@@ -56,8 +59,9 @@ pub(super) enum Closing {
 }
 
 impl Fetch {
-    pub(super) fn new(listing: Listing, plans: &[Plan]) -> Self {
+    pub(super) fn new(listing: Arc<Listing>, plans: &[Plan]) -> Self {
         let mut fetch = Self {
+            manifest: None,
             roots: vec![None; listing.entries().len()],
             files: Files::new(&listing, plans),
             listing,
@@ -88,12 +92,12 @@ impl Fetch {
         fetch
     }
 
-    pub(super) fn listing(&self) -> &Listing {
+    pub(super) fn listing(&self) -> &Arc<Listing> {
         &self.listing
     }
 
-    pub(super) fn into_listing(self) -> Listing {
-        self.listing
+    pub(super) fn manifest(&self) -> Option<ManifestId> {
+        self.manifest
     }
 
     /// The root of a file, where it is known.
@@ -404,9 +408,11 @@ impl Fetch {
         }
         let mut seal = SealHasher::new(self.listing.digest());
         self.listing.files().for_each(|entry| seal.push(self.root(entry)));
-        if seal.finish().0 != manifest {
+        let own = seal.finish();
+        if own.0 != manifest {
             return Err(PeerFault::Seal);
         }
+        self.manifest = Some(own);
         self.closing = Closing::Files;
         Ok(())
     }

@@ -9,13 +9,14 @@ mod schedule;
 pub use event::{Input, Output, Plan, Verdict};
 
 use super::{End, LaneId, LaneRole, PeerFault};
-use crate::digest::ListingDigest;
+use crate::digest::{ListingDigest, ManifestId};
 use crate::limits::LISTING_BYTES_MAX;
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
 use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
 use lane::Lane;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a receiver is told when it is made.
@@ -42,11 +43,11 @@ enum State {
     /// The next listing pages.
     Listing { builder: Box<ListingBuilder>, announced: ListingDigest, next_page: u32, page_bytes: u64 },
     /// The user's word.
-    Deciding { listing: Listing },
+    Deciding { listing: Arc<Listing> },
     /// Hashes, chunks and the disk.
     Fetching(Box<Fetch>),
     /// Nothing more.
-    Ended { listing: Option<Listing> },
+    Ended { listing: Option<Arc<Listing>>, manifest: Option<ManifestId> },
 }
 
 impl Receiver {
@@ -56,12 +57,20 @@ impl Receiver {
     }
 
     /// The listing, once it is complete.
-    pub fn listing(&self) -> Option<&Listing> {
+    pub fn listing(&self) -> Option<&Arc<Listing>> {
         match &self.state {
             State::Deciding { listing } => Some(listing),
             State::Fetching(fetch) => Some(fetch.listing()),
-            State::Ended { listing } => listing.as_ref(),
+            State::Ended { listing, .. } => listing.as_ref(),
             State::Greeting | State::Listing { .. } => None,
+        }
+    }
+
+    /// The manifest's id, once the session ended complete.
+    pub fn manifest(&self) -> Option<ManifestId> {
+        match &self.state {
+            State::Ended { manifest, .. } => *manifest,
+            _ => None,
         }
     }
 
@@ -241,14 +250,14 @@ impl Receiver {
         if listing.digest() != *announced {
             return Err(PeerFault::ListingDigest);
         }
-        self.state = State::Deciding { listing };
+        self.state = State::Deciding { listing: Arc::new(listing) };
         self.outputs.push_back(Output::Offered);
         Ok(())
     }
 
     fn accept(&mut self, plans: &[Plan]) {
         if let State::Deciding { listing } = &self.state {
-            self.state = State::Fetching(Box::new(Fetch::new(listing.clone(), plans)));
+            self.state = State::Fetching(Box::new(Fetch::new(Arc::clone(listing), plans)));
         }
     }
 
@@ -280,12 +289,11 @@ impl Receiver {
     }
 
     fn end(&mut self, end: End) {
-        let listing = match std::mem::replace(&mut self.state, State::Ended { listing: None }) {
-            State::Deciding { listing } => Some(listing),
-            State::Fetching(fetch) => Some(fetch.into_listing()),
+        let manifest = match &self.state {
+            State::Fetching(fetch) => fetch.manifest(),
             _ => None,
         };
-        self.state = State::Ended { listing };
+        self.state = State::Ended { listing: self.listing().cloned(), manifest };
         self.outputs.push_back(Output::End(end));
     }
 }
