@@ -22,8 +22,12 @@ pub mod secret;
 pub mod wire;
 /// The protocol as pure state machines.
 pub mod session;
+/// Files mapped into memory.
+pub mod mmap;
 /// What is sent: walked, read and hashed.
 pub mod source;
+/// Where what is received lies until it is complete, and how it appears.
+pub mod store;
 /// Encrypted, proven connections.
 pub mod transport;
 /// Sending and receiving, and what they tell their caller.
