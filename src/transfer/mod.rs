@@ -5,6 +5,8 @@ pub use event::{
     Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, Phase, Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
+pub use receive::receive;
+pub use send::send;
 pub use settings::{Conflict, ReceiveSettings, SendSettings};
 
 /// Asks a running transfer to stop and keep its state.
@@ -15,3 +17,16 @@ pub mod event;
 pub mod failure;
 /// What a transfer is told before it starts.
 pub mod settings;
+mod desk;
+mod engine;
+mod failed;
+mod frames;
+mod lane_thread;
+mod offer;
+mod plan;
+mod publisher;
+mod queue;
+mod receive;
+mod send;
+mod serve;
+mod state;

@@ -1,0 +1,404 @@
+//! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
+
+use super::frames::LaneFault;
+use super::queue::Queue;
+use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, Progress, ReceiveSettings, failed};
+use crate::digest::FileDigest;
+use crate::limits::LANE_SILENCE_MAX;
+use crate::manifest::{ChunkPlace, EntryIndex, Listing, VerifiedChunk};
+use crate::rel_path::RelPath;
+use crate::session::{End, FileFault, Input, LaneId, Output, Receiver};
+use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
+use crate::transport::AbortHandle;
+use crate::wire::{Message, Piece, SessionGrant};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Everything that the threads of one receiving transfer share.
+pub(super) struct Engine<'a, D: Disk = RealDisk> {
+    pub(super) store: &'a Store<D>,
+    pub(super) settings: &'a ReceiveSettings,
+    pub(super) observer: &'a dyn Observer,
+    pub(super) counters: Counters,
+    /// Work of the threads that open files and check claims.
+    pub(super) desk: Queue<DeskJob>,
+    /// Work of the thread that publishes.
+    pub(super) publisher: Queue<PublishJob>,
+    /// What the main thread is told.
+    pub(super) main: Queue<MainEvent>,
+    /// The listing, once it is complete.
+    pub(super) listing: OnceLock<Arc<Listing>>,
+    /// What to do about names that are taken, once the user took the offer.
+    pub(super) conflict: OnceLock<Conflict>,
+    /// The record that tells a later run what this one published; there once the user took the offer.
+    pub(super) record: OnceLock<Record<D>>,
+    pub(super) partials: Mutex<HashMap<EntryIndex, OpenPartial<D>>>,
+    pub(super) singles: Mutex<HashMap<EntryIndex, (SingleFile<D>, VerifiedChunk)>>,
+    failures: Mutex<Vec<FailedFile>>,
+    best_effort: AtomicBool,
+    only_root: Mutex<Option<FileDigest>>,
+    disk_faults: Mutex<HashMap<EntryIndex, StoreError>>,
+    inner: Mutex<Inner>,
+    mail_came: Condvar,
+    began: Instant,
+}
+
+/// A partial file under way.
+pub(super) struct OpenPartial<D: Disk> {
+    pub(super) file: Arc<PartialFile<D>>,
+    pub(super) standing: Standing,
+}
+
+/// What was done so far, in bytes unless it says otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Verified and claimed, however it came.
+    pub(super) done: AtomicU64,
+    /// Of those, what was there before.
+    pub(super) reused: AtomicU64,
+    /// Payload of pieces read.
+    pub(super) fetched: AtomicU64,
+    /// TLS bytes in both directions.
+    pub(super) wire: AtomicU64,
+    /// Files that are final and did not fail.
+    pub(super) files_done: AtomicU64,
+    /// Milliseconds from the start to the first piece, plus one; zero until it came.
+    pub(super) first_byte_ms: AtomicU64,
+}
+
+struct Inner {
+    receiver: Receiver,
+    mail: BTreeMap<LaneId, VecDeque<LaneWork>>,
+    aborts: BTreeMap<LaneId, AbortHandle>,
+    closed: bool,
+}
+
+/// What a lane's thread is to do.
+#[derive(Debug)]
+pub(super) enum LaneWork {
+    Claim { chunk: u64, proof: VerifiedChunk },
+    Close,
+    Discard { chunk: u64 },
+    Place { place: ChunkPlace, piece: Piece, last: bool },
+    Send(Message),
+}
+
+/// What a desk thread is to do.
+#[derive(Debug)]
+pub(super) enum DeskJob {
+    CheckClaims { entry: EntryIndex, chunks: Vec<(crate::chunk::ChunkIndex, crate::digest::ChunkDigest)> },
+    Compare { entry: EntryIndex, root: FileDigest },
+    Open { entry: EntryIndex },
+}
+
+/// What the publisher is to do.
+#[derive(Debug)]
+pub(super) enum PublishJob {
+    FinishFolders,
+    Publish { entry: EntryIndex, root: FileDigest },
+}
+
+/// What the main thread is told.
+#[derive(Debug)]
+pub(super) enum MainEvent {
+    End(End),
+    Granted { grant: SessionGrant, lanes: u16 },
+    LaneEnded { lane: LaneId, fault: Option<LaneFault> },
+    Offered,
+}
+
+/// What a lane's thread finds when it looks.
+pub(super) enum Mail {
+    /// Nothing to do, and nothing owed: the transfer is over.
+    Closed,
+    /// Nothing to do but to read the next frame.
+    Owed,
+    /// This, first to last.
+    Work(VecDeque<LaneWork>),
+}
+
+impl<'a, D: Disk> Engine<'a, D> {
+    pub(super) fn new(
+        store: &'a Store<D>,
+        settings: &'a ReceiveSettings,
+        observer: &'a dyn Observer,
+        receiver: Receiver,
+        began: Instant,
+    ) -> Self {
+        let inner = Inner { receiver, mail: BTreeMap::new(), aborts: BTreeMap::new(), closed: false };
+        Self {
+            store,
+            settings,
+            observer,
+            counters: Counters::default(),
+            desk: Queue::new(),
+            publisher: Queue::new(),
+            main: Queue::new(),
+            listing: OnceLock::new(),
+            conflict: OnceLock::new(),
+            record: OnceLock::new(),
+            best_effort: AtomicBool::new(false),
+            only_root: Mutex::default(),
+            partials: Mutex::default(),
+            singles: Mutex::default(),
+            failures: Mutex::default(),
+            disk_faults: Mutex::default(),
+            inner: Mutex::new(inner),
+            mail_came: Condvar::new(),
+            began,
+        }
+    }
+
+    /// Tells the session what happened, and hands out what it wants done.
+    ///
+    /// Both under one lock: a lane must send its requests in the order in which the session made them.
+    pub(super) fn step(&self, input: Input) {
+        let mut inner = self.lock();
+        let now = self.began.elapsed();
+        inner.receiver.handle(now, input);
+        let mut mailed = false;
+        while let Some(output) = inner.receiver.poll() {
+            mailed |= self.route(&mut inner, output);
+        }
+        drop(inner);
+        if mailed {
+            self.mail_came.notify_all();
+        }
+    }
+
+    /// Makes a lane's mailbox before its first input.
+    pub(super) fn add_lane(&self, lane: LaneId, abort: AbortHandle) {
+        let mut inner = self.lock();
+        inner.mail.insert(lane, VecDeque::new());
+        inner.aborts.insert(lane, abort);
+    }
+
+    /// Forgets a lane. What was asked of it goes back.
+    pub(super) fn remove_lane(&self, lane: LaneId) {
+        let mut inner = self.lock();
+        inner.mail.remove(&lane);
+        inner.aborts.remove(&lane);
+        drop(inner);
+        self.step(Input::LaneLost { lane });
+    }
+
+    /// Waits until the lane has something to do, or owes a frame.
+    pub(super) fn mail(&self, lane: LaneId) -> Mail {
+        let mut inner = self.lock();
+        loop {
+            match inner.mail.get_mut(&lane) {
+                None => return Mail::Closed,
+                Some(mail) if !mail.is_empty() => return Mail::Work(std::mem::take(mail)),
+                Some(_) => {}
+            }
+            if inner.closed {
+                return Mail::Closed;
+            }
+            if inner.receiver.is_owed(lane) {
+                return Mail::Owed;
+            }
+            inner = self.mail_came.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets every thread finish: lanes send what they still have to and end.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.mail_came.notify_all();
+        self.desk.close();
+        self.publisher.close();
+    }
+
+    /// Breaks every lane, so that no thread waits for the network.
+    pub(super) fn abort_lanes(&self) {
+        self.lock().aborts.values().for_each(AbortHandle::abort);
+    }
+
+    /// The complete listing.
+    pub(super) fn listing(&self) -> &Listing {
+        self.listing.get().expect("the listing is set before the offer is accepted, and work comes only after")
+    }
+
+    /// What to do about names that are taken.
+    pub(super) fn conflict(&self) -> Conflict {
+        self.conflict.get().copied().unwrap_or(self.settings.conflict)
+    }
+
+    pub(super) fn notice(&self, text: String) {
+        self.observer.event(&Event::Notice { text });
+    }
+
+    /// Says once where the file system cannot promise that what is done outlasts a power cut.
+    pub(super) fn note_durability(&self, durability: Durability) {
+        if durability == Durability::BestEffort && !self.best_effort.swap(true, Ordering::Relaxed) {
+            self.notice("durability: best effort; this file system cannot sync folders".into());
+        }
+    }
+
+    /// Notes that an entry failed before anything of it was asked for, or a folder at the end.
+    pub(super) fn entry_failed(&self, path: &RelPath, fault: String, class: FailureClass) {
+        let failure = FailedFile { path: path.as_str().to_owned(), fault, class };
+        let FailedFile { path, fault, class } = failure.clone();
+        self.observer.event(&Event::FileFailed { path, fault, class });
+        lock(&self.failures).push(failure);
+    }
+
+    /// Notes that a folder has not its final mode and time. One that could not be made was noted before.
+    pub(super) fn folder_failed(&self, path: &RelPath, fault: &StoreError) {
+        let noted = lock(&self.failures).iter().any(|failure| failure.path == path.as_str());
+        if !noted {
+            self.entry_failed(path, fault.to_string(), FailureClass::Io);
+        }
+    }
+
+    /// Notes why a file cannot be stored, and gives it up.
+    pub(super) fn disk_failed(&self, entry: EntryIndex, fault: StoreError) {
+        let kind = if matches!(fault, StoreError::Exists { .. }) { FileFault::Exists } else { FileFault::Disk };
+        lock(&self.disk_faults).insert(entry, fault);
+        self.step(Input::FileFailed { entry, fault: kind });
+    }
+
+    /// Counts a file as done and says so.
+    pub(super) fn file_done(&self, entry: EntryIndex, root: FileDigest, how: FileOutcome) {
+        self.counters.files_done.fetch_add(1, Ordering::Relaxed);
+        let Some(listed) = self.listing().entry(entry) else { return };
+        let path = listed.path.as_str().to_owned();
+        let bytes = listed.file_length().map_or(0, |length| length.0);
+        if self.listing().totals().files == 1 {
+            *lock(&self.only_root) = Some(root);
+        }
+        self.observer.event(&Event::FileDone { path, bytes, root, how });
+    }
+
+    /// Counts bytes that need not be fetched.
+    pub(super) fn reuse(&self, bytes: u64) {
+        self.counters.reused.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What the transfer as a whole hashes to: the root of its only file, or the manifest's id.
+    pub(super) fn root(&self) -> Option<String> {
+        let manifest = || self.lock().receiver.manifest().map(|id| id.to_string());
+        lock(&self.only_root).map(|root| root.to_string()).or_else(manifest)
+    }
+
+    /// Takes the failures noted so far.
+    pub(super) fn take_failures(&self) -> Vec<FailedFile> {
+        std::mem::take(&mut *lock(&self.failures))
+    }
+
+    pub(super) fn note_first_byte(&self) {
+        if self.counters.first_byte_ms.load(Ordering::Relaxed) == 0 {
+            let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+            // Another lane may have been first; either time is right to a millisecond.
+            self.counters.first_byte_ms.store(elapsed + 1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let totals = self.listing.get().map(|listing| listing.totals()).unwrap_or_default();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Progress {
+            bytes_total: totals.bytes,
+            bytes_done: load(&self.counters.done),
+            bytes_reused: load(&self.counters.reused),
+            bytes_fetched: load(&self.counters.fetched),
+            wire_bytes: load(&self.counters.wire),
+            files_total: u64::from(totals.files),
+            files_done: load(&self.counters.files_done),
+            current: self.current_file(),
+        }
+    }
+
+    /// Gives the session up if a lane is silent for too long, or lets it ask again.
+    pub(super) fn tick(&self) {
+        let due = self.lock().receiver.wake();
+        if due.is_some_and(|due| due <= self.began.elapsed().saturating_sub(TICK_SLACK)) {
+            self.step(Input::Tick);
+        }
+    }
+
+    fn current_file(&self) -> Option<String> {
+        let partials = lock(&self.partials);
+        let entry = partials.keys().min().copied()?;
+        self.listing.get()?.entry(entry).map(|entry| entry.path.as_str().to_owned())
+    }
+
+    /// Hands one output on. Returns whether a lane got mail.
+    fn route(&self, inner: &mut Inner, output: Output) -> bool {
+        let (lane, work) = match output {
+            Output::Claim { lane, chunk, proof } => (lane, LaneWork::Claim { chunk, proof }),
+            Output::CloseLane { lane } => (lane, LaneWork::Close),
+            Output::Discard { lane, chunk } => (lane, LaneWork::Discard { chunk }),
+            Output::Place { lane, place, piece, last } => (lane, LaneWork::Place { place, piece, last }),
+            Output::Send { lane, message } => (lane, LaneWork::Send(message)),
+            Output::Offered => {
+                if let Some(listing) = inner.receiver.listing() {
+                    // It is complete once, so nothing is there to be replaced.
+                    let _ = self.listing.set(Arc::clone(listing));
+                }
+                self.main.push(MainEvent::Offered);
+                return false;
+            }
+            other => {
+                self.route_elsewhere(other);
+                return false;
+            }
+        };
+        if matches!(work, LaneWork::Close)
+            && let Some(abort) = inner.aborts.get(&lane)
+        {
+            abort.abort();
+        }
+        if let Some(mail) = inner.mail.get_mut(&lane) {
+            mail.push_back(work);
+        }
+        true
+    }
+
+    fn route_elsewhere(&self, output: Output) {
+        match output {
+            Output::CheckClaims { entry, chunks } => self.desk.push(DeskJob::CheckClaims { entry, chunks }),
+            Output::Compare { entry, root } => self.desk.push(DeskJob::Compare { entry, root }),
+            Output::OpenFile { entry } => self.desk.push(DeskJob::Open { entry }),
+            Output::Publish { entry, root } => self.publisher.push(PublishJob::Publish { entry, root }),
+            Output::FinishFolders => self.publisher.push(PublishJob::FinishFolders),
+            Output::FileFailed { entry, fault } => self.file_failed(entry, &fault),
+            Output::Granted { grant, lanes } => self.main.push(MainEvent::Granted { grant, lanes }),
+            Output::End(end) => self.main.push(MainEvent::End(end)),
+            // Handed to lanes before this.
+            Output::Claim { .. }
+            | Output::CloseLane { .. }
+            | Output::Discard { .. }
+            | Output::Offered
+            | Output::Place { .. }
+            | Output::Send { .. } => {}
+        }
+    }
+
+    /// Closes what is open of a failed file, which keeps what it has, and says so.
+    fn file_failed(&self, entry: EntryIndex, fault: &FileFault) {
+        lock(&self.partials).remove(&entry);
+        lock(&self.singles).remove(&entry);
+        let disk = lock(&self.disk_faults).remove(&entry);
+        let Some(listed) = self.listing().entry(entry) else { return };
+        let failure = failed::file(listed.path.as_str(), fault, disk.as_ref());
+        let FailedFile { path, fault, class } = failure.clone();
+        self.observer.event(&Event::FileFailed { path, fault, class });
+        lock(&self.failures).push(failure);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lane's own read gives up first and knows more about why; the tick is for one that waits elsewhere.
+const TICK_SLACK: Duration = LANE_SILENCE_MAX;
+
+/// A poisoned lock means that another thread panicked; what it guards is whole between two statements.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,94 @@
+//! What a failure is called, for one file and for a whole transfer.
+
+use super::frames::LaneFault;
+use super::{FailedFile, FailureClass, TransferError};
+use crate::limits::LANE_SILENCE_MAX;
+use crate::session::{End, FileFault};
+use crate::store::StoreError;
+use crate::transport::TransportError;
+use crate::wire::Refusal;
+use std::time::Duration;
+
+/// The failure of the file at `path`.
+pub(super) fn file(path: &str, fault: &FileFault, disk: Option<&StoreError>) -> FailedFile {
+    let class = match (fault, disk) {
+        (FileFault::Disk, Some(StoreError::NoSpace { .. })) => FailureClass::NoSpace,
+        (FileFault::Disk, Some(StoreError::Damaged { .. } | StoreError::RootMismatch { .. })) => {
+            FailureClass::Integrity
+        }
+        (FileFault::Disk, Some(StoreError::Misuse(_) | StoreError::Incomplete { .. })) => FailureClass::Bug,
+        (FileFault::Disk, _) => FailureClass::Io,
+        (FileFault::Exists, _) => FailureClass::Exists,
+        (FileFault::Integrity, _) => FailureClass::Integrity,
+        (FileFault::SourceChanged(_), _) => FailureClass::SourceChanged,
+    };
+    let fault = disk.map_or_else(|| fault.to_string(), ToString::to_string);
+    FailedFile { path: path.to_owned(), fault, class }
+}
+
+/// What a transfer in which `failures` happened, and nothing else went wrong, ends with.
+pub(super) fn files(failures: &[FailedFile], total: u64, needed: u64, free: u64) -> Option<TransferError> {
+    let count = failures.len() as u64;
+    let first = failures.first()?;
+    let all_alike = failures.iter().all(|failure| failure.class == first.class);
+    Some(match first.class {
+        FailureClass::NoSpace if all_alike => TransferError::NoSpace { needed, free },
+        FailureClass::Exists if all_alike => TransferError::Exists { count },
+        FailureClass::Integrity if all_alike => TransferError::Integrity { files: count },
+        FailureClass::SourceChanged if all_alike => TransferError::SourceChanged { files: count },
+        FailureClass::Io if all_alike && count == total => {
+            TransferError::Io { what: format!("cannot store `{}`", first.path), cause: first.fault.clone().into() }
+        }
+        _ => TransferError::Partial { failed: count, total },
+    })
+}
+
+/// Why there is no lane.
+pub(super) fn transport(error: TransportError, waited: Duration) -> TransferError {
+    match error {
+        TransportError::WrongProof => TransferError::Auth(error.into()),
+        TransportError::ConnectTimeout => TransferError::ConnectTimeout { waited, cause: None },
+        TransportError::ProofTimeout => TransferError::ConnectTimeout { waited, cause: Some(error.into()) },
+        TransportError::Silent => TransferError::Timeout { waited: LANE_SILENCE_MAX },
+        TransportError::PeerNotHaul | TransportError::VersionMismatch | TransportError::Tls(_) => {
+            TransferError::Protocol(error.into())
+        }
+        other => TransferError::Network(other.into()),
+    }
+}
+
+/// Why a lane ended.
+pub(super) fn lane(fault: LaneFault) -> TransferError {
+    match fault {
+        LaneFault::Frame(fault) => TransferError::Protocol(fault.into()),
+        LaneFault::Transport(error) => transport(error, LANE_SILENCE_MAX),
+    }
+}
+
+/// What an end other than a complete one means to this side.
+pub(super) fn end(end: End) -> TransferError {
+    match end {
+        End::Complete => TransferError::Bug("a complete transfer is no failure".into()),
+        End::Declined => TransferError::Declined,
+        End::PeerFault(fault) => TransferError::Protocol(fault.into()),
+        End::Refused(refusal) => {
+            let why = match refusal {
+                Refusal::Busy => "it serves as many receivers as it can",
+                Refusal::Declined => "its user declined",
+                Refusal::Protocol => "it says that this side broke the protocol",
+                Refusal::Stopped => "it was stopped, or started again without this session",
+                Refusal::Version => "it speaks another version of the protocol",
+            };
+            TransferError::Refused(why.into())
+        }
+    }
+}
+
+/// Why the destination cannot be used at all.
+pub(super) fn store(what: &str, error: StoreError) -> TransferError {
+    match error {
+        StoreError::NoSpace { needed, free, .. } => TransferError::NoSpace { needed, free },
+        StoreError::Misuse(_) => TransferError::Bug(error.into()),
+        other => TransferError::Io { what: what.into(), cause: other.into() },
+    }
+}

@@ -1,0 +1,55 @@
+//! Frames over a lane: one message or the head of one piece at a time.
+
+use crate::transport::{Lane, TransportError};
+use crate::wire::{
+    Encoding, FRAME_HEADER_BYTES, FrameFault, FrameHeader, Message, MessageFault, PIECE_ADDRESS_BYTES, Piece,
+};
+
+/// What is next on a lane.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// A whole message.
+    Message(Message),
+    /// A piece's address; its payload is still on the lane.
+    Piece {
+        /// Where it belongs.
+        piece: Piece,
+        /// How its payload stands for the bytes.
+        encoding: Encoding,
+    },
+}
+
+/// Why a lane can carry no further frame.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneFault {
+    /// The other side sent something that is not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameFault),
+    /// The connection.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+/// Reads the next frame, up to a piece's payload.
+pub(super) fn read_frame(lane: &mut Lane) -> Result<Incoming, LaneFault> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    lane.read_exact(&mut header)?;
+    match FrameHeader::decode(&header)? {
+        FrameHeader::Message { body_bytes } => {
+            let mut body = vec![0; body_bytes];
+            lane.read_exact(&mut body)?;
+            Ok(Incoming::Message(Message::decode(&body).map_err(FrameFault::from)?))
+        }
+        FrameHeader::Piece { encoding, payload_bytes } => {
+            let mut address = [0; PIECE_ADDRESS_BYTES];
+            lane.read_exact(&mut address)?;
+            Ok(Incoming::Piece { piece: Piece::decode(&address, encoding, payload_bytes)?, encoding })
+        }
+    }
+}
+
+/// Sends one message.
+pub(super) fn send_message(lane: &mut Lane, message: &Message) -> Result<(), LaneFault> {
+    let frame = message.to_frame().map_err(|fault: MessageFault| FrameFault::Message(fault))?;
+    Ok(lane.send(&[&frame])?)
+}

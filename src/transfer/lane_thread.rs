@@ -1,0 +1,268 @@
+//! One lane of a receiver: sends what the session asks for, and puts what comes where it belongs.
+
+use super::engine::{Engine, LaneWork, Mail, OpenPartial, lock};
+use super::frames::{Incoming, LaneFault, read_frame};
+use crate::chunk::ChunkIndex;
+use crate::digest::ChunkDigest;
+use crate::limits::CHUNK_BYTES_MIN;
+use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
+use crate::session::{Input, LaneId, LaneRole};
+use crate::store::{Disk, Lease, SingleFile, StoreError};
+use crate::transport::{Lane, TransportError};
+use crate::wire::{Encoding, FrameFault, Piece};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Longest file that is one chunk.
+#[allow(clippy::cast_possible_truncation, reason = "256 KiB fits wherever this builds")]
+const SINGLE_BYTES_MAX: usize = CHUNK_BYTES_MIN as usize;
+
+/// A lane and the chunk that is landing on it.
+struct LaneThread<'e, 'a, D: Disk> {
+    engine: &'e Engine<'a, D>,
+    id: LaneId,
+    lane: Lane,
+    /// Frames to send before anything is read.
+    unsent: Vec<u8>,
+    /// How the payload that is next on the lane is encoded.
+    encoding: Encoding,
+    landing: Option<Landing<D>>,
+    /// Bytes of a chunk that is its whole file, until all are there.
+    single: Vec<u8>,
+    wire_counted: u64,
+}
+
+/// Where a chunk's bytes go.
+struct Landing<D: Disk> {
+    chunk: u64,
+    place: ChunkPlace,
+    target: Target<D>,
+}
+
+enum Target<D: Disk> {
+    /// Its range of a partial file.
+    Lease(Lease<D>),
+    /// Nowhere: its file has failed.
+    Nowhere,
+    /// The lane's buffer.
+    Single,
+    /// A whole small file, stored and hashed.
+    Stored(SingleFile<D>),
+}
+
+/// Runs a lane to its end, and takes it out of the session.
+pub(super) fn run_lane<D: Disk>(engine: &Engine<'_, D>, id: LaneId, lane: Lane, role: LaneRole) -> Option<LaneFault> {
+    engine.add_lane(id, lane.abort_handle());
+    let mut thread = LaneThread {
+        engine,
+        id,
+        lane,
+        unsent: Vec::new(),
+        encoding: Encoding::Raw,
+        landing: None,
+        single: Vec::new(),
+        wire_counted: 0,
+    };
+    engine.step(Input::LaneOpened { lane: id, role });
+    let outcome = thread.run();
+    thread.count_wire();
+    // A landing that is given up lets go of its chunk before another lane may ask for it.
+    thread.landing = None;
+    engine.remove_lane(id);
+    if outcome.is_ok() {
+        // The other side learns that nothing was cut off; if it is gone, it does not matter.
+        let _ = thread.lane.close();
+    }
+    outcome.err()
+}
+
+impl<D: Disk> LaneThread<'_, '_, D> {
+    fn run(&mut self) -> Result<(), LaneFault> {
+        loop {
+            match self.engine.mail(self.id) {
+                Mail::Closed => return self.flush(),
+                Mail::Owed => {
+                    self.flush()?;
+                    match read_frame(&mut self.lane)? {
+                        Incoming::Message(message) => self.step(Input::Message { lane: self.id, message }),
+                        Incoming::Piece { piece, encoding } => {
+                            self.encoding = encoding;
+                            self.step(Input::PieceArrived { lane: self.id, piece });
+                        }
+                    }
+                }
+                Mail::Work(work) => {
+                    for work in work {
+                        if matches!(work, LaneWork::Close) {
+                            return self.flush();
+                        }
+                        self.carry_out(work)?;
+                    }
+                    // What a session sends last goes out although nothing is owed for it.
+                    self.flush()?;
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, work: LaneWork) -> Result<(), LaneFault> {
+        match work {
+            LaneWork::Send(message) => {
+                let frame = message.to_frame().map_err(FrameFault::Message)?;
+                self.unsent.extend_from_slice(&frame);
+            }
+            LaneWork::Place { place, piece, last } => {
+                self.flush()?;
+                self.take_payload(place, piece)?;
+                if last {
+                    self.hash_landed();
+                }
+            }
+            LaneWork::Claim { chunk, proof } => self.claim(chunk, proof),
+            LaneWork::Discard { chunk } => drop(self.landing.take_if(|landing| landing.chunk == chunk)),
+            LaneWork::Close => {}
+        }
+        Ok(())
+    }
+
+    fn take_payload(&mut self, place: ChunkPlace, piece: Piece) -> Result<(), LaneFault> {
+        if piece.offset == 0 || self.landing.is_none() {
+            let target = self.target(place);
+            self.landing = Some(Landing { chunk: piece.chunk, place, target });
+            self.single.clear();
+        }
+        let length = piece.length as usize;
+        let (lane, zero) = (&mut self.lane, self.encoding == Encoding::Zero);
+        let mut lane_fault = None;
+        let mut fill = |into: &mut [u8]| -> Result<(), StoreError> {
+            if zero {
+                into.fill(0);
+            } else if let Err(fault) = lane.read_exact(into) {
+                lane_fault = Some(fault);
+                return Err(StoreError::Misuse("the lane broke while it filled a chunk"));
+            }
+            Ok(())
+        };
+        let target = self.landing.as_mut().map(|landing| &mut landing.target);
+        let stored = match target {
+            Some(Target::Lease(lease)) if zero => lease.zeros(piece.offset, u64::from(piece.length)),
+            Some(Target::Lease(lease)) => lease.fill(piece.offset, length, fill),
+            _ => {
+                let start = self.single.len();
+                // One chunk at most: further pieces of a chunk that goes nowhere overwrite the ones before.
+                let start = if start + length > SINGLE_BYTES_MAX { 0 } else { start };
+                self.single.resize(start + length, 0);
+                fill(&mut self.single[start..])
+            }
+        };
+        if let Some(fault) = lane_fault {
+            return Err(fault.into());
+        }
+        self.engine.note_first_byte();
+        self.engine.counters.fetched.fetch_add(u64::from(piece.length), Ordering::Relaxed);
+        self.count_wire();
+        if let Err(fault) = stored {
+            self.give_up(place.entry, fault)?;
+        }
+        Ok(())
+    }
+
+    /// Where the chunk at `place` goes. A file that has failed has no partial any more.
+    fn target(&self, place: ChunkPlace) -> Target<D> {
+        if place.geometry.is_single() {
+            return Target::Single;
+        }
+        let partial = lock(&self.engine.partials).get(&place.entry).map(|open: &OpenPartial<D>| Arc::clone(&open.file));
+        match partial.map(|partial| partial.lease(place.index)) {
+            Some(Ok(Some(lease))) => Target::Lease(lease),
+            Some(Err(fault)) => {
+                self.engine.disk_failed(place.entry, fault);
+                Target::Nowhere
+            }
+            // Claimed meanwhile, or failed: the bytes are of no use.
+            Some(Ok(None)) | None => Target::Nowhere,
+        }
+    }
+
+    fn hash_landed(&mut self) {
+        let Some(landing) = &mut self.landing else { return };
+        let (chunk, place) = (landing.chunk, landing.place);
+        let outcome = match &mut landing.target {
+            Target::Lease(lease) => lease.digest(),
+            Target::Single => match self.store_single(place.entry) {
+                Ok((file, digest)) => {
+                    if let Some(landing) = &mut self.landing {
+                        landing.target = Target::Stored(file);
+                    }
+                    Ok(digest)
+                }
+                Err(fault) => Err(fault),
+            },
+            Target::Nowhere | Target::Stored(_) => return,
+        };
+        match outcome {
+            Ok(digest) => self.step(Input::ChunkHashed { lane: self.id, chunk, digest }),
+            Err(fault) => {
+                self.landing = None;
+                self.engine.disk_failed(place.entry, fault);
+            }
+        }
+    }
+
+    fn store_single(&self, entry: EntryIndex) -> Result<(SingleFile<D>, ChunkDigest), StoreError> {
+        let entry = self.engine.listing().entry(entry).ok_or(StoreError::Misuse("a chunk of no entry"))?;
+        self.engine.store.write_single(&entry.path, &self.single)
+    }
+
+    fn claim(&mut self, chunk: u64, proof: VerifiedChunk) {
+        let Some(landing) = self.landing.take_if(|landing| landing.chunk == chunk) else { return };
+        let claimed = match landing.target {
+            Target::Lease(lease) => lease.claim(proof),
+            Target::Stored(file) => {
+                lock(&self.engine.singles).insert(landing.place.entry, (file, proof));
+                Ok(())
+            }
+            Target::Nowhere | Target::Single => return,
+        };
+        match claimed {
+            Ok(()) => {
+                self.engine.counters.done.fetch_add(landing.place.length().0, Ordering::Relaxed);
+                self.step(Input::ChunkStored { lane: self.id, chunk });
+            }
+            Err(fault) => self.engine.disk_failed(landing.place.entry, fault),
+        }
+    }
+
+    /// A piece could not be stored: the file fails, and its further bytes on this lane go nowhere.
+    fn give_up(&mut self, entry: EntryIndex, fault: StoreError) -> Result<(), LaneFault> {
+        if let Some(landing) = &mut self.landing {
+            landing.target = Target::Nowhere;
+        }
+        self.engine.disk_failed(entry, fault);
+        // Where the store failed before it read, the payload is still on the lane, and what follows cannot be told from it.
+        Err(LaneFault::Transport(TransportError::Closed))
+    }
+
+    fn step(&self, input: Input) {
+        self.engine.step(input);
+    }
+
+    fn flush(&mut self) -> Result<(), LaneFault> {
+        if !self.unsent.is_empty() {
+            self.lane.send(&[&self.unsent])?;
+            self.unsent.clear();
+        }
+        Ok(())
+    }
+
+    fn count_wire(&mut self) {
+        let total = self.lane.bytes_received() + self.lane.bytes_sent();
+        self.engine.counters.wire.fetch_add(total - self.wire_counted, Ordering::Relaxed);
+        self.wire_counted = total;
+    }
+}
+
+/// Number of chunk `index` of the file at `entry`, in the listing.
+pub(super) fn number_of<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, index: ChunkIndex) -> u64 {
+    engine.listing().chunks_of(entry).start + u64::from(index.0)
+}

@@ -1,0 +1,168 @@
+//! What is to become of each entry, once the listing is known: what is there, what an earlier run did, what room it takes.
+
+use super::engine::Engine;
+use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferSummary, TransferError, failed};
+use crate::digest::FileDigest;
+use crate::limits::FREE_SPACE_MARGIN_BYTES;
+use crate::manifest::{Entry, EntryIndex, EntryKind, Listing};
+use crate::rel_path::RelPath;
+use crate::session::Plan;
+use crate::store::{Disk, Existing, Folding, Store, StoreError};
+use std::collections::{HashMap, HashSet};
+use unicode_normalization::UnicodeNormalization;
+
+/// What is under each entry's name at the destination.
+pub(super) struct Survey {
+    existing: Vec<Existing>,
+    /// Bytes that are free.
+    pub(super) free: u64,
+}
+
+/// Looks at every name of the listing, and checks that everything fits.
+pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Survey, TransferError> {
+    let refuse = |fault| failed::store("cannot look at the destination", fault);
+    let mut existing = Vec::with_capacity(listing.entries().len());
+    let (mut needed, mut files) = (0u64, 0u64);
+    let left_overs = store.left_overs().map_err(refuse)?;
+    let reserved: HashSet<_> = left_overs.into_iter().filter_map(|left_over| left_over.destined).collect();
+    for entry in listing.entries() {
+        let found = match store.look(&entry.path) {
+            // Something else than a folder is in the way; making the folder fails with that reason.
+            Err(StoreError::NotAFolder { .. }) => Existing::Other,
+            found => found.map_err(refuse)?,
+        };
+        if let EntryKind::File { length } = entry.kind {
+            let is_same_length = found == (Existing::File { length });
+            if !is_same_length && !reserved.contains(&(entry.path.clone(), length)) {
+                needed = needed.saturating_add(length.0);
+                files += 1;
+            }
+        }
+        existing.push(found);
+    }
+    let space = store.space().map_err(refuse)?;
+    let needed = if needed == 0 { 0 } else { needed.saturating_add(FREE_SPACE_MARGIN_BYTES) };
+    if needed > space.bytes || files > space.inodes {
+        return Err(TransferError::NoSpace { needed, free: space.bytes });
+    }
+    refuse_collisions(store, listing)?;
+    Ok(Survey { existing, free: space.bytes })
+}
+
+/// What the user is asked about.
+pub(super) fn summary(listing: &Listing, survey: &Survey) -> OfferSummary {
+    let totals = listing.totals();
+    let lines = listing.entries().iter().zip(&survey.existing).map(|(entry, existing)| OfferLine {
+        path: entry.path.as_str().to_owned(),
+        folder: entry.kind == EntryKind::Folder,
+        bytes: entry.file_length().map_or(0, |length| length.0),
+        exists: *existing != Existing::Nothing,
+        hidden: entry.path.is_hidden(),
+    });
+    OfferSummary {
+        entries: lines.collect(),
+        truncated: 0,
+        files: u64::from(totals.files),
+        folders: u64::from(totals.folders),
+        bytes: totals.bytes,
+        free_bytes: Some(survey.free),
+    }
+}
+
+/// Hidden names right in the home folder configure what runs there, so they need their own word.
+pub(super) fn refuse_hidden<D: Disk>(engine: &Engine<'_, D>, is_home: bool) -> Result<(), TransferError> {
+    let hidden = engine.listing().entries().iter().find(|entry| entry.path.is_hidden_at_top());
+    match hidden {
+        Some(entry) if is_home && !engine.settings.allow_hidden => Err(TransferError::Io {
+            what: format!("`{}` would be a hidden name in your home folder", entry.path.as_str()),
+            cause: "choose another folder with --into, or allow it with --allow-hidden".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the folders and decides about each entry.
+pub(super) fn plans<D: Disk>(
+    engine: &Engine<'_, D>,
+    survey: &Survey,
+    published: &HashMap<EntryIndex, FileDigest>,
+) -> Vec<Plan> {
+    let entries = engine.listing().entries().iter().zip(&survey.existing);
+    (0..)
+        .map(EntryIndex)
+        .zip(entries)
+        .map(|(index, (entry, existing))| match entry.kind {
+            EntryKind::Folder => make_folder(engine, entry),
+            EntryKind::File { .. } => plan_file(engine, index, entry, *existing, published.get(&index)),
+        })
+        .collect()
+}
+
+fn make_folder<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Plan {
+    match engine.store.make_folder(&entry.path) {
+        Ok(()) => Plan::Folder,
+        Err(fault) => {
+            engine.entry_failed(&entry.path, fault.to_string(), FailureClass::Exists);
+            Plan::Failed
+        }
+    }
+}
+
+fn plan_file<D: Disk>(
+    engine: &Engine<'_, D>,
+    index: EntryIndex,
+    entry: &Entry,
+    existing: Existing,
+    published: Option<&FileDigest>,
+) -> Plan {
+    let same_length = entry.file_length().is_some_and(|length| existing == Existing::File { length });
+    match (existing, published, engine.conflict()) {
+        (_, Some(&root), _) if same_length => {
+            let bytes = entry.file_length().map_or(0, |length| length.0);
+            engine.reuse(bytes);
+            engine.file_done(index, root, FileOutcome::Identical);
+            Plan::Done { root }
+        }
+        (Existing::Nothing, ..) => Plan::Fetch,
+        (_, _, Conflict::Skip) => {
+            engine.file_done(index, crate::digest::empty_file_digest(), FileOutcome::SkippedExisting);
+            Plan::Skip
+        }
+        (Existing::File { .. }, ..) if same_length => Plan::Compare,
+        (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Plan::Fetch,
+        _ => {
+            engine.entry_failed(
+                &entry.path,
+                StoreError::Exists { path: entry.path.as_str().into() }.to_string(),
+                FailureClass::Exists,
+            );
+            Plan::Failed
+        }
+    }
+}
+
+/// Refuses names that the destination takes for one. Whether it does is tried out there, not guessed.
+fn refuse_collisions<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<(), TransferError> {
+    let folding = store.folding().map_err(|fault| failed::store("cannot write to the destination", fault))?;
+    if !folding.case && !folding.form {
+        return Ok(());
+    }
+    let mut seen = HashSet::new();
+    for entry in listing.entries() {
+        if !seen.insert(folded(&entry.path, folding)) {
+            return Err(TransferError::Io {
+                what: format!(
+                    "`{}` and another name of the offer are one name at the destination",
+                    entry.path.as_str()
+                ),
+                cause: "choose a folder on a file system that tells them apart".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn folded(path: &RelPath, folding: Folding) -> String {
+    let form: String = if folding.form { path.as_str().nfc().collect() } else { path.as_str().to_owned() };
+    if folding.case { form.to_lowercase() } else { form }
+}
