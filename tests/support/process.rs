@@ -1,0 +1,189 @@
+//! Real `haul` processes on loopback, with state and cache folders of their own.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses the part that it needs")]
+
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+/// A folder for one test: sources, destinations, state. Removed at the end.
+pub struct Playground {
+    folder: tempfile::TempDir,
+}
+
+/// A sender whose offer can be reached.
+pub struct Sending {
+    pub link: String,
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+/// A receiver that runs.
+pub struct Receiving {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    events: Vec<Value>,
+}
+
+/// How a receiver ended.
+#[derive(Debug)]
+pub struct Received {
+    pub status: ExitStatus,
+    pub events: Vec<Value>,
+    pub stderr: String,
+}
+
+impl Playground {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A folder that exists.
+    pub fn dir(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// A file of bytes that do not compress and differ from seed to seed.
+    pub fn file(&self, name: &str, length: usize, seed: u64) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, noise(length, seed)).unwrap();
+        path
+    }
+
+    pub fn send(&self, paths: &[&Path], args: &[&str]) -> Sending {
+        let mut command = self.command("send");
+        command.args(paths).args(["--bind", "127.0.0.1:0", "--json"]).args(args);
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let offer = next_event(&mut stdout).expect("a sender tells its offer first");
+        assert_eq!(offer["event"], "offer");
+        let link = offer["link"].as_str().unwrap().to_owned();
+        Sending { link, child, stdout }
+    }
+
+    pub fn receive(&self, link: &str, into: &Path, args: &[&str]) -> Receiving {
+        let mut command = self.command("receive");
+        command.arg(link).arg("--into").arg(into).args(["--yes", "--json"]).args(args);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Receiving { child, stdout, events: Vec::new() }
+    }
+
+    /// A command with this playground's state and cache.
+    pub fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
+        command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.env("XDG_STATE_HOME", self.path("state")).env("XDG_CACHE_HOME", self.path("cache"));
+        command.env_remove("HAUL_LINK");
+        command
+    }
+}
+
+impl Sending {
+    /// Waits for the end and returns the exit code and the last event.
+    pub fn wait(mut self) -> (Option<i32>, Value) {
+        let mut last = Value::Null;
+        while let Some(event) = next_event(&mut self.stdout) {
+            last = event;
+        }
+        (self.child.wait().unwrap().code(), last)
+    }
+
+    /// Ends it as a power switch would, and returns once it is gone.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Receiving {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads events until one is `wanted`. False once there is none any more.
+    pub fn wait_until(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> bool {
+        while let Some(event) = next_event(&mut self.stdout) {
+            let found = wanted(&event);
+            self.events.push(event);
+            if found {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends it as a power switch would, and returns once it is gone.
+    pub fn kill(mut self) -> Vec<Value> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.events
+    }
+
+    pub fn wait(mut self) -> Received {
+        self.wait_until(|_| false);
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        Received { status: self.child.wait().unwrap(), events: self.events, stderr }
+    }
+}
+
+impl Received {
+    /// The terminal event, of which there is exactly one.
+    pub fn done(&self) -> &Value {
+        let done: Vec<_> = self.events.iter().filter(|event| event["event"] == "done").collect();
+        assert_eq!(done.len(), 1, "exactly one `done` in {self:?}");
+        assert_eq!(self.events.last().unwrap()["event"], "done", "nothing follows `done`");
+        done[0]
+    }
+
+    pub fn assert_ok(&self) -> &Value {
+        let done = self.done();
+        assert_eq!(self.status.code(), Some(0), "{self:#?}");
+        assert_eq!(done["ok"], true);
+        assert_eq!(done["exit"], 0);
+        done
+    }
+
+    pub fn assert_exit(&self, code: i32) -> &Value {
+        let done = self.done();
+        assert_eq!(self.status.code(), Some(code), "{self:#?}");
+        assert_eq!(done["ok"], false);
+        assert_eq!(done["exit"], code);
+        assert!(done["error"].is_string());
+        done
+    }
+}
+
+/// Bytes that do not compress, from a linear congruential generator.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&(state ^ (state >> 31)).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn next_event(stdout: &mut BufReader<ChildStdout>) -> Option<Value> {
+    let mut line = String::new();
+    if stdout.read_line(&mut line).unwrap() == 0 {
+        return None;
+    }
+    Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("`{line}` is no event: {error}")))
+}
