@@ -1,0 +1,288 @@
+//! The command line as clap reads it.
+
+use crate::cli::exit;
+use crate::cli::terminal::Color;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use haul::limits::DATA_LANES_MAX;
+use haul::transfer::Conflict;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Moves files between machines over networks that drop, stall and roam.
+///
+/// A transfer is never started over: run the same command again and it continues. A file that appears under its final
+/// name is complete, verified and on disk.
+#[derive(Debug, Parser)]
+#[command(name = "haul", version, arg_required_else_help = true, after_long_help = exit::help(), max_term_width = 100)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Receive(Receive),
+    Send(Send),
+}
+
+/// Offers files and folders, and serves until one receiver has everything
+///
+/// Prints a link on the first line of standard output as soon as the offer can be reached. Whoever has the link can
+/// fetch the offer, so hand it over privately. The same paths offered again get the same link.
+#[derive(Args, Debug)]
+#[command(visible_alias = "tx", after_long_help = exit::help())]
+pub(crate) struct Send {
+    /// Files and folders to offer
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Listen here instead of on any free port of every address
+    #[arg(long, value_name = "ADDR:PORT", env = "HAUL_BIND", hide_env_values = true)]
+    pub(crate) bind: Option<SocketAddr>,
+
+    /// Put this address into the link, on a machine that has several
+    #[arg(long, value_name = "IP", env = "HAUL_ADDRESS", hide_env_values = true)]
+    pub(crate) address: Option<IpAddr>,
+
+    #[command(flatten)]
+    pub(crate) lanes: Lanes,
+
+    /// Go on serving until Ctrl-C, to any number of receivers
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// Fetches what a link offers
+///
+/// Shows what the offer would write, asks, and fetches it. Interrupted, killed or cut off, the same command continues
+/// where it stopped.
+#[derive(Args, Debug)]
+#[command(visible_aliases = ["rx", "recv", "get"], after_long_help = exit::help())]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
+#[expect(clippy::doc_markdown, reason = "the text is shown as help")]
+pub(crate) struct Receive {
+    /// The link that `haul send` printed; `-` reads it from standard input [env: HAUL_LINK]
+    #[arg(value_name = "LINK", conflicts_with = "ask")]
+    pub(crate) link: Option<String>,
+
+    /// Ask for the link, so that it shows in no list of processes and in no shell history
+    #[arg(long)]
+    pub(crate) ask: bool,
+
+    /// The folder that receives
+    #[arg(long, value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
+    pub(crate) into: PathBuf,
+
+    /// Accept the offer without being asked
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+
+    #[command(flatten)]
+    pub(crate) conflict: ConflictFlags,
+
+    /// Drop caches and hash each file once more from the disk before it gets its name
+    #[arg(long)]
+    pub(crate) read_back: bool,
+
+    #[command(flatten)]
+    pub(crate) lanes: Lanes,
+
+    /// Allow names that start with a dot to be written directly into the home folder
+    #[arg(long)]
+    pub(crate) allow_hidden: bool,
+}
+
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(crate) struct ConflictFlags {
+    /// Replace a file of the same name once the one received is complete
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Give a received file a free name where its own is taken
+    #[arg(long)]
+    rename: bool,
+
+    /// Leave a file of the same name as it is
+    #[arg(long)]
+    skip_existing: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Lanes {
+    /// Connections that carry data at the same time
+    #[arg(
+        long = "lanes",
+        value_name = "N",
+        env = "HAUL_LANES",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(DATA_LANES_MAX)),
+    )]
+    pub(crate) count: Option<u16>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Output")]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
+pub(crate) struct Output {
+    /// Write one JSON event per line to standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Say nothing but errors and questions
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Say what happens to each file
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+
+    /// Show no progress
+    #[arg(long, global = true, action = ArgAction::SetTrue)]
+    pub(crate) no_progress: bool,
+
+    /// When to use colours
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = Color::Auto,
+        value_name = "WHEN",
+        env = "HAUL_COLOR",
+        hide_env_values = true
+    )]
+    pub(crate) color: Color,
+}
+
+impl ConflictFlags {
+    /// The rule that was chosen, or `None`.
+    pub(crate) fn chosen(&self) -> Option<Conflict> {
+        match self {
+            Self { overwrite: true, .. } => Some(Conflict::Overwrite),
+            Self { rename: true, .. } => Some(Conflict::Rename),
+            Self { skip_existing: true, .. } => Some(Conflict::Skip),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a command line. A bad value that came from the environment is reported under its variable's name.
+pub(crate) fn parse(arguments: &[OsString]) -> Result<CommandLine, clap::Error> {
+    CommandLine::try_parse_from(arguments).map_err(|error| name_variable(error, arguments))
+}
+
+fn name_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let mut command = CommandLine::command();
+    command.build();
+    let variables: Vec<(String, &str, OsString)> = std::iter::once(&command)
+        .chain(command.get_subcommands())
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|argument| {
+            let name = argument.get_env()?.to_str()?;
+            Some((argument.to_string(), name, std::env::var_os(name)?))
+        })
+        .collect();
+    if error.kind() == ErrorKind::InvalidUtf8
+        && let Some((_, name, _)) = variables.iter().find(|(.., value)| value.to_str().is_none())
+    {
+        return CommandLine::command()
+            .error(ErrorKind::InvalidUtf8, format!("the environment variable {name} holds bytes that are not text"));
+    }
+    let (Some(ContextValue::String(shown)), Some(ContextValue::String(invalid))) =
+        (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
+    else {
+        return error;
+    };
+    let is_typed = arguments.iter().any(|argument| argument.to_string_lossy().ends_with(invalid.as_str()));
+    let variable =
+        variables.iter().find(|(argument, _, value)| argument == shown && value.to_string_lossy() == *invalid);
+    if let (Some((_, name, _)), false) = (variable, is_typed && !invalid.is_empty()) {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(format!("{name} (an environment variable)")));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<CommandLine, clap::Error> {
+        parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn receive(line: &str) -> Receive {
+        match parsed(line).unwrap().command {
+            Command::Receive(receive) => receive,
+            Command::Send(send) => panic!("{send:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn aliases_reach_their_commands() {
+        for alias in ["receive", "rx", "recv", "get"] {
+            assert_eq!(receive(&format!("haul {alias} LINK")).link.as_deref(), Some("LINK"));
+        }
+        for alias in ["send", "tx"] {
+            assert!(matches!(parsed(&format!("haul {alias} a b")).unwrap().command, Command::Send(send)
+                if send.paths == [PathBuf::from("a"), PathBuf::from("b")]));
+        }
+    }
+
+    #[test]
+    fn output_flags_stand_before_or_behind_the_command() {
+        assert!(parsed("haul --json send a").unwrap().output.json);
+        assert!(parsed("haul send a --json --no-progress").unwrap().output.no_progress);
+        assert_eq!(parsed("haul send a --color never").unwrap().output.color, Color::Never);
+        assert_eq!(parsed("haul send a -q -v").unwrap_err().kind(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn at_most_one_conflict_rule_is_taken() {
+        assert_eq!(receive("haul receive L").conflict.chosen(), None);
+        assert_eq!(receive("haul receive L --overwrite").conflict.chosen(), Some(Conflict::Overwrite));
+        assert_eq!(receive("haul receive L --rename").conflict.chosen(), Some(Conflict::Rename));
+        assert_eq!(receive("haul receive L --skip-existing").conflict.chosen(), Some(Conflict::Skip));
+        let both = parsed("haul receive L --rename --overwrite").unwrap_err();
+        assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn lanes_are_bounded() {
+        for (text, is_valid) in [("0", false), ("1", true), ("16", true), ("17", false), ("-1", false), ("x", false)] {
+            assert_eq!(parsed(&format!("haul send a --lanes={text}")).is_ok(), is_valid, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_either_given_or_asked_for() {
+        assert!(receive("haul receive --ask").ask);
+        assert_eq!(parsed("haul receive LINK --ask").unwrap_err().kind(), ErrorKind::ArgumentConflict);
+        assert_eq!(receive("haul receive -").link.as_deref(), Some("-"));
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        assert!(parsed("haul send a --bind 127.0.0.1:0").is_ok());
+        assert!(parsed("haul send a --bind [::1]:4285 --address ::1").is_ok());
+        assert!(parsed("haul send a --bind 127.0.0.1").is_err());
+        assert!(parsed("haul send a --bind example.org:1").is_err());
+        assert!(parsed("haul send a --address 127.0.0.1:1").is_err());
+    }
+
+    #[test]
+    fn help_of_each_command_has_the_exit_codes() {
+        for line in ["haul --help", "haul send --help", "haul receive --help"] {
+            let help = parsed(line).unwrap_err().to_string();
+            assert!(help.contains("Exit codes:\n") && help.contains(" 43  too little room"), "{help}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Events for programs: one JSON object per line on standard output.
+
+use crate::cli::progress::phase_name;
+use crate::cli::report::Failure;
+use haul::transfer::{Event, FailureClass, FileOutcome, OfferSummary, Phase, Progress, Summary};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Version of what the events mean. Fields and events are added under one version, never changed or removed.
+const VERSION: u32 = 1;
+/// Least time between two progress events.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Writes events. Whoever reads them may stop at any time; the transfer goes on.
+pub(crate) struct Events<W> {
+    out: W,
+    /// The sending side's first event is its link, so what happens before waits here.
+    held: Option<Vec<String>>,
+    progress_at: Option<Instant>,
+    /// The progress that its throttle held back.
+    progress: Option<Progress>,
+}
+
+impl<W: Write> Events<W> {
+    /// `offer_first` holds every event back until the link is there.
+    pub(crate) fn new(out: W, offer_first: bool) -> Self {
+        Self { out, held: offer_first.then(Vec::new), progress_at: None, progress: None }
+    }
+
+    /// Writes one event, or holds it back.
+    pub(crate) fn event(&mut self, event: &Event, now: Instant) {
+        match event {
+            Event::Progress(progress) => {
+                let is_due = self.progress_at.is_none_or(|at| now.saturating_duration_since(at) >= PROGRESS_EVERY);
+                if is_due {
+                    self.progress_at = Some(now);
+                    self.progress = None;
+                    self.put(progress_value(progress));
+                } else {
+                    self.progress = Some(progress.clone());
+                }
+            }
+            Event::OfferReady { link, files, folders, bytes } => {
+                let held = self.held.take().unwrap_or_default();
+                let link = link.as_str();
+                self.put(json!({"event": "offer", "link": link, "files": files, "folders": folders, "bytes": bytes}));
+                for line in held {
+                    self.write(&line);
+                }
+            }
+            _ => self.put(value(event)),
+        }
+    }
+
+    /// Writes what an offer holds, before it is decided about.
+    pub(crate) fn listing(&mut self, offer: &OfferSummary) {
+        let existing = offer.entries.iter().filter(|entry| entry.exists).count();
+        let hidden = offer.entries.iter().filter(|entry| entry.hidden).count();
+        self.put(json!({
+            "event": "listing", "files": offer.files, "folders": offer.folders, "bytes": offer.bytes,
+            "free_bytes": offer.free_bytes, "existing": existing, "hidden": hidden,
+        }));
+    }
+
+    /// Writes the last event of the run.
+    pub(crate) fn done(&mut self, summary: &Summary, exit: u8, failure: Option<&Failure>) {
+        for line in self.held.take().unwrap_or_default() {
+            self.write(&line);
+        }
+        if let Some(progress) = self.progress.take() {
+            self.put(progress_value(&progress));
+        }
+        self.put(json!({
+            "event": "done", "ok": failure.is_none(), "exit": exit, "error": failure.map(Failure::sentence),
+            "files": summary.files, "bytes": summary.bytes, "bytes_fetched": summary.bytes_fetched,
+            "bytes_reused": summary.bytes_reused, "wire_bytes": summary.wire_bytes,
+            "first_byte_ms": summary.first_byte_ms, "seconds": summary.seconds, "root": summary.root,
+            "failed": summary.failed.len(),
+        }));
+    }
+
+    fn put(&mut self, value: Value) {
+        let line = line(value);
+        match &mut self.held {
+            Some(held) => held.push(line),
+            None => self.write(&line),
+        }
+    }
+
+    fn write(&mut self, line: &str) {
+        // A reader that went away is no reason to stop a transfer.
+        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+    }
+}
+
+/// One line; version and kind come first, for whoever reads along.
+fn line(mut value: Value) -> String {
+    let event = value["event"].take();
+    if let Value::Object(fields) = &mut value {
+        fields.remove("event");
+    }
+    let fields = value.to_string();
+    escape(&format!("{{\"v\":{VERSION},\"event\":{event},{}", &fields[1..]))
+}
+
+fn value(event: &Event) -> Value {
+    match event {
+        Event::FileDone { path, bytes, root, how } => {
+            let (how, renamed_to) = match how {
+                FileOutcome::Identical => ("identical", None),
+                FileOutcome::Published => ("published", None),
+                FileOutcome::Renamed(name) => ("renamed", Some(name)),
+                FileOutcome::SkippedExisting => ("skipped", None),
+            };
+            json!({
+                "event": "file", "ok": true, "path": path, "bytes": bytes, "root": root.to_string(), "how": how,
+                "renamed_to": renamed_to,
+            })
+        }
+        Event::FileFailed { path, fault, class } => {
+            json!({"event": "file", "ok": false, "path": path, "error": fault, "class": class_name(*class)})
+        }
+        Event::Notice { text } => json!({"event": "warning", "text": text}),
+        Event::OfferReady { files, folders, bytes, .. } => {
+            json!({"event": "offer", "files": files, "folders": folders, "bytes": bytes})
+        }
+        Event::PeerConnected { peer, session } => {
+            json!({"event": "peer", "session": session, "state": "connected", "address": peer.to_string()})
+        }
+        Event::PeerFinished { session, ok, bytes } => {
+            json!({"event": "peer", "session": session, "state": "finished", "ok": ok, "bytes": bytes})
+        }
+        Event::PeerLost { session } => json!({"event": "peer", "session": session, "state": "lost"}),
+        Event::Phase(phase) => phase_value(*phase),
+        Event::Progress(progress) => progress_value(progress),
+    }
+}
+
+fn phase_value(phase: Phase) -> Value {
+    let name = match phase {
+        Phase::Waiting => "waiting".to_owned(),
+        _ => phase_name(phase).to_lowercase(),
+    };
+    let mut value = json!({"event": "phase", "phase": name});
+    if let Phase::Reconnecting { attempt, retry_in } = phase {
+        value["attempt"] = attempt.into();
+        value["retry_in_ms"] = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX).into();
+    }
+    value
+}
+
+fn progress_value(progress: &Progress) -> Value {
+    let Progress { bytes_total, bytes_done, bytes_reused, bytes_fetched, wire_bytes, files_total, files_done, current } =
+        progress;
+    json!({
+        "event": "progress", "bytes_total": bytes_total, "bytes_done": bytes_done, "bytes_reused": bytes_reused,
+        "bytes_fetched": bytes_fetched, "wire_bytes": wire_bytes, "files_total": files_total, "files_done": files_done,
+        "current": current,
+    })
+}
+
+fn class_name(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Auth => "auth",
+        FailureClass::Bug => "bug",
+        FailureClass::ConnectTimeout => "connect_timeout",
+        FailureClass::Declined => "declined",
+        FailureClass::Exists => "exists",
+        FailureClass::Integrity => "integrity",
+        FailureClass::Interrupted => "interrupted",
+        FailureClass::Io => "io",
+        FailureClass::Network => "network",
+        FailureClass::NoSpace => "no_space",
+        FailureClass::Partial => "partial",
+        FailureClass::Protocol => "protocol",
+        FailureClass::Refused => "refused",
+        FailureClass::SourceChanged => "source_changed",
+        FailureClass::Timeout => "timeout",
+    }
+}
+
+/// Escapes what JSON leaves raw and a terminal obeys or hides. A program that parses the line gets the exact text.
+///
+/// Outside of strings JSON is ASCII, so every character met here is inside one.
+fn escape(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => text.push(character),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Exit;
+    use zeroize::Zeroizing;
+
+    fn lines(events: &Events<Vec<u8>>) -> Vec<Value> {
+        let text = std::str::from_utf8(&events.out).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn names(events: &Events<Vec<u8>>) -> Vec<String> {
+        lines(events).iter().map(|value| value["event"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn offer_ready() -> Event {
+        Event::OfferReady { link: Zeroizing::new("LINK#KEY".into()), files: 1, folders: 2, bytes: 3 }
+    }
+
+    #[test]
+    fn the_first_event_of_a_sender_has_the_link() {
+        let mut events = Events::new(Vec::new(), true);
+        let now = Instant::now();
+        events.event(&Event::Phase(Phase::Scanning), now);
+        events.event(&Event::Notice { text: "a FIFO was left out".into() }, now);
+        assert!(events.out.is_empty());
+        events.event(&offer_ready(), now);
+        events.event(&Event::Phase(Phase::Waiting), now);
+        assert_eq!(names(&events), ["offer", "phase", "warning", "phase"]);
+        assert_eq!(lines(&events)[0], json!({"v":1,"event":"offer","link":"LINK#KEY","files":1,"folders":2,"bytes":3}));
+    }
+
+    #[test]
+    fn a_sender_that_never_gets_ready_still_ends_with_done() {
+        let mut events = Events::new(Vec::new(), true);
+        events.event(&Event::Phase(Phase::Scanning), Instant::now());
+        events.done(&Summary::default(), 11, Some(&Failure::new(Exit::Io, "cannot read `a`")));
+        assert_eq!(names(&events), ["phase", "done"]);
+        assert_eq!(lines(&events)[1]["error"], "cannot read `a`");
+    }
+
+    #[test]
+    fn progress_is_throttled_and_its_last_state_is_written() {
+        let mut events = Events::new(Vec::new(), false);
+        let start = Instant::now();
+        for millis in 0..450 {
+            let progress = Progress { bytes_done: millis, ..Progress::default() };
+            events.event(&Event::Progress(progress), start + Duration::from_millis(millis));
+        }
+        events.done(&Summary { ok: true, ..Summary::default() }, 0, None);
+        let done: Vec<_> = lines(&events).iter().filter_map(|value| value["bytes_done"].as_u64()).collect();
+        assert_eq!(done, [0, 200, 400, 449]);
+        assert_eq!(names(&events).last().map(String::as_str), Some("done"));
+    }
+
+    #[test]
+    fn done_has_every_field_of_the_contract() {
+        let mut events = Events::new(Vec::new(), false);
+        let summary = Summary {
+            ok: true,
+            files: 1,
+            bytes: 9,
+            bytes_fetched: 5,
+            bytes_reused: 4,
+            wire_bytes: 7,
+            first_byte_ms: Some(12),
+            seconds: 0.5,
+            root: Some("ab".into()),
+            failed: Vec::new(),
+        };
+        events.done(&summary, 0, None);
+        let expected = json!({
+            "v": 1, "event": "done", "ok": true, "exit": 0, "error": null, "files": 1, "bytes": 9, "bytes_fetched": 5,
+            "bytes_reused": 4, "wire_bytes": 7, "first_byte_ms": 12, "seconds": 0.5, "root": "ab", "failed": 0,
+        });
+        assert_eq!(lines(&events), [expected]);
+    }
+
+    #[test]
+    fn names_are_exact_for_programs_and_harmless_on_terminals() {
+        let path = "a\x1b[2J\u{9b}\u{202e}\u{200b}\n\u{feff}é".to_owned();
+        let mut events = Events::new(Vec::new(), false);
+        let failed = Event::FileFailed { path: path.clone(), fault: "gone".into(), class: FailureClass::Io };
+        events.event(&failed, Instant::now());
+        let text = String::from_utf8(events.out.clone()).unwrap();
+        assert!(text.starts_with(r#"{"v":1,"event":"file","#), "{text}");
+        assert!(text.trim_end().chars().all(|c| c == 'é' || (' '..='~').contains(&c)), "{text}");
+        assert_eq!(lines(&events)[0]["path"], path);
+    }
+
+    #[test]
+    fn a_wait_for_the_network_says_when_it_ends() {
+        let mut events = Events::new(Vec::new(), false);
+        let retry_in = Duration::from_millis(1500);
+        events.event(&Event::Phase(Phase::Reconnecting { attempt: 2, retry_in }), Instant::now());
+        let expected = json!({"v":1,"event":"phase","phase":"reconnecting","attempt":2,"retry_in_ms":1500});
+        assert_eq!(lines(&events), [expected]);
+    }
+}

@@ -1,0 +1,160 @@
+//! Where a link comes from: the command line, the environment, standard input or a question.
+
+use crate::cli::answers::Answers;
+use crate::cli::exit::Exit;
+use crate::cli::report::Failure;
+use haul::limits::LINK_BYTES_MAX;
+use haul::transfer::Cancel;
+use std::ffi::OsString;
+use std::io::Read;
+use zeroize::Zeroizing;
+
+/// The variable that may hold a link.
+pub(crate) const VARIABLE: &str = "HAUL_LINK";
+
+/// A link's text, and how it came.
+pub(crate) struct Given {
+    pub(crate) link: Zeroizing<String>,
+    /// Whether every user of this machine can read it in the list of processes.
+    pub(crate) in_arguments: bool,
+}
+
+/// Reads the link. `argument` and `ask` are what the command line says; the environment comes after both.
+pub(crate) fn read(
+    argument: Option<String>,
+    ask: bool,
+    environment: Option<OsString>,
+    answers: &mut dyn Answers,
+    cancel: &Cancel,
+) -> Result<Given, Failure> {
+    if ask {
+        let Some(line) = answers.ask("Link: ", cancel) else {
+            return Err(usage("no link was given", "run it on a terminal, or pass the link with HAUL_LINK"));
+        };
+        return Ok(Given { link: checked(&Zeroizing::new(line), "the link")?, in_arguments: false });
+    }
+    match (argument.map(Zeroizing::new), environment) {
+        (Some(dash), _) if *dash == "-" => {
+            let text = read_line(std::io::stdin().lock())?;
+            Ok(Given { link: checked(&text, "the link on standard input")?, in_arguments: false })
+        }
+        (Some(link), _) => Ok(Given { link: checked(&link, "the link")?, in_arguments: true }),
+        (None, Some(value)) => {
+            let text = value
+                .into_string()
+                .map_err(|_| usage(&format!("{VARIABLE} holds bytes that are not text"), "set it to a link"))?;
+            Ok(Given { link: checked(&Zeroizing::new(text), VARIABLE)?, in_arguments: false })
+        }
+        (None, None) => Err(usage("no link was given", "haul receive LINK, with the link that `haul send` printed")),
+    }
+}
+
+/// Whether somebody else who could read our arguments is at work on this machine.
+///
+/// Any process of another person counts. Where the system hides other users' processes it hides ours from them too.
+#[cfg(target_os = "linux")]
+pub(crate) fn others_are_logged_in() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    /// Ids below belong to services; the last two ids of 16 bits are `nobody` and "no id".
+    const PEOPLE: std::ops::Range<u32> = 1000..65_534;
+    let own = rustix::process::getuid().as_raw();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    processes
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        .filter_map(|entry| entry.metadata().ok())
+        .any(|metadata| metadata.uid() != own && PEOPLE.contains(&metadata.uid()))
+}
+
+/// Elsewhere there is no cheap way to tell, and a notice that always shows is not read.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn others_are_logged_in() -> bool {
+    false
+}
+
+/// The first line, read no further than a link can reach.
+fn read_line(input: impl Read) -> Result<Zeroizing<String>, Failure> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LINK_BYTES_MAX * 2));
+    input
+        .take(LINK_BYTES_MAX as u64 * 2)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::new(Exit::Io, "cannot read standard input").because(error.to_string()))?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match std::str::from_utf8(line) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(usage("standard input holds no link", "pipe in the line that `haul send` printed")),
+    }
+}
+
+/// Never repeats the text in its error: the text is a secret.
+fn checked(text: &str, what: &str) -> Result<Zeroizing<String>, Failure> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err(usage(&format!("{what} is empty"), "copy the whole link that `haul send` printed"));
+    }
+    if trimmed.len() > LINK_BYTES_MAX {
+        let fault = format!("{what} is longer than {LINK_BYTES_MAX} bytes, which no link is");
+        return Err(usage(&fault, "copy only the link that `haul send` printed"));
+    }
+    Ok(Zeroizing::new(trimmed.to_owned()))
+}
+
+fn usage(what: &str, next: &str) -> Failure {
+    Failure::new(Exit::Usage, what).next(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::answers::Script;
+
+    fn given(argument: Option<&str>, environment: Option<&str>) -> Result<Given, Failure> {
+        let mut script = Script::default();
+        read(argument.map(str::to_owned), false, environment.map(OsString::from), &mut script, &Cancel::new())
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment() {
+        let Ok(link) = given(Some("LINK"), Some("OTHER")) else { panic!() };
+        assert!(*link.link == "LINK" && link.in_arguments);
+        let Ok(link) = given(None, Some(" LINK\n")) else { panic!() };
+        assert!(*link.link == "LINK" && !link.in_arguments);
+    }
+
+    #[test]
+    fn a_missing_empty_or_endless_link_is_wrong_usage_and_is_not_repeated() {
+        let long = "S3CRET".repeat(1000);
+        for (environment, text) in [
+            (None, "no link was given"),
+            (Some(""), "HAUL_LINK is empty"),
+            (Some(long.as_str()), "HAUL_LINK is longer than 256 bytes, which no link is"),
+        ] {
+            let Err(failure) = given(None, environment) else { panic!() };
+            assert_eq!((failure.exit, failure.what.as_str()), (Exit::Usage, text));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_environment_that_is_no_text_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        let value = OsString::from_vec(vec![0xff]);
+        let Err(failure) = read(None, false, Some(value), &mut Script::default(), &Cancel::new()) else { panic!() };
+        assert_eq!(failure.what, "HAUL_LINK holds bytes that are not text");
+    }
+
+    #[test]
+    fn a_link_that_is_asked_for_is_taken_from_the_answer() {
+        let mut script = Script::of(&["  LINK "]);
+        let Ok(link) = read(None, true, None, &mut script, &Cancel::new()) else { panic!() };
+        assert!(*link.link == "LINK" && !link.in_arguments);
+        assert_eq!(script.asked, ["Link: "]);
+    }
+
+    #[test]
+    fn only_the_first_line_of_a_stream_is_read() {
+        let Ok(line) = read_line(&b"LINK\r\nmore"[..]) else { panic!() };
+        assert_eq!(line.trim(), "LINK");
+        assert!(read_line(std::io::repeat(0xff)).is_err());
+    }
+}

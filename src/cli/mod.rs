@@ -1,0 +1,165 @@
+//! The command line: flags become checked settings, settings become one call, its result becomes an exit code.
+#![expect(clippy::format_push_string, reason = "text for people is short")]
+
+use crate::cli::answers::{Answers, Keyboard, Nobody};
+use crate::cli::args::{Command, CommandLine, Output, Receive, Send};
+use crate::cli::exit::Exit;
+use crate::cli::json::Events;
+use crate::cli::places::Places;
+use crate::cli::report::{Failure, Side};
+use crate::cli::signals::Signals;
+use crate::cli::terminal::Terminal;
+use crate::cli::view::{Rules, Streams, View};
+use haul::printable::printable_path;
+use haul::transfer::{Cancel, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError};
+use std::ffi::OsString;
+use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::process::ExitCode;
+use std::time::Instant;
+
+mod answers;
+mod args;
+mod exit;
+mod json;
+mod link;
+mod listing;
+mod places;
+mod progress;
+mod report;
+mod signals;
+mod terminal;
+mod units;
+mod view;
+
+/// Runs the process's command line.
+pub(crate) fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match args::parse(&arguments) {
+        Ok(CommandLine { command: Command::Send(send), output }) => run_send(send, output).into(),
+        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output).into(),
+        Err(error) => explain(&error, &arguments),
+    }
+}
+
+/// Shows help, the version, or what is wrong with the command line.
+fn explain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    // Whoever closed our output does not want to read it.
+    let _ = error.print();
+    if error.exit_code() == 0 {
+        return Exit::Ok.into();
+    }
+    // The flag was not parsed, and yet its reader waits for the one event that every run ends with.
+    if arguments.iter().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let failure = Failure::new(Exit::Usage, first.trim_start_matches("error: "));
+        Events::new(stdout(), false).done(&Summary::default(), Exit::Usage.code(), Some(&failure));
+    }
+    Exit::Usage.into()
+}
+
+fn run_send(send: Send, output: Output) -> Exit {
+    let terminal = Terminal::detect(output.color);
+    let cancel = Cancel::new();
+    let answers = Box::new(Nobody);
+    let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams());
+    let Places { state, cache } = Places::detect();
+    let settings = SendSettings {
+        paths: send.paths,
+        bind: send.bind,
+        address: send.address,
+        lanes: send.lanes.count,
+        keep: send.keep,
+        state_dir: state,
+        cache_dir: cache,
+    };
+    let result = with_signals(&cancel, Side::Sending, || haul::transfer::send(settings, &view, &cancel));
+    view.finish(result)
+}
+
+fn run_receive(receive: Receive, output: Output) -> Exit {
+    let terminal = Terminal::detect(output.color);
+    let cancel = Cancel::new();
+    let rules = Rules { accept_all: receive.yes, conflict_settled: receive.conflict.chosen().is_some() };
+    let answers = keyboard(&receive);
+    let can_ask = answers.is_some();
+    let answers = answers.unwrap_or_else(|| Box::new(Nobody));
+    let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams());
+    let settings = match receive_settings(receive, &view, can_ask, &cancel) {
+        Ok(settings) => settings,
+        Err(failure) => return view.finish(Err(failure)),
+    };
+    let result = with_signals(&cancel, Side::Receiving, || haul::transfer::receive(settings, &view, &cancel));
+    view.finish(result)
+}
+
+/// Everything about a `receive` that can be wrong before the network is touched.
+fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cancel) -> Result<ReceiveSettings, Failure> {
+    let conflict = receive.conflict.chosen().unwrap_or_default();
+    let variable = std::env::var_os(link::VARIABLE);
+    let given = view.with_answers(|answers| link::read(receive.link, receive.ask, variable, answers, cancel))?;
+    if !receive.yes && !can_ask {
+        return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept the offer")
+            .next("pass --yes to accept whatever the link offers"));
+    }
+    if !receive.into.is_dir() {
+        let what = format!("`{}` is not a folder", printable_path(&receive.into));
+        return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
+    }
+    if given.in_arguments && link::others_are_logged_in() {
+        let text = "other users of this machine can read the link in the list of processes; \
+                    HAUL_LINK, `-` and --ask keep it from them";
+        view.event(&Event::Notice { text: text.into() });
+    }
+    Ok(ReceiveSettings {
+        link: given.link,
+        into: receive.into,
+        conflict,
+        read_back: receive.read_back,
+        lanes: receive.lanes.count,
+        allow_hidden: receive.allow_hidden,
+        state_dir: Places::detect().state,
+    })
+}
+
+/// Runs a transfer that the first Ctrl-C stops in order. A run that stopped because of a signal says so by its code.
+fn with_signals(
+    cancel: &Cancel,
+    side: Side,
+    transfer: impl FnOnce() -> Result<Summary, TransferError>,
+) -> Result<Summary, Failure> {
+    let signals = Signals::install(cancel)
+        .map_err(|error| Failure::new(Exit::Other, "cannot take over Ctrl-C").because(error.to_string()))?;
+    let started = Instant::now();
+    let error = match transfer() {
+        Ok(summary) => return Ok(summary),
+        Err(error) => error,
+    };
+    let mut failure = Failure::of(&error, side);
+    // A question that a signal cut off is answered with no.
+    if let Some(exit) = signals.exit()
+        && matches!(error.class(), FailureClass::Declined | FailureClass::Interrupted)
+    {
+        failure = Failure { exit, ..Failure::of(&TransferError::Interrupted, side) };
+    }
+    failure.seconds = started.elapsed().as_secs_f64();
+    Err(failure)
+}
+
+/// The person to ask, if there is one.
+fn keyboard(receive: &Receive) -> Option<Box<dyn Answers>> {
+    if !stderr().is_terminal() {
+        return None;
+    }
+    if stdin().is_terminal() {
+        return Some(Box::new(Keyboard::new(stdin())));
+    }
+    // Standard input is spent on the link, so the answer comes from the terminal itself.
+    let is_piped = receive.link.as_deref() == Some("-");
+    let terminal = is_piped.then(|| std::fs::File::open("/dev/tty").ok()).flatten()?;
+    Some(Box::new(Keyboard::new(terminal)))
+}
+
+fn streams() -> Streams {
+    Streams { out: Box::new(stdout()), err: Box::new(stderr()) }
+}

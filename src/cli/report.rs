@@ -1,0 +1,224 @@
+//! What is said at the end: the summary of a run, or its error with what was kept and what to do next.
+
+use crate::cli::exit::Exit;
+use crate::cli::terminal::{Role, Terminal};
+use crate::cli::units;
+use haul::printable::printable;
+use haul::transfer::{FailureClass, Summary, TransferError};
+use std::error::Error;
+use std::time::Duration;
+
+/// Which end of a transfer this process is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    Receiving,
+    Sending,
+}
+
+/// An error as it is shown, once.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) what: String,
+    pub(crate) causes: Vec<String>,
+    pub(crate) kept: Option<String>,
+    pub(crate) next: Option<String>,
+    /// From the start of the transfer to its failure.
+    pub(crate) seconds: f64,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, what: &str) -> Self {
+        Self { exit, what: what.to_owned(), causes: Vec::new(), kept: None, next: None, seconds: 0.0 }
+    }
+
+    pub(crate) fn because(mut self, cause: String) -> Self {
+        self.causes.push(cause);
+        self
+    }
+
+    pub(crate) fn next(mut self, next: &str) -> Self {
+        self.next = Some(next.to_owned());
+        self
+    }
+
+    /// A transfer's error, as the end that met it should put it.
+    pub(crate) fn of(error: &TransferError, side: Side) -> Self {
+        let class = error.class();
+        let what = match error {
+            TransferError::NoSpace { needed, free } => {
+                format!("{error}: {} needed, {} free", units::size(*needed), units::size(*free))
+            }
+            _ => error.to_string(),
+        };
+        let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();
+        let (kept, next) = match (side, class) {
+            (Side::Receiving, _) => (error.what_was_kept(), error.what_next()),
+            (Side::Sending, FailureClass::SourceChanged) => (
+                "receivers keep everything that they verified",
+                "run the same command again to offer what is there; only differences travel",
+            ),
+            (Side::Sending, _) => (
+                "receivers keep everything that they verified",
+                "run the same command again: the same link continues every transfer",
+            ),
+        };
+        Self { exit: Exit::of(class), what, causes, kept: Some(kept.into()), next: Some(next.into()), seconds: 0.0 }
+    }
+
+    /// A run that came to its end with files missing, or `None` where it has them all.
+    ///
+    /// One kind of failure that left nothing complete speaks for the run; otherwise the run is partial.
+    pub(crate) fn of_summary(summary: &Summary, side: Side) -> Option<Self> {
+        if summary.ok {
+            return None;
+        }
+        let failed = summary.failed.len() as u64;
+        let error = TransferError::Partial { failed, total: failed + summary.files };
+        let mut failure = Self::of(&error, side);
+        let first = summary.failed.first().map(|file| file.class);
+        if let Some(class) = first.filter(|first| summary.failed.iter().all(|file| file.class == *first))
+            && (summary.files == 0 || class == FailureClass::SourceChanged)
+        {
+            failure.exit = Exit::of(class);
+        }
+        Some(failure)
+    }
+
+    /// The error's text. Every part may hold a peer's words, so every part is made printable.
+    pub(crate) fn text(&self, terminal: &Terminal) -> String {
+        let mut text = format!("{} {}\n", terminal.paint(Role::Error, "error:"), printable(&self.what));
+        for cause in &self.causes {
+            line(&mut text, terminal, "cause:", cause);
+        }
+        if let Some(kept) = &self.kept {
+            line(&mut text, terminal, "kept: ", kept);
+        }
+        if let Some(next) = &self.next {
+            line(&mut text, terminal, "next: ", next);
+        }
+        text
+    }
+
+    /// The error as one line, for an event.
+    pub(crate) fn sentence(&self) -> String {
+        let mut sentence = self.what.clone();
+        for cause in &self.causes {
+            sentence.push_str(": ");
+            sentence.push_str(cause);
+        }
+        sentence
+    }
+}
+
+/// One or two lines about a run that has everything.
+pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -> String {
+    let time = Duration::try_from_secs_f64(summary.seconds).unwrap_or_default();
+    let verb = match side {
+        Side::Receiving => "Received",
+        Side::Sending => "Sent",
+    };
+    let mut text = format!(
+        "{} {} in {}",
+        terminal.paint(Role::Good, verb),
+        units::contents(summary.files, 0, summary.bytes),
+        if time < Duration::from_secs(10) { format!("{:.1} s", time.as_secs_f64()) } else { units::time(time) }
+    );
+    if let Some(rate) = rate(summary.bytes_fetched, time) {
+        text.push_str(&format!(", {}/s", units::size(rate)));
+    }
+    if summary.bytes_reused > 0 {
+        let place = if side == Side::Sending { "there" } else { "here" };
+        text.push_str(&format!("; {} of it {place} before", units::size(summary.bytes_reused)));
+    }
+    text.push('\n');
+    if let Some(root) = &summary.root {
+        line(&mut text, terminal, "root: ", root);
+    }
+    text
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "shown only")]
+fn rate(bytes: u64, time: Duration) -> Option<u64> {
+    (bytes > 0 && !time.is_zero()).then(|| (bytes as f64 / time.as_secs_f64()) as u64)
+}
+
+fn line(text: &mut String, terminal: &Terminal, label: &str, rest: &str) {
+    text.push_str(&format!("  {} {}\n", terminal.paint(Role::Faint, label), printable(rest)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haul::transfer::FailedFile;
+
+    const PLAIN: Terminal = Terminal { redraws: false, answers: false, colors: false, columns: 80, rows: 24 };
+
+    fn failed(class: FailureClass) -> FailedFile {
+        FailedFile { path: "a".into(), fault: "it failed".into(), class }
+    }
+
+    #[test]
+    fn an_error_says_what_happened_what_was_kept_and_what_to_do() {
+        let error = TransferError::NoSpace { needed: 4 << 30, free: 1 << 30 };
+        let failure = Failure::of(&error, Side::Receiving);
+        assert_eq!(failure.exit, Exit::NoSpace);
+        assert_eq!(
+            failure.text(&PLAIN),
+            "error: the destination has too little room: 4.00 GiB needed, 1.00 GiB free\n\
+             \x20 kept:  everything that was verified is kept\n\
+             \x20 next:  free some room or choose another folder with --into, then run the same command again\n"
+        );
+    }
+
+    #[test]
+    fn causes_follow_one_by_one_and_drive_no_terminal() {
+        let cause = std::io::Error::other("disk\x1b[2J gone");
+        let error = TransferError::Io { what: "cannot write `a`".into(), cause: cause.into() };
+        let failure = Failure::of(&error, Side::Receiving);
+        assert!(failure.text(&PLAIN).starts_with("error: cannot write `a`\n  cause: disk\\u{1b}[2J gone\n  kept:  "));
+        assert_eq!(failure.sentence(), "cannot write `a`: disk\x1b[2J gone");
+    }
+
+    #[test]
+    fn a_sender_is_told_what_its_receivers_keep() {
+        let text = Failure::of(&TransferError::Interrupted, Side::Sending).text(&PLAIN);
+        assert_eq!(
+            text,
+            "error: stopped before the end\n  kept:  receivers keep everything that they verified\n\
+             \x20 next:  run the same command again: the same link continues every transfer\n"
+        );
+    }
+
+    #[test]
+    fn one_kind_of_failure_speaks_for_a_run_that_got_nothing() {
+        let exit = |files, classes: &[FailureClass]| {
+            let failed = classes.iter().copied().map(failed).collect();
+            Failure::of_summary(&Summary { files, failed, ..Summary::default() }, Side::Receiving).unwrap().exit
+        };
+        assert_eq!(exit(0, &[FailureClass::Integrity]), Exit::Integrity);
+        assert_eq!(exit(1, &[FailureClass::Integrity]), Exit::Partial);
+        assert_eq!(exit(0, &[FailureClass::Integrity, FailureClass::Io]), Exit::Partial);
+        assert_eq!(exit(5, &[FailureClass::SourceChanged]), Exit::SourceChanged);
+        let whole = Summary { ok: true, ..Summary::default() };
+        assert_eq!(Failure::of_summary(&whole, Side::Receiving), None);
+    }
+
+    #[test]
+    fn a_summary_keeps_reused_bytes_apart() {
+        let summary = Summary {
+            ok: true,
+            files: 2,
+            bytes: 3 << 30,
+            bytes_fetched: 2 << 30,
+            bytes_reused: 1 << 30,
+            seconds: 4.0,
+            root: Some("abcd".into()),
+            ..Summary::default()
+        };
+        assert_eq!(
+            summary_text(&summary, Side::Receiving, &PLAIN),
+            "Received 2 files, 3.00 GiB in 4.0 s, 512.0 MiB/s; 1.00 GiB of it here before\n  root:  abcd\n"
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! Shows a run to whoever watches it, a person or a program, and asks the person where there is one.
+
+use crate::cli::answers::Answers;
+use crate::cli::args::Output;
+use crate::cli::exit::Exit;
+use crate::cli::json::Events;
+use crate::cli::listing;
+use crate::cli::progress::{self, Meter, Pace};
+use crate::cli::report::{self, Failure, Side};
+use crate::cli::terminal::{Role, Terminal};
+use crate::cli::units;
+use haul::printable::printable;
+use haul::transfer::{Cancel, Decision, Event, FileOutcome, Observer, OfferSummary, Phase, Progress, Summary};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Redraws of the progress bar in a second.
+const REDRAWS_PER_SECOND: u8 = 10;
+/// Columns that the spinner before each line takes.
+const SPINNER_COLUMNS: usize = 2;
+
+/// What a run is watched through.
+pub(crate) struct View {
+    pub(crate) terminal: Terminal,
+    side: Side,
+    output: Output,
+    rules: Rules,
+    cancel: Cancel,
+    answers: Mutex<Box<dyn Answers>>,
+    state: Mutex<State>,
+}
+
+/// What the command line decided before anybody is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rules {
+    /// Every offer is accepted.
+    pub(crate) accept_all: bool,
+    /// What happens to names that are taken.
+    pub(crate) conflict_settled: bool,
+}
+
+/// Where text goes: standard output and standard error, or a test's buffers.
+pub(crate) struct Streams {
+    pub(crate) out: Box<dyn Write + Send>,
+    pub(crate) err: Box<dyn Write + Send>,
+}
+
+struct State {
+    /// `None` where standard output belongs to the events.
+    out: Option<Box<dyn Write + Send>>,
+    err: Box<dyn Write + Send>,
+    events: Option<Events<Box<dyn Write + Send>>>,
+    bar: Option<ProgressBar>,
+    phase: Phase,
+    progress: Progress,
+    meter: Meter,
+    pace: Pace,
+    /// A question is open, so nothing may be drawn over it.
+    is_asking: bool,
+    /// The user was told that the run is about to stop.
+    is_stopping: bool,
+}
+
+impl View {
+    pub(crate) fn new(
+        side: Side,
+        output: Output,
+        rules: Rules,
+        terminal: Terminal,
+        cancel: Cancel,
+        answers: Box<dyn Answers>,
+        streams: Streams,
+    ) -> Self {
+        let Streams { out, err } = streams;
+        let (out, events) =
+            if output.json { (None, Some(Events::new(out, side == Side::Sending))) } else { (Some(out), None) };
+        let state = State {
+            out,
+            err,
+            events,
+            bar: None,
+            phase: Phase::Scanning,
+            progress: Progress::default(),
+            meter: Meter::default(),
+            pace: Pace::default(),
+            is_asking: false,
+            is_stopping: false,
+        };
+        Self { terminal, side, output, rules, cancel, answers: Mutex::new(answers), state: Mutex::new(state) }
+    }
+
+    /// Asks through the same answers that the listing is decided with.
+    pub(crate) fn with_answers<T>(&self, act: impl FnOnce(&mut dyn Answers) -> T) -> T {
+        act(self.answers.lock().unwrap_or_else(PoisonError::into_inner).as_mut())
+    }
+
+    /// Says how the run ended, to people and programs, and how the process is to end.
+    pub(crate) fn finish(&self, result: Result<Summary, Failure>) -> Exit {
+        let mut state = self.state();
+        if let Some(bar) = state.bar.take() {
+            bar.finish_and_clear();
+        }
+        let (summary, failure) = match result {
+            Ok(summary) => {
+                let failure = Failure::of_summary(&summary, self.side);
+                (summary, failure)
+            }
+            Err(failure) => (summary_of(&state.progress, failure.seconds), Some(failure)),
+        };
+        match &failure {
+            Some(failure) => state.say(&failure.text(&self.terminal)),
+            None if self.output.quiet || self.output.json => {}
+            None => state.say(&report::summary_text(&summary, self.side, &self.terminal)),
+        }
+        let exit = failure.as_ref().map_or(Exit::Ok, |failure| failure.exit);
+        if let Some(events) = &mut state.events {
+            events.done(&summary, exit.code(), failure.as_ref());
+        }
+        exit
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether progress is shown to a person at all.
+    fn shows_progress(&self) -> bool {
+        !(self.output.quiet || self.output.json || self.output.no_progress)
+    }
+
+    fn show(&self, state: &mut State, event: &Event, now: Instant) {
+        match event {
+            Event::Phase(phase) => {
+                state.phase = *phase;
+                self.show_phase(state, now);
+            }
+            Event::Progress(progress) => {
+                state.meter.sample(now, progress.bytes_fetched);
+                state.progress = progress.clone();
+                self.show_progress(state, now);
+            }
+            Event::OfferReady { link, files, folders, bytes } => {
+                self.show_offer(state, link, &units::contents(*files, *folders, *bytes));
+            }
+            _ => {
+                if let Some(line) = self.line(event) {
+                    state.say(&format!("{line}\n"));
+                }
+            }
+        }
+    }
+
+    fn show_offer(&self, state: &mut State, link: &str, contents: &str) {
+        if !self.output.quiet && !self.output.json {
+            state.say(&format!("Offering {contents}. On the other machine, run `haul receive` with this link:\n"));
+        }
+        let State { out: Some(out), bar, .. } = state else { return };
+        // Whoever started us may have closed our output; the link then reaches nobody, which is theirs to notice.
+        let mut write = || {
+            let _ = writeln!(out, "{link}").and_then(|()| out.flush());
+        };
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn show_phase(&self, state: &mut State, now: Instant) {
+        if !self.shows_progress() || state.is_asking {
+            return;
+        }
+        if self.terminal.redraws {
+            self.draw(state, now);
+        } else if state.pace.is_due_for(now, state.phase) {
+            let line = progress::phase_text(state.phase);
+            state.say(&format!("{line}\n"));
+        }
+    }
+
+    fn show_progress(&self, state: &mut State, now: Instant) {
+        if !self.shows_progress() || state.is_asking {
+            return;
+        }
+        if self.terminal.redraws {
+            self.draw(state, now);
+        } else if state.progress.bytes_total > 0 && state.pace.is_due(now, &state.progress) {
+            let line = progress::plain(&state.progress, state.phase, state.meter.rate(now));
+            state.say(&format!("{line}\n"));
+        }
+    }
+
+    fn draw(&self, state: &mut State, now: Instant) {
+        let columns = self.terminal.columns.saturating_sub(SPINNER_COLUMNS);
+        let [total, file] = progress::bar(&state.progress, state.phase, state.meter.rate(now), columns);
+        let bar = state.bar.get_or_insert_with(new_bar);
+        bar.set_prefix(total);
+        bar.set_message(file);
+    }
+
+    /// What a person reads about an event that is neither progress nor an offer.
+    fn line(&self, event: &Event) -> Option<String> {
+        let Output { quiet, verbose, json, .. } = self.output;
+        let is_chatty = !quiet && !json;
+        match event {
+            Event::FileDone { path, bytes, how, .. } => {
+                let path = printable(path);
+                match how {
+                    FileOutcome::Renamed(name) if is_chatty => {
+                        Some(format!("`{path}` is taken here; saved as `{}`", printable(name)))
+                    }
+                    FileOutcome::Published if verbose => Some(format!("{path}  {}", units::size(*bytes))),
+                    FileOutcome::Identical if verbose => Some(format!("{path}  the same content was here before")),
+                    FileOutcome::SkippedExisting if verbose => Some(format!("{path}  left as it is here")),
+                    _ => None,
+                }
+            }
+            Event::FileFailed { path, fault, .. } => {
+                let label = self.terminal.paint(Role::Error, "failed:");
+                Some(format!("{label} {}: {}", printable(path), printable(fault)))
+            }
+            Event::Notice { text } if !quiet => {
+                Some(format!("{} {}", self.terminal.paint(Role::Warning, "note:"), printable(text)))
+            }
+            Event::PeerConnected { peer, session } if is_chatty => {
+                Some(format!("Receiver {session} connected from {peer}"))
+            }
+            Event::PeerFinished { session, ok: true, bytes } if is_chatty => {
+                Some(format!("Receiver {session} has everything; {} sent", units::size(*bytes)))
+            }
+            Event::PeerFinished { session, bytes, .. } if is_chatty => {
+                Some(format!("Receiver {session} ended without everything; {} sent", units::size(*bytes)))
+            }
+            Event::PeerLost { session } if is_chatty => Some(format!("Receiver {session} is gone; it may come back")),
+            _ => None,
+        }
+    }
+}
+
+impl Observer for View {
+    fn event(&self, event: &Event) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if let Some(events) = &mut state.events {
+            events.event(event, now);
+        }
+        self.show(&mut state, event, now);
+        if self.cancel.is_cancelled() && !state.is_stopping {
+            state.is_stopping = true;
+            if !self.output.quiet {
+                state.say("Stopping; a second Ctrl-C stops at once.\n");
+            }
+        }
+    }
+
+    fn accept(&self, offer: &OfferSummary) -> Decision {
+        let mut state = self.state();
+        if let Some(events) = &mut state.events {
+            events.listing(offer);
+        }
+        if self.rules.accept_all {
+            if !self.output.quiet && !self.output.json {
+                state.say(&listing::text(offer, listing::LINES_UNASKED, false));
+            }
+            return Decision::Accept;
+        }
+        state.is_asking = true;
+        if let Some(bar) = state.bar.take() {
+            bar.finish_and_clear();
+        }
+        drop(state);
+        let decision = self.with_answers(|answers| {
+            let mut show = |text: &str| self.state().say(text);
+            let Rules { conflict_settled, .. } = self.rules;
+            listing::ask(offer, conflict_settled, self.terminal.rows, answers, &self.cancel, &mut show)
+        });
+        self.state().is_asking = false;
+        decision
+    }
+}
+
+impl State {
+    /// Writes above the bar. Standard error that cannot be written to is no reason to stop a transfer.
+    fn say(&mut self, text: &str) {
+        let Self { err, bar, .. } = self;
+        let mut write = || {
+            let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+        };
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+/// What is known about a run that ended with an error.
+fn summary_of(progress: &Progress, seconds: f64) -> Summary {
+    Summary {
+        ok: false,
+        files: progress.files_done,
+        bytes: progress.bytes_done,
+        bytes_fetched: progress.bytes_fetched,
+        bytes_reused: progress.bytes_reused,
+        wire_bytes: progress.wire_bytes,
+        seconds,
+        ..Summary::default()
+    }
+}
+
+fn new_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND));
+    let style = ProgressStyle::with_template("{spinner} {prefix}\n{msg}").expect("the template is well formed");
+    bar.set_style(style.tick_chars("|/-\\ "));
+    bar.enable_steady_tick(Duration::from_secs(1) / u32::from(REDRAWS_PER_SECOND) * 2);
+    bar
+}
+
+#[cfg(test)]
+mod tests;
