@@ -73,7 +73,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         state_dir: state,
         cache_dir: cache,
     };
-    let result = with_signals(&cancel, Side::Sending, || haul::transfer::send(settings, &view, &cancel));
+    let result = with_signals(&cancel, Side::Sending, || haul::transfer::send(&settings, &view, &cancel));
     view.finish(result)
 }
 
@@ -89,7 +89,7 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
         Ok(settings) => settings,
         Err(failure) => return view.finish(Err(failure)),
     };
-    let result = with_signals(&cancel, Side::Receiving, || haul::transfer::receive(settings, &view, &cancel));
+    let result = with_signals(&cancel, Side::Receiving, || haul::transfer::receive(&settings, &view, &cancel));
     view.finish(result)
 }
 
