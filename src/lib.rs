@@ -12,5 +12,9 @@ pub mod digest;
 pub mod limits;
 /// Listing, hash pages and seal.
 pub mod manifest;
+/// Reading views of files in memory.
+pub mod mmap;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
+/// Where received bytes go.
+pub mod store;

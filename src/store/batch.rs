@@ -1,0 +1,161 @@
+//! Files of one chunk or none: written whole, published many at a time for the price of one sync.
+
+use super::disk::{self, Disk, DiskFile, DiskFolder, FileKind, OpenHow};
+use super::fault::StoreError;
+use super::publish::{Publication, Published};
+use super::work::Work;
+use super::{FileOf, Inner, Store};
+use crate::chunk::{ChunkIndex, Geometry, Length};
+use crate::digest::ChunkDigest;
+use crate::manifest::VerifiedChunk;
+use crate::rel_path::RelPath;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+/// A small file that lies complete in the work folder. Dropped before it is published, it is gone.
+///
+/// It is not held open: a batch has more files than a process may have open.
+#[derive(Debug)]
+pub struct SingleFile<D: Disk> {
+    work: Arc<Work<D>>,
+    name: String,
+    identity: (u64, u64),
+    geometry: Geometry,
+    digest: ChunkDigest,
+    is_placed: bool,
+}
+
+impl<D: Disk> Store<D> {
+    /// Writes a file of one chunk or none, and returns what it hashes to, read back from where it lies.
+    pub fn write_single(&self, path: &RelPath, bytes: &[u8]) -> Result<(SingleFile<D>, ChunkDigest), StoreError> {
+        let length = bytes.len() as u64;
+        let geometry = Geometry::of(Length(length)).filter(|geometry| geometry.is_single());
+        let geometry = geometry.ok_or(StoreError::Misuse("a file of several chunks is no single file"))?;
+        let refused = |error| self.inner.fault("writing", path.as_str(), length, error);
+        let work = self.inner.work()?;
+        let (name, file) = work.create_scratch().map_err(refused)?;
+        let mut single =
+            SingleFile { work, name, identity: (0, 0), geometry, digest: ChunkDigest([0; 32]), is_placed: false };
+        disk::write_all(&file, bytes, 0).map_err(refused)?;
+        single.identity = file.facts().map_err(refused)?.identity;
+        single.digest = self.inner.hash_single(&file, geometry).map_err(refused)?;
+        let digest = single.digest;
+        Ok((single, digest))
+    }
+
+    /// Publishes many files, all synced together: mode and time of each, one sync, all renames, each folder synced
+    /// once, deepest first. A failed sync fails every file that it covers; other failures fail their file alone. The
+    /// proof is `None` for an empty file only, which has no chunk.
+    pub fn publish_batch(
+        &self,
+        files: Vec<(SingleFile<D>, Option<VerifiedChunk>, Publication)>,
+    ) -> Vec<Result<Published, StoreError>> {
+        let disk = self.inner.disk.destination();
+        let finished: Vec<Result<(), StoreError>> =
+            files.iter().map(|(file, proof, wish)| self.inner.finish_single(file, *proof, wish)).collect();
+        let synced = if finished.iter().any(Result::is_ok) { disk.sync_file_system() } else { Ok(true) };
+        let placed: Vec<Result<RelPath, StoreError>> = files
+            .into_iter()
+            .zip(finished)
+            .map(|((mut file, _, wish), finished)| {
+                finished?;
+                match &synced {
+                    Ok(true) => {}
+                    Ok(false) => file.sync()?,
+                    Err(error) => {
+                        let source = io::Error::new(error.kind(), error.to_string());
+                        return Err(StoreError::FsyncFailed { path: wish.path.as_str().to_owned(), source });
+                    }
+                }
+                if wish.read_back {
+                    self.inner.read_back_single(&file, &wish)?;
+                }
+                let path = self.inner.place(&file.work, &file.name, &wish)?;
+                file.is_placed = true;
+                Ok(path)
+            })
+            .collect();
+        let folders = self.inner.sync_folders(placed.iter().flatten().map(RelPath::parent));
+        placed
+            .into_iter()
+            .map(|path| {
+                let path = path?;
+                let durability = folders.of(path.parent().as_ref())?;
+                Ok(Published { path, durability })
+            })
+            .collect()
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    fn finish_single(
+        &self,
+        single: &SingleFile<D>,
+        proof: Option<VerifiedChunk>,
+        wish: &Publication,
+    ) -> Result<(), StoreError> {
+        let is_proven = match proof {
+            Some(chunk) => chunk.index() == ChunkIndex(0) && chunk.digest() == single.digest,
+            None => single.geometry.count().0 == 0,
+        };
+        if !is_proven {
+            return Err(StoreError::Misuse("a file is published without the proof of its bytes"));
+        }
+        let file = single.open()?;
+        let set = file.set_meta(wish.mode, Some(wish.modified));
+        set.map_err(|error| self.fault("setting mode and time of", wish.path.as_str(), 0, error))
+    }
+
+    fn read_back_single(&self, single: &SingleFile<D>, wish: &Publication) -> Result<(), StoreError> {
+        let file = single.open()?;
+        file.drop_cache();
+        let digest = self.hash_single(&file, single.geometry);
+        if digest.map_err(|error| self.fault("reading back", wish.path.as_str(), 0, error))? == single.digest {
+            Ok(())
+        } else {
+            Err(StoreError::Damaged { path: wish.path.as_str().to_owned() })
+        }
+    }
+
+    fn hash_single(&self, file: &FileOf<D>, geometry: Geometry) -> io::Result<ChunkDigest> {
+        if geometry.count().0 == 0 {
+            return Ok(crate::digest::chunk_digest(geometry, ChunkIndex(0), &[]));
+        }
+        self.hash_chunk(file, geometry, ChunkIndex(0))
+    }
+}
+
+impl<D: Disk> SingleFile<D> {
+    /// Opens the file again and makes sure that it is the one that was written.
+    fn open(&self) -> Result<FileOf<D>, StoreError> {
+        let refused = |error| StoreError::of("opening", &self.name, 0, error, || 0);
+        // For writing at first; the bits that it is published with may allow reading alone.
+        let file = match self.work.folder().open_file(&self.name, OpenHow::Write) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                self.work.folder().open_file(&self.name, OpenHow::Read).map_err(refused)?
+            }
+            result => result.map_err(refused)?,
+        };
+        let facts = file.facts().map_err(refused)?;
+        let length = self.geometry.file_length().0;
+        if facts.kind == FileKind::File && facts.identity == self.identity && facts.length == length {
+            Ok(file)
+        } else {
+            Err(StoreError::Tampered { path: self.name.clone(), what: "another program replaced or cut it" })
+        }
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.open()?.sync();
+        synced.map_err(|source| StoreError::FsyncFailed { path: self.name.clone(), source })
+    }
+}
+
+impl<D: Disk> Drop for SingleFile<D> {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // Left behind, it is swept away by the next process.
+            let _ = self.work.remove(&self.name);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong in the store, one variant per rule or cause.
+
+use std::io::{self, ErrorKind};
+
+/// Why the store did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process works on the same thing.
+    #[error("another transfer{} is using `{path}`", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Busy {
+        /// The file or transfer that is in use.
+        path: String,
+        /// The process that said it holds it, where it said so.
+        holder: Option<u32>,
+    },
+    /// Bytes read back from the disk are not the ones that were hashed on the way in.
+    #[error("`{path}` does not read back as it was written: the disk is not to be trusted")]
+    Damaged {
+        /// The file.
+        path: String,
+    },
+    /// The final name is taken, and the choice was not to overwrite it, or it is not a plain file.
+    #[error("`{path}` exists")]
+    Exists {
+        /// The name that is taken.
+        path: String,
+    },
+    /// The device did not take the bytes. Nothing since the last good sync counts as written.
+    #[error("`{path}` could not be made durable: {source}")]
+    FsyncFailed {
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file cannot be sealed: some chunk is missing, held or not checked.
+    #[error("`{path}` is not complete: {missing} chunks are missing or unchecked")]
+    Incomplete {
+        /// The file.
+        path: String,
+        /// How many chunks are not claimed and checked.
+        missing: u64,
+    },
+    /// The system refused a call.
+    #[error("{doing} `{path}`: {source}")]
+    Io {
+        /// What was tried, as a gerund.
+        doing: &'static str,
+        /// On what.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The caller broke a rule of this module: our own bug.
+    #[error("internal error: {0}")]
+    Misuse(&'static str),
+    /// The disk, the quota or the longest file that it allows is used up.
+    #[error("no space for `{path}`: {needed} bytes are needed and {free} are free")]
+    NoSpace {
+        /// The file.
+        path: String,
+        /// Bytes that the step needs.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// A folder is needed where something else is, possibly a link, which is never followed.
+    #[error("`{path}` is not a folder")]
+    NotAFolder {
+        /// What is in the way.
+        path: String,
+    },
+    /// The chunks are all as promised, but do not add up to the file's root.
+    #[error("`{path}`: its chunks do not add up to the promised root")]
+    RootMismatch {
+        /// The file.
+        path: String,
+    },
+    /// Something in the folder of unfinished transfers is not what this program left there.
+    #[error("`{path}` is not as haul left it: {what}")]
+    Tampered {
+        /// What was found changed.
+        path: String,
+        /// How.
+        what: &'static str,
+    },
+}
+
+impl StoreError {
+    /// A refused call, with the causes that have a name told apart. `free` is asked only where the disk is full.
+    pub(super) fn of(
+        doing: &'static str,
+        path: &str,
+        needed: u64,
+        source: io::Error,
+        free: impl FnOnce() -> u64,
+    ) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Self::NoSpace { path, needed, free: free() }
+            }
+            ErrorKind::NotADirectory => Self::NotAFolder { path },
+            _ => Self::Io { doing, path, source },
+        }
+    }
+}
