@@ -4,11 +4,31 @@
 
 /// Sizes, counts and times that nothing may exceed.
 pub mod limits;
-/// Listing, hash pages and seal.
-pub mod manifest;
-/// Reading views of files in memory.
-pub mod mmap;
+/// The split of a file into chunks.
+pub mod chunk;
+/// Digests of chunks, files, listings and manifests.
+pub mod digest;
+/// Sets of chunks.
+pub mod chunk_set;
 /// Paths that stay below the folder they are joined to.
 pub mod rel_path;
-/// Where received bytes go.
+/// Peers' text, safe to show.
+pub mod printable;
+/// Listing, hash pages and seal.
+pub mod manifest;
+/// Keys, session secrets and links.
+pub mod secret;
+/// Frames and messages.
+pub mod wire;
+/// The protocol as pure state machines.
+pub mod session;
+/// Files mapped into memory.
+pub mod mmap;
+/// What is sent: walked, read and hashed.
+pub mod source;
+/// Where what is received lies until it is complete, and how it appears.
 pub mod store;
+/// Encrypted, proven connections.
+pub mod transport;
+/// Sending and receiving, and what they tell their caller.
+pub mod transfer;

@@ -61,6 +61,7 @@ impl<D: Disk> Store<D> {
     /// [`SealedFile`]; the file is read back if asked for; table and footer are cut off; mode and time are set; then
     /// sync, rename, sync of the folder. So the name stands for complete, durable bytes from its first moment on. On an
     /// error before the rename, the partial file has its table back.
+    #[allow(clippy::needless_pass_by_value, reason = "a sealed file is published once")]
     pub fn publish(&self, sealed: SealedFile<D>, publication: &Publication) -> Result<Published, StoreError> {
         let partial = &*sealed.partial;
         if publication.read_back {
