@@ -49,6 +49,9 @@ pub enum PeerFault {
     /// A listing page is not the one that was asked for, or the pages are too long together.
     #[error("a page of the listing is out of place or too long")]
     ListingPage,
+    /// It lets the session in and has no data lane for it.
+    #[error("it lets this side in without a lane for data")]
+    NoLanes,
     /// A message has no place on this lane or at this time.
     #[error("it sent `{0}` out of turn")]
     OutOfTurn(&'static str),

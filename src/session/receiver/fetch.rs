@@ -30,7 +30,7 @@ pub(super) struct Fetch {
     /// Chunks that lanes were asked for and that are not known to be stored.
     pub(super) in_flight: ChunkSet,
     /// Files whose chunks may yet be wanted, after a comparison.
-    undecided: BTreeSet<EntryIndex>,
+    pub(super) undecided: BTreeSet<EntryIndex>,
     /// How often each chunk came without its hash.
     pub(super) retries: BTreeMap<u64, u8>,
     pub(super) files: Files,
@@ -163,7 +163,6 @@ impl Fetch {
             }
             Message::Seal { manifest } => self.check_seal(manifest).map(|()| None),
             Message::DoneAck if self.closing == Closing::Told => Ok(Some(End::Complete)),
-            Message::Pong { .. } => Ok(None),
             _ => Err(PeerFault::OutOfTurn("an answer to no request")),
         }
     }

@@ -14,7 +14,7 @@ use crate::limits::LISTING_BYTES_MAX;
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
 use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
-use lane::Lane;
+use lane::{Answer, Lane};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ impl Receiver {
     fn open_lane(&mut self, now: Duration, lane: LaneId, role: LaneRole) {
         self.lanes.insert(lane, Lane::new(role));
         if role == LaneRole::Control {
-            self.ask(now, lane, Message::Hello { version: VERSION, features: FEATURES });
+            self.ask(now, lane, Answer::Welcome, Message::Hello { version: VERSION, features: FEATURES });
         }
     }
 
@@ -161,11 +161,14 @@ impl Receiver {
         if lane.role() == LaneRole::Data {
             return Err(PeerFault::OutOfTurn("a message on a data lane"));
         }
-        lane.answered(now).ok_or(PeerFault::OutOfTurn("an answer without a request"))?;
+        lane.answered(&message)?;
         match message {
             Message::Welcome { version, features, grant, lanes, listing } => {
                 if version == 0 || version > VERSION || features & !FEATURES != 0 {
                     return Err(PeerFault::Version);
+                }
+                if lanes == 0 {
+                    return Err(PeerFault::NoLanes);
                 }
                 self.welcome(now, id, grant, lanes, listing)
             }
@@ -194,7 +197,7 @@ impl Receiver {
         match &self.state {
             State::Greeting => {
                 self.state = State::Listing { builder: Box::default(), announced, next_page: 0, page_bytes: 0 };
-                self.ask(now, lane, Message::ListingRequest { page: 0 });
+                self.ask(now, lane, Answer::ListingPage, Message::ListingRequest { page: 0 });
             }
             State::Listing { .. } => return Err(PeerFault::OutOfTurn("Welcome")),
             State::Deciding { listing } if listing.digest() == announced => {}
@@ -234,7 +237,7 @@ impl Receiver {
         }
         let Some(totals) = last else {
             let page = *next_page;
-            self.ask(now, lane, Message::ListingRequest { page });
+            self.ask(now, lane, Answer::ListingPage, Message::ListingRequest { page });
             return Ok(());
         };
         let listing = std::mem::take(builder).finish(totals.into()).map_err(PeerFault::Listing)?;
@@ -260,9 +263,9 @@ impl Receiver {
         Ok(())
     }
 
-    fn ask(&mut self, now: Duration, id: LaneId, message: Message) {
+    fn ask(&mut self, now: Duration, id: LaneId, answer: Answer, message: Message) {
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.asked(now);
+            lane.asked(now, answer);
             self.outputs.push_back(Output::Send { lane: id, message });
         }
     }
