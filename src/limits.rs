@@ -22,7 +22,7 @@ pub const PATH_DEPTH_MAX: usize = 64;
 
 /// Most entries of one listing.
 pub const ENTRIES_MAX: u32 = 1_000_000;
-/// Most bytes that a listing's pages may add up to.
+/// Most bytes that a listing may have: those of its paths, and 32 for every entry.
 pub const LISTING_BYTES_MAX: u64 = 64 * MIB;
 /// Most bytes of all files of one listing together: sums of valid lengths cannot overflow.
 pub const TOTAL_BYTES_MAX: u64 = 1 << 62;

@@ -46,8 +46,8 @@ pub enum PeerFault {
     /// The listing breaks a rule.
     #[error("in the listing, {0}")]
     Listing(ListingFault),
-    /// A listing page is not the one that was asked for, or the pages are too long together.
-    #[error("a page of the listing is out of place or too long")]
+    /// A listing page is not the one that was asked for, or holds nothing.
+    #[error("a page of the listing is out of place or empty")]
     ListingPage,
     /// It lets the session in and has no data lane for it.
     #[error("it lets this side in without a lane for data")]

@@ -34,16 +34,18 @@ pub enum Fault {
 pub struct ReceiverVictim {
     pub receiver: Receiver,
     pub now: Duration,
-    /// All outputs so far.
+    /// All outputs so far, but for those that a test has cleared.
     pub outputs: Vec<Output>,
+    pub end: Option<End>,
     pub frame_fault: Option<FrameFault>,
 }
 
 /// A sender that an evil receiver writes to.
 pub struct SenderVictim {
     pub sender: Sender,
-    /// All outputs so far.
+    /// All outputs so far, but for those that a test has cleared.
     pub outputs: Vec<SenderOutput>,
+    pub end: Option<End>,
     pub frame_fault: Option<FrameFault>,
 }
 
@@ -51,7 +53,7 @@ impl ReceiverVictim {
     /// A receiver whose control lane is open and which said `Hello`.
     pub fn new() -> Self {
         let receiver = Receiver::new(ReceiverSettings { lanes: 4 });
-        let mut victim = Self { receiver, now: Duration::ZERO, outputs: Vec::new(), frame_fault: None };
+        let mut victim = Self { receiver, now: Duration::ZERO, outputs: Vec::new(), end: None, frame_fault: None };
         victim.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
         victim
     }
@@ -105,7 +107,10 @@ impl ReceiverVictim {
         let before = self.outputs.len();
         self.receiver.handle(self.now, input);
         while let Some(output) = self.receiver.poll() {
-            assert!(!matches!(self.outputs.last(), Some(Output::End(_))), "{output:?} after the end");
+            assert_eq!(self.end, None, "{output:?} after the end");
+            if let Output::End(end) = &output {
+                self.end = Some(end.clone());
+            }
             self.outputs.push(output);
         }
         assert!(self.outputs.len() - before <= OUTPUTS_PER_INPUT_MAX, "one input made the session pour");
@@ -119,17 +124,8 @@ impl ReceiverVictim {
         })
     }
 
-    pub fn end(&self) -> Option<&End> {
-        self.outputs.iter().find_map(|output| if let Output::End(end) = output { Some(end) } else { None })
-    }
-
     pub fn fault(&self) -> Option<Fault> {
-        let by_session = match self.end() {
-            Some(End::PeerFault(fault)) => Some(Fault::Peer(fault.clone())),
-            Some(end) => panic!("it ended without a fault: {end:?}"),
-            None => None,
-        };
-        self.frame_fault.map(Fault::Frame).or(by_session)
+        fault(self.frame_fault, self.end.as_ref())
     }
 
     /// The attack ended in `fault`, and nothing that it brought counts as stored.
@@ -170,7 +166,7 @@ impl SenderVictim {
             grant: SessionGrant { id: [1; 16], secret: [2; 32] },
             lanes: 4,
         });
-        let mut victim = Self { sender, outputs: Vec::new(), frame_fault: None };
+        let mut victim = Self { sender, outputs: Vec::new(), end: None, frame_fault: None };
         victim.tell(SenderInput::LaneOpened { lane: CONTROL, role: LaneRole::Control });
         victim.tell(SenderInput::LaneOpened { lane: DATA, role: LaneRole::Data });
         victim
@@ -197,19 +193,17 @@ impl SenderVictim {
         let before = self.outputs.len();
         self.sender.handle(Duration::ZERO, input);
         while let Some(output) = self.sender.poll() {
-            assert!(!matches!(self.outputs.last(), Some(SenderOutput::End { .. })), "{output:?} after the end");
+            assert_eq!(self.end, None, "{output:?} after the end");
+            if let SenderOutput::End { end, .. } = &output {
+                self.end = Some(end.clone());
+            }
             self.outputs.push(output);
         }
         assert!(self.outputs.len() - before <= OUTPUTS_PER_INPUT_MAX, "one input made the session pour");
     }
 
     pub fn fault(&self) -> Option<Fault> {
-        let by_session = self.outputs.iter().find_map(|output| match output {
-            SenderOutput::End { end: End::PeerFault(fault), .. } => Some(Fault::Peer(fault.clone())),
-            SenderOutput::End { end, .. } => panic!("it ended without a fault: {end:?}"),
-            _ => None,
-        });
-        self.frame_fault.map(Fault::Frame).or(by_session)
+        fault(self.frame_fault, self.end.as_ref())
     }
 
     /// Outputs that make the driver read or hash a file.
@@ -226,6 +220,15 @@ impl SenderVictim {
         assert_eq!(self.fault(), Some(Fault::Peer(fault)));
         assert_eq!(self.work(), 0, "nothing is read");
     }
+}
+
+fn fault(by_frame: Option<FrameFault>, end: Option<&End>) -> Option<Fault> {
+    let by_session = match end {
+        Some(End::PeerFault(fault)) => Some(Fault::Peer(fault.clone())),
+        Some(end) => panic!("it ended without a fault: {end:?}"),
+        None => None,
+    };
+    by_frame.map(Fault::Frame).or(by_session)
 }
 
 /// A listing of files and folders (`None`), with lengths.

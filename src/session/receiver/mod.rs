@@ -10,7 +10,6 @@ pub use event::{Input, Output, Plan, Verdict};
 
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::digest::ListingDigest;
-use crate::limits::LISTING_BYTES_MAX;
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
 use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
@@ -40,7 +39,7 @@ enum State {
     /// `Welcome`, before anything is known.
     Greeting,
     /// The next listing pages.
-    Listing { builder: Box<ListingBuilder>, announced: ListingDigest, next_page: u32, page_bytes: u64 },
+    Listing { builder: Box<ListingBuilder>, announced: ListingDigest, next_page: u32 },
     /// The user's word.
     Deciding { listing: Listing },
     /// Hashes, chunks and the disk.
@@ -196,7 +195,7 @@ impl Receiver {
     ) -> Result<(), PeerFault> {
         match &self.state {
             State::Greeting => {
-                self.state = State::Listing { builder: Box::default(), announced, next_page: 0, page_bytes: 0 };
+                self.state = State::Listing { builder: Box::default(), announced, next_page: 0 };
                 self.ask(now, lane, Answer::ListingPage, Message::ListingRequest { page: 0 });
             }
             State::Listing { .. } => return Err(PeerFault::OutOfTurn("Welcome")),
@@ -221,7 +220,7 @@ impl Receiver {
         entries: &[crate::wire::WireEntry],
         last: Option<crate::wire::WireTotals>,
     ) -> Result<(), PeerFault> {
-        let State::Listing { builder, announced, next_page, page_bytes } = &mut self.state else {
+        let State::Listing { builder, announced, next_page } = &mut self.state else {
             return Err(PeerFault::OutOfTurn("ListingPage"));
         };
         if page != *next_page || (entries.is_empty() && last.is_none()) {
@@ -229,10 +228,6 @@ impl Receiver {
         }
         *next_page += 1;
         for entry in entries {
-            *page_bytes += entry.path.len() as u64 + 32;
-            if *page_bytes > LISTING_BYTES_MAX {
-                return Err(PeerFault::ListingPage);
-            }
             builder.push(entry.check().map_err(PeerFault::Path)?).map_err(PeerFault::Listing)?;
         }
         let Some(totals) = last else {
