@@ -50,6 +50,22 @@ fn hashes_are_not_asked_for_far_ahead_of_data() {
     assert!(answer_hash_requests(&mut session) <= 32 * 1024);
 }
 
+#[test]
+fn a_file_whose_source_is_gone_at_the_seal_is_published_once_its_bytes_are_there() {
+    let mut session = ReceiverVictim::fetching(&listing(&[("a", Some(1))]));
+    answer_hash_requests(&mut session);
+    session.feed(CONTROL, &hostile::source_changed(0));
+    session.feed(DATA, &hostile::piece(0, 0, 1));
+    session.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: digest(0) });
+    session.tell(Input::ChunkStored { lane: DATA, chunk: 0 });
+    let root = haul::digest::FileDigest(digest(0).0);
+    assert_eq!(session.outputs.last(), Some(&Output::Publish { entry: EntryIndex(0), root }));
+    let asked_again = session.sent().filter(|message| matches!(message, Message::SealRequest { .. })).last();
+    assert_eq!(asked_again, Some(&Message::SealRequest { without: vec![0] }));
+    session.feed(CONTROL, &hostile::source_changed(0));
+    assert_eq!(session.fault(), Some(hostile::Fault::Peer(haul::session::PeerFault::UnknownEntry)), "it said so");
+}
+
 /// Answers every request for hashes until there is none, and says how many hashes that took.
 fn answer_hash_requests(session: &mut ReceiverVictim) -> u64 {
     let (mut seen, mut hashes) = (0, 0);
