@@ -22,7 +22,7 @@ pub const PATH_DEPTH_MAX: usize = 64;
 
 /// Most entries of one listing.
 pub const ENTRIES_MAX: u32 = 1_000_000;
-/// Most bytes that a listing's pages may add up to.
+/// Most bytes that a listing may have: those of its paths, and 32 for every entry.
 pub const LISTING_BYTES_MAX: u64 = 64 * MIB;
 /// Most bytes of all files of one listing together: sums of valid lengths cannot overflow.
 pub const TOTAL_BYTES_MAX: u64 = 1 << 62;
@@ -59,6 +59,9 @@ pub const REQUEST_CHUNKS_MAX: u64 = 1024;
 pub const REQUEST_BYTES_MAX: u64 = MIB;
 /// Requests of one lane that the answering side queues; a further one is a protocol error.
 pub const REQUESTS_QUEUED_MAX: usize = 64;
+/// Requests of one lane that the asking side leaves unanswered. Half of what the other side takes: an answer may have
+/// come whose end is not noted there.
+pub const REQUESTS_PIPELINED_MAX: u64 = 32;
 /// Least bytes that a lane keeps asked for.
 pub const WINDOW_BYTES_MIN: u64 = MIB;
 /// Most bytes that a lane keeps asked for, whatever its bandwidth and delay.
@@ -123,6 +126,7 @@ const _: () = {
     assert!(WINDOW_BYTES_MIN <= WINDOW_BYTES_MAX && REQUEST_BYTES_MAX <= WINDOW_BYTES_MIN);
     assert!(HASH_PAGE_DATA_BYTES <= HASH_AHEAD_BYTES && HASH_PAGE_CHUNKS_MAX as u64 <= HASH_AHEAD_CHUNKS);
     assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
+    assert!(REQUESTS_PIPELINED_MAX as usize * 2 <= REQUESTS_QUEUED_MAX && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
     assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());
     assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX && TOTAL_BYTES_MAX < u64::MAX / 2);
     assert!(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX <= UNPROVEN_CONNECTIONS_MAX);

@@ -3,7 +3,7 @@
 use super::{Entry, EntryIndex, EntryKind};
 use crate::chunk::{ChunkIndex, Geometry, Length};
 use crate::digest::{ListingDigest, PurposeHasher};
-use crate::limits::{ENTRIES_MAX, TOTAL_BYTES_MAX};
+use crate::limits::{ENTRIES_MAX, LISTING_BYTES_MAX, TOTAL_BYTES_MAX};
 use crate::rel_path::RelPath;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -24,6 +24,8 @@ pub struct ListingBuilder {
     entries: Vec<Entry>,
     first_chunks: Vec<u64>,
     totals: Totals,
+    /// Bytes of all entries: their paths, and 32 each for everything else.
+    listed_bytes: u64,
     hasher: PurposeHasher,
 }
 
@@ -66,12 +68,15 @@ pub enum ListingFault {
     /// Entries are not in order, or their folder is not listed before them.
     #[error("an entry is out of order, or lies in a folder that is not listed")]
     Order,
-    /// The lengths add up to more than can be sent.
-    #[error("the files together are longer than can be sent")]
-    TotalTooLong,
+    /// Paths and what comes with them are longer together than a listing may be.
+    #[error("the listing is longer than {LISTING_BYTES_MAX} bytes")]
+    TooLong,
     /// There are more entries than a listing may have.
     #[error("there are more than {ENTRIES_MAX} entries")]
     TooMany,
+    /// The lengths add up to more than can be sent.
+    #[error("the files together are longer than can be sent")]
+    TotalTooLong,
     /// The totals stated at its end are not what the entries add up to.
     #[error("the totals are not what the entries add up to")]
     Totals,
@@ -90,6 +95,7 @@ impl ListingBuilder {
             entries: Vec::new(),
             first_chunks: Vec::new(),
             totals: Totals::default(),
+            listed_bytes: 0,
             hasher: PurposeHasher::new("haul 1 listing"),
         }
     }
@@ -108,6 +114,10 @@ impl ListingBuilder {
     pub fn push(&mut self, entry: Entry) -> Result<(), ListingFault> {
         if self.len() >= ENTRIES_MAX {
             return Err(ListingFault::TooMany);
+        }
+        self.listed_bytes += entry.path.as_str().len() as u64 + 32;
+        if self.listed_bytes > LISTING_BYTES_MAX {
+            return Err(ListingFault::TooLong);
         }
         self.check_place(&entry.path)?;
         let first_chunk = self.totals.chunks;

@@ -46,9 +46,12 @@ pub enum PeerFault {
     /// The listing breaks a rule.
     #[error("in the listing, {0}")]
     Listing(ListingFault),
-    /// A listing page is not the one that was asked for, or the pages are too long together.
-    #[error("a page of the listing is out of place or too long")]
+    /// A listing page is not the one that was asked for, or holds nothing.
+    #[error("a page of the listing is out of place or empty")]
     ListingPage,
+    /// It lets the session in and has no data lane for it.
+    #[error("it lets this side in without a lane for data")]
+    NoLanes,
     /// A message has no place on this lane or at this time.
     #[error("it sent `{0}` out of turn")]
     OutOfTurn(&'static str),

@@ -31,13 +31,15 @@ pub(super) struct Fetch {
     /// Chunks that lanes were asked for and that are not known to be stored.
     pub(super) in_flight: ChunkSet,
     /// Files whose chunks may yet be wanted, after a comparison.
-    undecided: BTreeSet<EntryIndex>,
+    pub(super) undecided: BTreeSet<EntryIndex>,
     /// How often each chunk came without its hash.
     pub(super) retries: BTreeMap<u64, u8>,
     pub(super) files: Files,
     roots: Vec<Option<FileDigest>>,
     /// What both sides agree on.
     manifest: Option<ManifestId>,
+    /// Files whose root the sender can no longer confirm: the seal leaves them out.
+    unconfirmed: BTreeSet<EntryIndex>,
     pub(super) closing: Closing,
 }
 
@@ -73,6 +75,7 @@ impl Fetch {
             claimed: ChunkSet::new(),
             in_flight: ChunkSet::new(),
             undecided: BTreeSet::new(),
+            unconfirmed: BTreeSet::new(),
             retries: BTreeMap::new(),
             closing: Closing::Hashes,
         };
@@ -167,7 +170,6 @@ impl Fetch {
             }
             Message::Seal { manifest } => self.check_seal(manifest).map(|()| None),
             Message::DoneAck if self.closing == Closing::Told => Ok(Some(End::Complete)),
-            Message::Pong { .. } => Ok(None),
             _ => Err(PeerFault::OutOfTurn("an answer to no request")),
         }
     }
@@ -192,9 +194,10 @@ impl Fetch {
         outputs: &mut VecDeque<Output>,
     ) -> Result<(), PeerFault> {
         if self.closing == Closing::Seal {
-            // Its bytes were verified against its pages; only its root cannot be confirmed.
-            let known = self.roots.get_mut(entry.as_usize()).ok_or(PeerFault::UnknownEntry)?;
-            known.take().ok_or(PeerFault::UnknownEntry)?;
+            // Its bytes are verified against its pages, and it may still be under way; only the seal does without it.
+            if self.root(entry).is_none() || !self.unconfirmed.insert(entry) {
+                return Err(PeerFault::UnknownEntry);
+            }
             self.closing = Closing::Hashes;
             return Ok(());
         }
@@ -397,9 +400,14 @@ impl Fetch {
         outputs.push_back(Output::FileFailed { entry, fault });
     }
 
-    /// The files without a root: those that failed before all of their hashes came.
+    /// The root that the seal has of a file: none where it failed before all of its hashes came.
+    fn sealed_root(&self, entry: EntryIndex) -> Option<FileDigest> {
+        self.root(entry).filter(|_| !self.unconfirmed.contains(&entry))
+    }
+
+    /// The files that the seal has no root of.
     pub(super) fn without_root(&self) -> Vec<u32> {
-        self.listing.files().filter(|&entry| self.root(entry).is_none()).map(|entry| entry.0).collect()
+        self.listing.files().filter(|&entry| self.sealed_root(entry).is_none()).map(|entry| entry.0).collect()
     }
 
     fn check_seal(&mut self, manifest: [u8; 32]) -> Result<(), PeerFault> {
@@ -407,7 +415,7 @@ impl Fetch {
             return Err(PeerFault::OutOfTurn("Seal"));
         }
         let mut seal = SealHasher::new(self.listing.digest());
-        self.listing.files().for_each(|entry| seal.push(self.root(entry)));
+        self.listing.files().for_each(|entry| seal.push(self.sealed_root(entry)));
         let own = seal.finish();
         if own.0 != manifest {
             return Err(PeerFault::Seal);

@@ -1,11 +1,12 @@
 //! One lane as the receiver sees it: what it owes, how fast it is, how far its answers are.
 
 use crate::limits::{
-    LANE_SILENCE_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_TIME, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    LANE_SILENCE_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_TIME, REQUESTS_PIPELINED_MAX, WINDOW_BYTES_MAX,
+    WINDOW_BYTES_MIN,
 };
 use crate::manifest::{ChunkPlace, EntryIndex, Listing};
 use crate::session::{LaneRole, PeerFault};
-use crate::wire::Piece;
+use crate::wire::{Message, Piece};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use std::time::Duration;
 pub(super) struct Lane {
     role: LaneRole,
     welcomed: bool,
-    /// Answers owed on a control lane.
-    answers_owed: u32,
+    /// Answers owed on a control lane, in order.
+    answers_owed: VecDeque<Answer>,
     /// Chunks asked for on a data lane, in answer order.
     asked: VecDeque<Asked>,
     bytes_owed: u64,
@@ -24,6 +25,16 @@ pub(super) struct Lane {
     landed: Vec<u64>,
     last_heard: Duration,
     pace: Pace,
+}
+
+/// What a request on a control lane is to be answered with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer {
+    DoneAck,
+    HashPage,
+    ListingPage,
+    Seal,
+    Welcome,
 }
 
 /// A run of chunks that one request asked for.
@@ -52,7 +63,7 @@ impl Lane {
         Self {
             role,
             welcomed: false,
-            answers_owed: 0,
+            answers_owed: VecDeque::new(),
             asked: VecDeque::new(),
             bytes_owed: 0,
             landed: Vec::new(),
@@ -82,7 +93,7 @@ impl Lane {
     }
 
     pub(super) fn owes(&self) -> bool {
-        self.answers_owed > 0 || !self.asked.is_empty()
+        !self.answers_owed.is_empty() || !self.asked.is_empty()
     }
 
     /// When the lane is dead unless something is heard before.
@@ -95,18 +106,18 @@ impl Lane {
     }
 
     /// Notes a request for one message.
-    pub(super) fn asked(&mut self, now: Duration) {
+    pub(super) fn asked(&mut self, now: Duration, answer: Answer) {
         if !self.owes() {
             self.last_heard = now;
         }
-        self.answers_owed += 1;
+        self.answers_owed.push_back(answer);
     }
 
-    /// Notes the answer to a request for one message.
-    pub(super) fn answered(&mut self, now: Duration) -> Option<()> {
-        self.heard(now);
-        self.answers_owed = self.answers_owed.checked_sub(1)?;
-        Some(())
+    /// Notes `message` as the answer to the first request that has none. An answer of another kind is refused: it
+    /// would leave its request open for ever.
+    pub(super) fn answered(&mut self, message: &Message) -> Result<(), PeerFault> {
+        let answer = self.answers_owed.pop_front().ok_or(PeerFault::OutOfTurn("an answer without a question"))?;
+        if answer.is(message) { Ok(()) } else { Err(PeerFault::OutOfTurn("the answer to another question")) }
     }
 
     /// Notes a request for chunks.
@@ -124,9 +135,10 @@ impl Lane {
         self.asked.extend(asked);
     }
 
-    /// Whether another request keeps the pipe full.
+    /// Whether another request keeps the pipe full, and the sender takes it.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes_owed < self.window()
+        let unanswered = self.asked.front().map_or(0, |asked| self.pace.requests - asked.request);
+        self.bytes_owed < self.window() && unanswered < REQUESTS_PIPELINED_MAX
     }
 
     /// Bytes to keep asked for: twice what the lane carries in a round trip, so that the next request is there before
@@ -222,6 +234,18 @@ impl Lane {
     pub(super) fn unfinished(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let landed = self.landed.iter().map(|&chunk| chunk..chunk + 1);
         self.asked.iter().map(|asked| asked.chunks.clone()).chain(landed)
+    }
+}
+
+impl Answer {
+    fn is(self, message: &Message) -> bool {
+        match self {
+            Self::DoneAck => matches!(message, Message::DoneAck),
+            Self::HashPage => matches!(message, Message::HashPage { .. } | Message::SourceChanged { .. }),
+            Self::ListingPage => matches!(message, Message::ListingPage { .. }),
+            Self::Seal => matches!(message, Message::Seal { .. } | Message::SourceChanged { .. }),
+            Self::Welcome => matches!(message, Message::Welcome { .. }),
+        }
     }
 }
 

@@ -10,11 +10,10 @@ pub use event::{Input, Output, Plan, Verdict};
 
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::digest::{ListingDigest, ManifestId};
-use crate::limits::LISTING_BYTES_MAX;
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
 use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
-use lane::Lane;
+use lane::{Answer, Lane};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +40,7 @@ enum State {
     /// `Welcome`, before anything is known.
     Greeting,
     /// The next listing pages.
-    Listing { builder: Box<ListingBuilder>, announced: ListingDigest, next_page: u32, page_bytes: u64 },
+    Listing { builder: Box<ListingBuilder>, announced: ListingDigest, next_page: u32 },
     /// The user's word.
     Deciding { listing: Arc<Listing> },
     /// Hashes, chunks and the disk.
@@ -123,7 +122,7 @@ impl Receiver {
     fn open_lane(&mut self, now: Duration, lane: LaneId, role: LaneRole) {
         self.lanes.insert(lane, Lane::new(role));
         if role == LaneRole::Control {
-            self.ask(now, lane, Message::Hello { version: VERSION, features: FEATURES });
+            self.ask(now, lane, Answer::Welcome, Message::Hello { version: VERSION, features: FEATURES });
         }
     }
 
@@ -170,11 +169,14 @@ impl Receiver {
         if lane.role() == LaneRole::Data {
             return Err(PeerFault::OutOfTurn("a message on a data lane"));
         }
-        lane.answered(now).ok_or(PeerFault::OutOfTurn("an answer without a request"))?;
+        lane.answered(&message)?;
         match message {
             Message::Welcome { version, features, grant, lanes, listing } => {
                 if version == 0 || version > VERSION || features & !FEATURES != 0 {
                     return Err(PeerFault::Version);
+                }
+                if lanes == 0 {
+                    return Err(PeerFault::NoLanes);
                 }
                 self.welcome(now, id, grant, lanes, listing)
             }
@@ -202,8 +204,8 @@ impl Receiver {
     ) -> Result<(), PeerFault> {
         match &self.state {
             State::Greeting => {
-                self.state = State::Listing { builder: Box::default(), announced, next_page: 0, page_bytes: 0 };
-                self.ask(now, lane, Message::ListingRequest { page: 0 });
+                self.state = State::Listing { builder: Box::default(), announced, next_page: 0 };
+                self.ask(now, lane, Answer::ListingPage, Message::ListingRequest { page: 0 });
             }
             State::Listing { .. } => return Err(PeerFault::OutOfTurn("Welcome")),
             State::Deciding { listing } if listing.digest() == announced => {}
@@ -227,7 +229,7 @@ impl Receiver {
         entries: &[crate::wire::WireEntry],
         last: Option<crate::wire::WireTotals>,
     ) -> Result<(), PeerFault> {
-        let State::Listing { builder, announced, next_page, page_bytes } = &mut self.state else {
+        let State::Listing { builder, announced, next_page } = &mut self.state else {
             return Err(PeerFault::OutOfTurn("ListingPage"));
         };
         if page != *next_page || (entries.is_empty() && last.is_none()) {
@@ -235,15 +237,11 @@ impl Receiver {
         }
         *next_page += 1;
         for entry in entries {
-            *page_bytes += entry.path.len() as u64 + 32;
-            if *page_bytes > LISTING_BYTES_MAX {
-                return Err(PeerFault::ListingPage);
-            }
             builder.push(entry.check().map_err(PeerFault::Path)?).map_err(PeerFault::Listing)?;
         }
         let Some(totals) = last else {
             let page = *next_page;
-            self.ask(now, lane, Message::ListingRequest { page });
+            self.ask(now, lane, Answer::ListingPage, Message::ListingRequest { page });
             return Ok(());
         };
         let listing = std::mem::take(builder).finish(totals.into()).map_err(PeerFault::Listing)?;
@@ -269,9 +267,9 @@ impl Receiver {
         Ok(())
     }
 
-    fn ask(&mut self, now: Duration, id: LaneId, message: Message) {
+    fn ask(&mut self, now: Duration, id: LaneId, answer: Answer, message: Message) {
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.asked(now);
+            lane.asked(now, answer);
             self.outputs.push_back(Output::Send { lane: id, message });
         }
     }

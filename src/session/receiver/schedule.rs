@@ -3,7 +3,7 @@
 use super::Output;
 use super::fetch::{Closing, Fetch};
 use super::files::FileState;
-use super::lane::Lane;
+use super::lane::{Answer, Lane};
 use crate::chunk_set::ChunkSet;
 use crate::digest::empty_file_digest;
 use crate::limits::{
@@ -128,7 +128,8 @@ impl Fetch {
             return false;
         }
         let asked: u64 = self.hash_requests.iter().flatten().map(|&(_, count)| u64::from(count)).sum();
-        if self.pages.held() + asked + u64::from(HASH_PAGE_CHUNKS_MAX) > HASH_AHEAD_CHUNKS || self.is_far_ahead() {
+        let holds_enough = self.pages.held() + asked + u64::from(HASH_PAGE_CHUNKS_MAX) > HASH_AHEAD_CHUNKS;
+        if (holds_enough && !self.is_within_first_undecided()) || self.is_far_ahead() {
             return false;
         }
         let Some(range) = self.next_hash_range() else { return false };
@@ -136,10 +137,17 @@ impl Fetch {
         self.hash_ramp = self.hash_ramp.saturating_mul(2).min(HASH_PAGE_CHUNKS_MAX);
         let count = u16::try_from(range.end - range.start).unwrap_or(HASH_PAGE_CHUNKS_MAX);
         self.hash_requests.push_back(Some((range.start, count)));
-        lane.asked(now);
+        lane.asked(now, Answer::HashPage);
         let message = Message::HashesRequest { first: range.start, count };
         outputs.push_back(Output::Send { lane: id, message });
         true
+    }
+
+    /// Whether the next hashes are for the rest of the file whose comparison all others wait for: its pages are held until
+    /// then, all of them, which is at most 32 MiB.
+    fn is_within_first_undecided(&self) -> bool {
+        let chunks = self.undecided.first().map(|&entry| self.listing.chunks_of(entry));
+        chunks.is_some_and(|chunks| chunks.start < self.hash_cursor && self.hash_cursor < chunks.end)
     }
 
     /// Whether enough data is known by its hashes that lanes stay busy while the next page is made.
@@ -190,14 +198,14 @@ impl Fetch {
     }
 
     fn close(&mut self, now: Duration, id: LaneId, lane: &mut Lane, outputs: &mut VecDeque<Output>) {
-        let mut ask = |message| {
-            lane.asked(now);
+        let mut ask = |answer, message| {
+            lane.asked(now, answer);
             outputs.push_back(Output::Send { lane: id, message });
         };
         match self.closing {
             Closing::Hashes if self.hash_requests.is_empty() && self.next_hash_range().is_none() => {
                 self.closing = Closing::Seal;
-                ask(Message::SealRequest { without: self.without_root() });
+                ask(Answer::Seal, Message::SealRequest { without: self.without_root() });
             }
             Closing::Files if self.files.all_final() => {
                 self.closing = Closing::Folders;
@@ -206,7 +214,10 @@ impl Fetch {
             Closing::Done => {
                 self.closing = Closing::Told;
                 let failed = self.files.failed();
-                ask(Message::Done { files: self.listing.totals().files.saturating_sub(failed), failed });
+                ask(
+                    Answer::DoneAck,
+                    Message::Done { files: self.listing.totals().files.saturating_sub(failed), failed },
+                );
             }
             _ => {}
         }

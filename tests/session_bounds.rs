@@ -1,0 +1,87 @@
+//! What a receiver asks for stays within what an honest sender takes, and what it waits for always comes.
+
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
+
+#[path = "support/hostile.rs"]
+mod hostile;
+
+use haul::digest::{ChunkDigest, RootMerger};
+use haul::limits::{CHUNK_BYTES_MIN, REQUESTS_QUEUED_MAX};
+use haul::manifest::EntryIndex;
+use haul::session::{Input, LaneRole, Output, Plan};
+use haul::wire::Message;
+use hostile::{CONTROL, DATA, ReceiverVictim, hash_page, listing};
+
+#[test]
+fn a_slow_data_lane_is_not_asked_more_often_than_its_sender_queues() {
+    // Every other file is skipped, so that each request is for few chunks of one byte.
+    let names: Vec<_> = (0..600).map(|number| format!("{number:04}")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (name.as_str(), Some(1))).collect();
+    let mut session = ReceiverVictim::deciding(&listing(&entries));
+    let plan = |number: usize| if number % 2 == 0 { Plan::Fetch } else { Plan::Skip };
+    session.tell(Input::Accepted((0..600).map(plan).collect()));
+    session.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    let asked_for_hashes = answer_hash_requests(&mut session);
+    assert_eq!(asked_for_hashes, 300);
+    let requests = session.sent().filter(|message| matches!(message, Message::ChunksRequest { .. })).count();
+    assert!((1..REQUESTS_QUEUED_MAX).contains(&requests), "{requests} requests without an answer");
+}
+
+#[test]
+fn a_file_of_more_chunks_than_hashes_are_held_ahead_is_compared_all_the_same() {
+    let listing = listing(&[("disk.img", Some(1 << 40))]);
+    let mut session = ReceiverVictim::deciding(&listing);
+    session.tell(Input::Accepted(vec![Plan::Compare]));
+    session.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    assert_eq!(answer_hash_requests(&mut session), listing.totals().chunks);
+    let mut merger = RootMerger::new(listing.geometry(EntryIndex(0)).unwrap());
+    let root = (0..listing.totals().chunks).find_map(|chunk| merger.push(digest(chunk))).unwrap();
+    assert!(session.outputs.contains(&Output::Compare { entry: EntryIndex(0), root }));
+}
+
+#[test]
+fn hashes_are_not_asked_for_far_ahead_of_data() {
+    let entries = [("a", Some(1 << 40)), ("b", Some(1 << 40))];
+    let mut session = ReceiverVictim::fetching(&listing(&entries));
+    assert!(answer_hash_requests(&mut session) * 16 * 1024 * 1024 <= 512 * 1024 * 1024);
+    let names: Vec<_> = (0..100_000).map(|number| format!("{number:06}")).collect();
+    let small: Vec<_> = names.iter().map(|name| (name.as_str(), Some(CHUNK_BYTES_MIN / 256))).collect();
+    let mut session = ReceiverVictim::fetching(&listing(&small));
+    assert!(answer_hash_requests(&mut session) <= 32 * 1024);
+}
+
+#[test]
+fn a_file_whose_source_is_gone_at_the_seal_is_published_once_its_bytes_are_there() {
+    let mut session = ReceiverVictim::fetching(&listing(&[("a", Some(1))]));
+    answer_hash_requests(&mut session);
+    session.feed(CONTROL, &hostile::source_changed(0));
+    session.feed(DATA, &hostile::piece(0, 0, 1));
+    session.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: digest(0) });
+    session.tell(Input::ChunkStored { lane: DATA, chunk: 0 });
+    let root = haul::digest::FileDigest(digest(0).0);
+    assert_eq!(session.outputs.last(), Some(&Output::Publish { entry: EntryIndex(0), root }));
+    let asked_again = session.sent().filter(|message| matches!(message, Message::SealRequest { .. })).last();
+    assert_eq!(asked_again, Some(&Message::SealRequest { without: vec![0] }));
+    session.feed(CONTROL, &hostile::source_changed(0));
+    assert_eq!(session.fault(), Some(hostile::Fault::Peer(haul::session::PeerFault::UnknownEntry)), "it said so");
+}
+
+/// Answers every request for hashes until there is none, and says how many hashes that took.
+fn answer_hash_requests(session: &mut ReceiverVictim) -> u64 {
+    let (mut seen, mut hashes) = (0, 0);
+    while let Some(output) = session.outputs.get(seen) {
+        seen += 1;
+        if let &Output::Send { message: Message::HashesRequest { first, count }, .. } = output {
+            let digests: Vec<_> = (first..first + u64::from(count)).map(digest).collect();
+            session.feed(CONTROL, &hash_page(first, &digests));
+            hashes += u64::from(count);
+        }
+    }
+    hashes
+}
+
+fn digest(chunk: u64) -> ChunkDigest {
+    let mut bytes = [5; 32];
+    bytes[..8].copy_from_slice(&chunk.to_le_bytes());
+    ChunkDigest(bytes)
+}
