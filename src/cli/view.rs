@@ -317,5 +317,4 @@ fn new_bar() -> ProgressBar {
 }
 
 #[cfg(test)]
-#[path = "view_tests.rs"]
 mod tests;
