@@ -245,9 +245,10 @@ impl Receiver {
     }
 
     fn accept(&mut self, plans: &[Plan]) {
-        if let State::Deciding { listing } = &self.state {
-            self.state = State::Fetching(Box::new(Fetch::new(listing.clone(), plans)));
-        }
+        self.state = match std::mem::replace(&mut self.state, State::Greeting) {
+            State::Deciding { listing } => State::Fetching(Box::new(Fetch::new(listing, plans))),
+            other => other,
+        };
     }
 
     fn take_piece(&mut self, now: Duration, id: LaneId, piece: Piece) -> Result<(), PeerFault> {
