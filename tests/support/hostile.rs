@@ -343,8 +343,8 @@ pub fn source_changed(entry: u64) -> Vec<u8> {
     message(7, &[entry, 0])
 }
 
-pub fn seal_request(without: &[u64]) -> Vec<u8> {
-    let numbers: Vec<u64> = [without.len() as u64].iter().chain(without).copied().collect();
+pub fn seal_request(without: &[u64], more: bool) -> Vec<u8> {
+    let numbers: Vec<u64> = [without.len() as u64].iter().chain(without).copied().chain([u64::from(more)]).collect();
     message(8, &numbers)
 }
 

@@ -5,6 +5,7 @@ mod fetch;
 mod files;
 mod lane;
 mod schedule;
+mod seal;
 
 pub use event::{Input, Output, Plan, Verdict};
 
