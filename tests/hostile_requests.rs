@@ -35,8 +35,8 @@ fn row_54_chunks_that_are_not_on_offer_are_refused_unread() {
 
 #[test]
 fn requests_out_of_range_are_refused_unread() {
-    let cases: [(&[(u64, u64)], u64, u64); 14] = [
-        (&[], PIECE_BYTES, 0),
+    let cases = [
+        (&[][..], PIECE_BYTES, 0),
         (&[(0, 0)], PIECE_BYTES, 0),
         (&[(0, 1), (0, 1)], PIECE_BYTES, 0),
         (&[(0, 1025)], PIECE_BYTES, 0),
@@ -151,7 +151,9 @@ fn a_seal_without_files_that_are_none_is_refused() {
 fn a_list_for_the_seal_that_goes_round_in_parts_is_refused() {
     for parts in [[&[0][..], &[]], [&[0], &[0]], [&[2], &[0]]] {
         let mut victim = victim();
-        parts.iter().for_each(|part| victim.feed(CONTROL, &seal_request(part, true)));
+        for part in parts {
+            victim.feed(CONTROL, &seal_request(part, true));
+        }
         let fault = if parts[1].is_empty() { PeerFault::Request } else { PeerFault::UnknownEntry };
         victim.assert_refused_unread(fault);
     }

@@ -18,7 +18,7 @@ fn a_slow_data_lane_is_not_asked_more_often_than_its_sender_queues() {
     let names: Vec<_> = (0..600).map(|number| format!("{number:04}")).collect();
     let entries: Vec<_> = names.iter().map(|name| (name.as_str(), Some(1))).collect();
     let mut session = ReceiverVictim::deciding(&listing(&entries));
-    let plan = |number: usize| if number % 2 == 0 { Plan::Fetch } else { Plan::Skip };
+    let plan = |number: usize| if number.is_multiple_of(2) { Plan::Fetch } else { Plan::Skip };
     session.tell(Input::Accepted((0..600).map(plan).collect()));
     session.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
     let asked_for_hashes = answer_hash_requests(&mut session);
@@ -74,7 +74,9 @@ fn a_seal_that_leaves_out_a_hundred_thousand_files_is_asked_for_in_parts() {
     session.tell(Input::Accepted(vec![Plan::Skip; entries.len()]));
     let mut sender = SenderVictim::greeted(listing(&entries));
     let requests: Vec<_> = session.sent().filter(|message| matches!(message, Message::SealRequest { .. })).collect();
-    requests.iter().for_each(|request| sender.feed(CONTROL, &request.to_frame().expect("it fits a frame")));
+    for request in requests {
+        sender.feed(CONTROL, &request.to_frame().expect("it fits a frame"));
+    }
     let without = (0..100_000).map(EntryIndex).collect();
     assert_eq!(sender.outputs.last(), Some(&SenderOutput::Seal { lane: CONTROL, without }));
 }
