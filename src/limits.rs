@@ -57,6 +57,8 @@ pub const REQUEST_RANGES_MAX: usize = 256;
 pub const REQUEST_CHUNKS_MAX: u64 = 1024;
 /// Most bytes in one request (a request of one chunk may be longer: it is that chunk).
 pub const REQUEST_BYTES_MAX: u64 = MIB;
+/// Most files that one request for the seal leaves out; a longer list takes several.
+pub const SEAL_WITHOUT_MAX: usize = 12 * 1024;
 /// Requests of one lane that the answering side queues; a further one is a protocol error.
 pub const REQUESTS_QUEUED_MAX: usize = 64;
 /// Requests of one lane that the asking side leaves unanswered. Half of what the other side takes: an answer may have
@@ -123,10 +125,11 @@ const _: () = {
     assert!(HASH_PAGE_CHUNKS_MAX as usize * 32 + 64 <= MESSAGE_BYTES_MAX);
     assert!(LISTING_PAGE_BYTES + PATH_BYTES_MAX + 64 <= MESSAGE_BYTES_MAX);
     assert!(REQUEST_RANGES_MAX * 20 + 64 <= MESSAGE_BYTES_MAX);
+    assert!(SEAL_WITHOUT_MAX * 5 + 64 <= MESSAGE_BYTES_MAX);
     assert!(WINDOW_BYTES_MIN <= WINDOW_BYTES_MAX && REQUEST_BYTES_MAX <= WINDOW_BYTES_MIN);
     assert!(HASH_PAGE_DATA_BYTES <= HASH_AHEAD_BYTES && HASH_PAGE_CHUNKS_MAX as u64 <= HASH_AHEAD_CHUNKS);
     assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
-    assert!(REQUESTS_PIPELINED_MAX as usize * 2 <= REQUESTS_QUEUED_MAX && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
+    assert!(REQUESTS_PIPELINED_MAX * 2 <= REQUESTS_QUEUED_MAX as u64 && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
     assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());
     assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX && TOTAL_BYTES_MAX < u64::MAX / 2);
     assert!(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX <= UNPROVEN_CONNECTIONS_MAX);

@@ -36,7 +36,7 @@ fn an_answer_without_a_question_is_refused() {
 
 #[test]
 fn a_question_from_the_side_that_answers_is_refused() {
-    for (variant, numbers) in [(0, &[1, 0][..]), (2, &[0]), (4, &[0, 1]), (8, &[0]), (10, &[0, 0])] {
+    for (variant, numbers) in [(0, &[1, 0][..]), (2, &[0]), (4, &[0, 1]), (8, &[0, 0]), (10, &[0, 0])] {
         let mut victim = victim();
         victim.feed(CONTROL, &message(variant, numbers));
         assert!(matches!(victim.fault(), Some(hostile::Fault::Peer(PeerFault::OutOfTurn(_)))), "message {variant}");

@@ -35,8 +35,8 @@ fn row_54_chunks_that_are_not_on_offer_are_refused_unread() {
 
 #[test]
 fn requests_out_of_range_are_refused_unread() {
-    let cases: [(&[(u64, u64)], u64, u64); 14] = [
-        (&[], PIECE_BYTES, 0),
+    let cases = [
+        (&[][..], PIECE_BYTES, 0),
         (&[(0, 0)], PIECE_BYTES, 0),
         (&[(0, 1), (0, 1)], PIECE_BYTES, 0),
         (&[(0, 1025)], PIECE_BYTES, 0),
@@ -100,7 +100,7 @@ fn row_56_a_chunk_asked_for_again_and_again_is_served_once_for_each_request() {
 
 #[test]
 fn a_request_before_hello_and_hello_twice_are_refused() {
-    for bytes in [listing_request(0), hashes_request(0, 1), ping(0), done(0, 0), seal_request(&[])] {
+    for bytes in [listing_request(0), hashes_request(0, 1), ping(0), done(0, 0), seal_request(&[], false)] {
         let mut victim = SenderVictim::new(offer());
         victim.feed(CONTROL, &bytes);
         victim.assert_refused_unread(PeerFault::OutOfTurn("a request before Hello"));
@@ -128,7 +128,7 @@ fn answers_from_the_side_that_asks_are_refused() {
 
 #[test]
 fn control_requests_on_a_data_lane_and_chunks_on_the_control_lane_are_refused() {
-    for bytes in [listing_request(0), hashes_request(0, 1), seal_request(&[]), done(0, 0), hello(1, 0)] {
+    for bytes in [listing_request(0), hashes_request(0, 1), seal_request(&[], false), done(0, 0), hello(1, 0)] {
         let mut victim = victim();
         victim.feed(DATA, &bytes);
         victim.assert_refused_unread(PeerFault::OutOfTurn("a control request on a data lane"));
@@ -142,7 +142,19 @@ fn control_requests_on_a_data_lane_and_chunks_on_the_control_lane_are_refused() 
 fn a_seal_without_files_that_are_none_is_refused() {
     for without in [&[1][..], &[5], &[u64::from(u32::MAX)], &[2, 0], &[0, 0]] {
         let mut victim = victim();
-        victim.feed(CONTROL, &seal_request(without));
+        victim.feed(CONTROL, &seal_request(without, false));
         victim.assert_refused_unread(PeerFault::UnknownEntry);
+    }
+}
+
+#[test]
+fn a_list_for_the_seal_that_goes_round_in_parts_is_refused() {
+    for parts in [[&[0][..], &[]], [&[0], &[0]], [&[2], &[0]]] {
+        let mut victim = victim();
+        for part in parts {
+            victim.feed(CONTROL, &seal_request(part, true));
+        }
+        let fault = if parts[1].is_empty() { PeerFault::Request } else { PeerFault::UnknownEntry };
+        victim.assert_refused_unread(fault);
     }
 }

@@ -8,9 +8,9 @@ mod hostile;
 use haul::digest::{ChunkDigest, RootMerger};
 use haul::limits::{CHUNK_BYTES_MIN, REQUESTS_QUEUED_MAX};
 use haul::manifest::EntryIndex;
-use haul::session::{Input, LaneRole, Output, Plan};
+use haul::session::{Input, LaneRole, Output, Plan, SenderOutput};
 use haul::wire::Message;
-use hostile::{CONTROL, DATA, ReceiverVictim, hash_page, listing};
+use hostile::{CONTROL, DATA, ReceiverVictim, SenderVictim, hash_page, listing};
 
 #[test]
 fn a_slow_data_lane_is_not_asked_more_often_than_its_sender_queues() {
@@ -18,7 +18,7 @@ fn a_slow_data_lane_is_not_asked_more_often_than_its_sender_queues() {
     let names: Vec<_> = (0..600).map(|number| format!("{number:04}")).collect();
     let entries: Vec<_> = names.iter().map(|name| (name.as_str(), Some(1))).collect();
     let mut session = ReceiverVictim::deciding(&listing(&entries));
-    let plan = |number: usize| if number % 2 == 0 { Plan::Fetch } else { Plan::Skip };
+    let plan = |number: usize| if number.is_multiple_of(2) { Plan::Fetch } else { Plan::Skip };
     session.tell(Input::Accepted((0..600).map(plan).collect()));
     session.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
     let asked_for_hashes = answer_hash_requests(&mut session);
@@ -61,9 +61,24 @@ fn a_file_whose_source_is_gone_at_the_seal_is_published_once_its_bytes_are_there
     let root = haul::digest::FileDigest(digest(0).0);
     assert_eq!(session.outputs.last(), Some(&Output::Publish { entry: EntryIndex(0), root }));
     let asked_again = session.sent().filter(|message| matches!(message, Message::SealRequest { .. })).last();
-    assert_eq!(asked_again, Some(&Message::SealRequest { without: vec![0] }));
+    assert_eq!(asked_again, Some(&Message::SealRequest { without: vec![0], more: false }));
     session.feed(CONTROL, &hostile::source_changed(0));
     assert_eq!(session.fault(), Some(hostile::Fault::Peer(haul::session::PeerFault::UnknownEntry)), "it said so");
+}
+
+#[test]
+fn a_seal_that_leaves_out_a_hundred_thousand_files_is_asked_for_in_parts() {
+    let names: Vec<_> = (0..100_000).map(|number| format!("{number:06}")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (name.as_str(), Some(1))).collect();
+    let mut session = ReceiverVictim::deciding(&listing(&entries));
+    session.tell(Input::Accepted(vec![Plan::Skip; entries.len()]));
+    let mut sender = SenderVictim::greeted(listing(&entries));
+    let requests: Vec<_> = session.sent().filter(|message| matches!(message, Message::SealRequest { .. })).collect();
+    for request in requests {
+        sender.feed(CONTROL, &request.to_frame().expect("it fits a frame"));
+    }
+    let without = (0..100_000).map(EntryIndex).collect();
+    assert_eq!(sender.outputs.last(), Some(&SenderOutput::Seal { lane: CONTROL, without }));
 }
 
 /// Answers every request for hashes until there is none, and says how many hashes that took.

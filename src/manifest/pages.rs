@@ -112,8 +112,21 @@ impl HashPages {
         }
         self.next = end;
         self.held += digests.len() as u64;
-        self.pages.insert(first, digests);
+        self.keep(first, digests);
         Ok(roots)
+    }
+
+    /// Keeps a page, together with the one before it where both fit one: pages of a single hash each would otherwise
+    /// cost three times their bytes.
+    fn keep(&mut self, first: u64, digests: Vec<ChunkDigest>) {
+        if let Some(mut before) = self.pages.last_entry()
+            && before.key() + before.get().len() as u64 == first
+            && before.get().len() + digests.len() <= usize::from(HASH_PAGE_CHUNKS_MAX)
+        {
+            before.get_mut().extend(digests);
+        } else {
+            self.pages.insert(first, digests);
+        }
     }
 
     /// Leaves out the hashes of all chunks before `next`, a file's first chunk: its files are left out or failed.

@@ -8,12 +8,14 @@
 //! No clock, file, socket, thread or random number is used here: time and what they gave are inputs.
 
 mod fault;
+mod listing_pages;
 mod receiver;
 mod sender;
 
 pub use fault::{End, FileFault, PeerFault};
+pub use listing_pages::listing_page_starts;
 pub use receiver::{Input, Output, Plan, Receiver, ReceiverSettings, Verdict};
-pub use sender::{ChunksToServe, Sender, SenderInput, SenderOutput, SenderSettings, listing_page_starts};
+pub use sender::{ChunksToServe, Sender, SenderInput, SenderOutput, SenderSettings};
 
 /// Names one lane of a session. Never reused within it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -4,8 +4,7 @@ use super::{End, LaneId, LaneRole, PeerFault};
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, ManifestId};
 use crate::limits::{
-    HASH_PAGE_CHUNKS_MAX, LISTING_PAGE_BYTES, LISTING_PAGE_ENTRIES_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN,
-    REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX,
+    HASH_PAGE_CHUNKS_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX,
 };
 use crate::manifest::{EntryIndex, Listing};
 use crate::wire::{Change, FEATURES, Message, Refusal, SessionGrant, VERSION, WireEntry};
@@ -146,6 +145,8 @@ struct Lane {
     greeted: bool,
     /// Requests not answered yet, in order; the first is being worked on.
     queue: VecDeque<Work>,
+    /// Files to leave out of a seal, as far as the list has come.
+    without: Vec<EntryIndex>,
 }
 
 /// A checked request.
@@ -155,23 +156,6 @@ enum Work {
     Chunks(ChunksToServe),
     Hashes(Range<u64>),
     Seal(Vec<EntryIndex>),
-}
-
-/// Index of the first entry of each page that a listing is cut into.
-pub fn listing_page_starts(listing: &Listing) -> Vec<u32> {
-    let mut starts = vec![0];
-    let (mut bytes, mut entries) = (0, 0);
-    for (index, entry) in (0u32..).zip(listing.entries()) {
-        // Besides its path, an entry takes at most 32 bytes: varints of two, three, ten, three, ten and five bytes.
-        let cost = entry.path.as_str().len() + 36;
-        if entries == LISTING_PAGE_ENTRIES_MAX || (entries > 0 && bytes + cost > LISTING_PAGE_BYTES) {
-            starts.push(index);
-            (bytes, entries) = (0, 0);
-        }
-        bytes += cost;
-        entries += 1;
-    }
-    starts
 }
 
 impl Sender {
@@ -208,7 +192,10 @@ impl Sender {
     fn take(&mut self, input: SenderInput) -> Result<(), PeerFault> {
         match input {
             SenderInput::LaneOpened { lane, role } => {
-                self.lanes.insert(lane, Lane { role, greeted: role == LaneRole::Data, queue: VecDeque::new() });
+                self.lanes.insert(
+                    lane,
+                    Lane { role, greeted: role == LaneRole::Data, queue: VecDeque::new(), without: Vec::new() },
+                );
             }
             SenderInput::LaneLost { lane } => {
                 self.lanes.remove(&lane);
@@ -249,7 +236,10 @@ impl Sender {
             (_, LaneRole::Data, _) => return Err(PeerFault::OutOfTurn("a control request on a data lane")),
             (Message::ListingRequest { page }, ..) => Work::Answer(self.listing_page(page)?),
             (Message::HashesRequest { first, count }, ..) => Work::Hashes(self.check_hashes(first, count)?),
-            (Message::SealRequest { without }, ..) => Work::Seal(self.check_entries(&without)?),
+            (Message::SealRequest { without, more }, ..) => match self.check_seal(id, &without, more)? {
+                Some(without) => Work::Seal(without),
+                None => return Ok(()),
+            },
             (Message::Done { failed, .. }, ..) => {
                 self.outputs.push_back(SenderOutput::Send { lane: id, message: Message::DoneAck });
                 self.end(End::Complete, failed);
@@ -298,12 +288,21 @@ impl Sender {
         Ok(first..end.ok_or(PeerFault::ChunkNotOffered)?)
     }
 
-    fn check_entries(&self, without: &[u32]) -> Result<Vec<EntryIndex>, PeerFault> {
-        let is_file = |&entry: &u32| self.settings.listing.geometry(EntryIndex(entry)).is_some();
-        if !without.is_sorted_by(|one, next| one < next) || !without.iter().all(is_file) {
-            return Err(PeerFault::UnknownEntry);
+    /// The files to leave out of a seal, in strictly rising order, once the list is complete.
+    fn check_seal(&mut self, id: LaneId, part: &[u32], more: bool) -> Result<Option<Vec<EntryIndex>>, PeerFault> {
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(None) };
+        // A part of nothing could be repeated for ever; any other makes the list longer, up to all files.
+        if more && part.is_empty() {
+            return Err(PeerFault::Request);
         }
-        Ok(without.iter().copied().map(EntryIndex).collect())
+        for entry in part.iter().copied().map(EntryIndex) {
+            let is_file = self.settings.listing.geometry(entry).is_some();
+            if !is_file || lane.without.last().is_some_and(|&before| before >= entry) {
+                return Err(PeerFault::UnknownEntry);
+            }
+            lane.without.push(entry);
+        }
+        Ok((!more).then(|| std::mem::take(&mut lane.without)))
     }
 
     fn check_chunks(

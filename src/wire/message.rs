@@ -3,7 +3,9 @@
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::chunk::Length;
 use crate::digest::{ChunkDigest, DIGEST_BYTES, ListingDigest};
-use crate::limits::{HASH_PAGE_CHUNKS_MAX, LISTING_PAGE_ENTRIES_MAX, MESSAGE_BYTES_MAX, REQUEST_RANGES_MAX};
+use crate::limits::{
+    HASH_PAGE_CHUNKS_MAX, LISTING_PAGE_ENTRIES_MAX, MESSAGE_BYTES_MAX, REQUEST_RANGES_MAX, SEAL_WITHOUT_MAX,
+};
 use crate::manifest::{Entry, EntryKind, Mode, Timestamp, Totals};
 use crate::rel_path::{PathFault, RelPath};
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -87,8 +89,10 @@ pub enum Message {
     /// Asks for the seal, once every hash page was had.
     SealRequest {
         /// Indices of the files that the receiver has no root of, since they changed or failed.
-        #[serde(deserialize_with = "at_most::<_, _, MESSAGE_BYTES_MAX>")]
+        #[serde(deserialize_with = "at_most::<_, _, SEAL_WITHOUT_MAX>")]
         without: Vec<u32>,
+        /// Whether the next request on the lane continues the list. Only the last one is answered.
+        more: bool,
     },
     /// Answer to `SealRequest`.
     Seal {

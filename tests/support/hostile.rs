@@ -308,9 +308,13 @@ pub fn listing_page(page: u64, entries: &[HandEntry], totals: Option<[u64; 4]>) 
     let mut body = vec![3];
     varint(&mut body, page);
     varint(&mut body, entries.len() as u64);
-    entries.iter().for_each(|entry| entry.push_to(&mut body));
+    for entry in entries {
+        entry.push_to(&mut body);
+    }
     body.push(u8::from(totals.is_some()));
-    totals.iter().flatten().for_each(|&number| varint(&mut body, number));
+    for &number in totals.iter().flatten() {
+        varint(&mut body, number);
+    }
     frame(1, &body)
 }
 
@@ -322,7 +326,9 @@ pub fn hash_page(first: u64, digests: &[ChunkDigest]) -> Vec<u8> {
     let mut body = vec![5];
     varint(&mut body, first);
     varint(&mut body, digests.len() as u64 * 32);
-    digests.iter().for_each(|digest| body.extend_from_slice(&digest.0));
+    for digest in digests {
+        body.extend_from_slice(&digest.0);
+    }
     frame(1, &body)
 }
 
@@ -343,8 +349,8 @@ pub fn source_changed(entry: u64) -> Vec<u8> {
     message(7, &[entry, 0])
 }
 
-pub fn seal_request(without: &[u64]) -> Vec<u8> {
-    let numbers: Vec<u64> = [without.len() as u64].iter().chain(without).copied().collect();
+pub fn seal_request(without: &[u64], more: bool) -> Vec<u8> {
+    let numbers: Vec<u64> = [without.len() as u64].iter().chain(without).copied().chain([u64::from(more)]).collect();
     message(8, &numbers)
 }
 
@@ -388,7 +394,9 @@ pub fn piece(chunk: u64, offset: u64, length: u32) -> Vec<u8> {
 /// A message of a variant and numbers.
 pub fn message(variant: u8, numbers: &[u64]) -> Vec<u8> {
     let mut body = vec![variant];
-    numbers.iter().for_each(|&number| varint(&mut body, number));
+    for &number in numbers {
+        varint(&mut body, number);
+    }
     frame(1, &body)
 }
 
@@ -416,7 +424,9 @@ pub fn varint(body: &mut Vec<u8>, mut number: u64) {
 
 fn option(body: &mut Vec<u8>, number: Option<u64>) {
     body.push(u8::from(number.is_some()));
-    number.iter().for_each(|&number| varint(body, number));
+    if let Some(number) = number {
+        varint(body, number);
+    }
 }
 
 /// The chunks that a request asks for.

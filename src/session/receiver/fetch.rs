@@ -7,7 +7,7 @@ use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest, ManifestId, empty_file_digest};
 use crate::limits::CHUNK_RETRIES_MAX;
-use crate::manifest::{EntryIndex, HashPages, Listing, SealHasher};
+use crate::manifest::{EntryIndex, HashPages, Listing};
 use crate::session::{End, FileFault, LaneId, PeerFault};
 use crate::wire::{Change, Message};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,9 +37,9 @@ pub(super) struct Fetch {
     pub(super) files: Files,
     roots: Vec<Option<FileDigest>>,
     /// What both sides agree on.
-    manifest: Option<ManifestId>,
+    pub(super) manifest: Option<ManifestId>,
     /// Files whose root the sender can no longer confirm: the seal leaves them out.
-    unconfirmed: BTreeSet<EntryIndex>,
+    pub(super) unconfirmed: BTreeSet<EntryIndex>,
     pub(super) closing: Closing,
 }
 
@@ -194,12 +194,7 @@ impl Fetch {
         outputs: &mut VecDeque<Output>,
     ) -> Result<(), PeerFault> {
         if self.closing == Closing::Seal {
-            // Its bytes are verified against its pages, and it may still be under way; only the seal does without it.
-            if self.root(entry).is_none() || !self.unconfirmed.insert(entry) {
-                return Err(PeerFault::UnknownEntry);
-            }
-            self.closing = Closing::Hashes;
-            return Ok(());
+            return self.source_changed_at_seal(entry);
         }
         let request = self.hash_requests.pop_front().ok_or(PeerFault::OutOfTurn("SourceChanged"))?;
         let Some((first, _)) = request else { return Ok(()) };
@@ -398,30 +393,5 @@ impl Fetch {
         self.in_flight.remove(chunks);
         self.undecided.remove(&entry);
         outputs.push_back(Output::FileFailed { entry, fault });
-    }
-
-    /// The root that the seal has of a file: none where it failed before all of its hashes came.
-    fn sealed_root(&self, entry: EntryIndex) -> Option<FileDigest> {
-        self.root(entry).filter(|_| !self.unconfirmed.contains(&entry))
-    }
-
-    /// The files that the seal has no root of.
-    pub(super) fn without_root(&self) -> Vec<u32> {
-        self.listing.files().filter(|&entry| self.sealed_root(entry).is_none()).map(|entry| entry.0).collect()
-    }
-
-    fn check_seal(&mut self, manifest: [u8; 32]) -> Result<(), PeerFault> {
-        if self.closing != Closing::Seal {
-            return Err(PeerFault::OutOfTurn("Seal"));
-        }
-        let mut seal = SealHasher::new(self.listing.digest());
-        self.listing.files().for_each(|entry| seal.push(self.sealed_root(entry)));
-        let own = seal.finish();
-        if own.0 != manifest {
-            return Err(PeerFault::Seal);
-        }
-        self.manifest = Some(own);
-        self.closing = Closing::Files;
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod fetch;
 mod files;
 mod lane;
 mod schedule;
+mod seal;
 
 pub use event::{Input, Output, Plan, Verdict};
 
@@ -254,9 +255,10 @@ impl Receiver {
     }
 
     fn accept(&mut self, plans: &[Plan]) {
-        if let State::Deciding { listing } = &self.state {
-            self.state = State::Fetching(Box::new(Fetch::new(Arc::clone(listing), plans)));
-        }
+        self.state = match std::mem::replace(&mut self.state, State::Greeting) {
+            State::Deciding { listing } => State::Fetching(Box::new(Fetch::new(listing, plans))),
+            other => other,
+        };
     }
 
     fn take_piece(&mut self, now: Duration, id: LaneId, piece: Piece) -> Result<(), PeerFault> {

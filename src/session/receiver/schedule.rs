@@ -8,7 +8,7 @@ use crate::chunk_set::ChunkSet;
 use crate::digest::empty_file_digest;
 use crate::limits::{
     HASH_AHEAD_BYTES, HASH_AHEAD_CHUNKS, HASH_PAGE_CHUNKS_MAX, HASH_PAGE_DATA_BYTES, HASH_REQUESTS_MAX,
-    PUBLISH_QUEUE_MAX, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUEST_RANGES_MAX,
+    PUBLISH_QUEUE_MAX, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUEST_RANGES_MAX, SEAL_WITHOUT_MAX,
 };
 use crate::session::{LaneId, LaneRole};
 use crate::wire::Message;
@@ -198,14 +198,10 @@ impl Fetch {
     }
 
     fn close(&mut self, now: Duration, id: LaneId, lane: &mut Lane, outputs: &mut VecDeque<Output>) {
-        let mut ask = |answer, message| {
-            lane.asked(now, answer);
-            outputs.push_back(Output::Send { lane: id, message });
-        };
         match self.closing {
             Closing::Hashes if self.hash_requests.is_empty() && self.next_hash_range().is_none() => {
                 self.closing = Closing::Seal;
-                ask(Answer::Seal, Message::SealRequest { without: self.without_root() });
+                self.ask_for_seal(now, id, lane, outputs);
             }
             Closing::Files if self.files.all_final() => {
                 self.closing = Closing::Folders;
@@ -214,12 +210,25 @@ impl Fetch {
             Closing::Done => {
                 self.closing = Closing::Told;
                 let failed = self.files.failed();
-                ask(
-                    Answer::DoneAck,
-                    Message::Done { files: self.listing.totals().files.saturating_sub(failed), failed },
-                );
+                let files = self.listing.totals().files.saturating_sub(failed);
+                lane.asked(now, Answer::DoneAck);
+                outputs.push_back(Output::Send { lane: id, message: Message::Done { files, failed } });
             }
             _ => {}
+        }
+    }
+
+    fn ask_for_seal(&self, now: Duration, id: LaneId, lane: &mut Lane, outputs: &mut VecDeque<Output>) {
+        let mut rest = self.without_root();
+        lane.asked(now, Answer::Seal);
+        loop {
+            let further = rest.split_off(rest.len().min(SEAL_WITHOUT_MAX));
+            let without = std::mem::replace(&mut rest, further);
+            let more = !rest.is_empty();
+            outputs.push_back(Output::Send { lane: id, message: Message::SealRequest { without, more } });
+            if !more {
+                return;
+            }
         }
     }
 }
