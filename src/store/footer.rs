@@ -87,7 +87,7 @@ impl Footer {
     /// The name of the `.part` file, by which every offer of the same path and length finds it.
     pub(super) fn part_name(path: &RelPath, length: Length) -> String {
         let digest = path_digest(path, length);
-        let mut name: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut name = data_encoding::HEXLOWER.encode(&digest[..16]);
         name.push_str(".part");
         name
     }

@@ -37,7 +37,7 @@ fn facts(stat: &fs::Stat) -> Facts {
         identity: (stat.st_dev as u64, stat.st_ino as u64),
         links: stat.st_nlink as u64,
         is_ours: stat.st_uid == rustix::process::geteuid().as_raw(),
-        is_private: stat.st_mode & 0o077 == 0,
+        is_private: stat.st_mode.trailing_zeros() >= 6,
     }
 }
 
@@ -217,4 +217,11 @@ pub(super) fn boot(folder: &Dir) -> Option<BootId> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn boot(_folder: &Dir) -> Option<BootId> {
     None
+}
+
+/// The same folder, opened for reading: the handles that cap-std makes only name it, and cannot be synced.
+pub(super) fn opened_for_reading(folder: &Dir) -> io::Result<Dir> {
+    let flags = fs::OFlags::RDONLY | fs::OFlags::DIRECTORY | fs::OFlags::CLOEXEC;
+    let opened = fs::openat(folder, ".", flags, fs::Mode::empty())?;
+    Ok(Dir::from_std_file(opened.into()))
 }

@@ -27,7 +27,7 @@ pub struct RealFile(std::fs::File);
 impl RealDisk {
     /// Opens the folder at `path`; a link to a folder is followed, for the user chose it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let folder = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
+        let folder = platform::opened_for_reading(&Dir::open_ambient_dir(path, cap_std::ambient_authority())?)?;
         let boot = platform::boot(&folder);
         Ok(Self { destination: RealFolder(folder), boot })
     }
@@ -68,7 +68,7 @@ impl DiskFolder for RealFolder {
 
     fn open_folder(&self, name: &str) -> io::Result<Self> {
         match self.0.open_dir_nofollow(name) {
-            Ok(folder) => Ok(Self(folder)),
+            Ok(folder) => Ok(Self(platform::opened_for_reading(&folder)?)),
             // A link is refused as a loop by some systems and as no folder by others.
             Err(error) => match self.facts(name) {
                 Ok(Some(facts)) if facts.kind != FileKind::Folder => Err(io::ErrorKind::NotADirectory.into()),
