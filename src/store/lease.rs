@@ -2,7 +2,7 @@
 
 use super::disk::{self, Disk, DiskFile};
 use super::fault::StoreError;
-use super::partial::PartialFile;
+use super::partial::{Core, PartialFile};
 use crate::chunk::{ChunkIndex, Span};
 use crate::digest::{ChunkDigest, chunk_digest};
 use crate::manifest::VerifiedChunk;
@@ -44,7 +44,7 @@ impl<D: Disk> Lease<D> {
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut buffer = self.partial.inner.buffers.take();
+        let mut buffer = self.core().inner.buffers.take();
         let bytes = buffer.get_mut(..length).ok_or(StoreError::Misuse("a buffer longer than a piece"))?;
         fill(bytes)?;
         Ok(self.write(offset, bytes)?)
@@ -56,10 +56,10 @@ impl<D: Disk> Lease<D> {
         self.hashed = None;
         if !self.is_stale {
             let number = u64::from(self.index.0);
-            self.partial.lock().touched.insert(number..number + 1);
+            self.core().lock().touched.insert(number..number + 1);
             self.is_stale = true;
         }
-        disk::write_all(&self.partial.file, bytes, at).map_err(|error| self.fault("writing", error))
+        disk::write_all(&self.core().file, bytes, at).map_err(|error| self.fault("writing", error))
     }
 
     /// Makes `length` bytes at `offset` within the chunk zero. Where nothing was written since the file was made, they
@@ -71,14 +71,14 @@ impl<D: Disk> Lease<D> {
             return Ok(());
         }
         let end = at + length;
-        let mut buffer = self.partial.inner.buffers.take();
+        let mut buffer = self.core().inner.buffers.take();
         while at < end {
             let step = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             let bytes = &mut buffer[..step];
-            disk::read_exact(&self.partial.file, bytes, at).map_err(|error| self.fault("reading", error))?;
+            disk::read_exact(&self.core().file, bytes, at).map_err(|error| self.fault("reading", error))?;
             if bytes.iter().any(|&byte| byte != 0) {
                 bytes.fill(0);
-                disk::write_all(&self.partial.file, bytes, at).map_err(|error| self.fault("writing", error))?;
+                disk::write_all(&self.core().file, bytes, at).map_err(|error| self.fault("writing", error))?;
             }
             at += step as u64;
         }
@@ -87,7 +87,7 @@ impl<D: Disk> Lease<D> {
 
     /// Hashes the chunk where it lies in the file.
     pub fn digest(&mut self) -> Result<ChunkDigest, StoreError> {
-        let partial = &self.partial;
+        let partial = self.core();
         let facts = partial.file.facts().map_err(|error| self.fault("looking at", error))?;
         if facts.length != partial.layout.total_bytes() || facts.links == 0 {
             return Err(StoreError::Tampered {
@@ -116,7 +116,7 @@ impl<D: Disk> Lease<D> {
         if chunk.index() != self.index || self.hashed != Some(chunk.digest()) {
             return Err(StoreError::Misuse("a claim of bytes that were not hashed here"));
         }
-        let partial = Arc::clone(&self.partial);
+        let partial = self.core();
         if !self.is_stale {
             // All zeros, as a hole is. Giving the room back keeps sparse files sparse; it is no loss if it fails.
             let _ = partial.file.punch(self.span.offset.0, self.span.length.0);
@@ -132,13 +132,17 @@ impl<D: Disk> Lease<D> {
         let is_due = partial.begin_sync_if_due(&mut state);
         drop(state);
         if is_due {
-            partial.sync_in_background();
+            self.partial.sync_in_background();
         }
         Ok(())
     }
 
     /// Gives the chunk back unclaimed.
     pub fn abandon(self) {}
+
+    fn core(&self) -> &Core<D> {
+        &self.partial.core
+    }
 
     /// Where `length` bytes at `offset` within the chunk lie in the file.
     fn place(&self, offset: u64, length: u64) -> Result<u64, StoreError> {
@@ -151,16 +155,16 @@ impl<D: Disk> Lease<D> {
     fn fault(&self, doing: &'static str, source: std::io::Error) -> StoreError {
         if source.kind() == ErrorKind::UnexpectedEof {
             return StoreError::Tampered {
-                path: self.partial.path_text(),
+                path: self.core().path_text(),
                 what: "another program cut its partial file",
             };
         }
-        self.partial.fault(doing, source)
+        self.core().fault(doing, source)
     }
 }
 
 impl<D: Disk> Drop for Lease<D> {
     fn drop(&mut self) {
-        self.partial.lock().held.remove(&self.index.0);
+        self.core().lock().held.remove(&self.index.0);
     }
 }

@@ -3,7 +3,7 @@
 use super::disk::{self, BootId, Disk, DiskFile, DiskFolder, OpenHow};
 use super::fault::StoreError;
 use super::footer::{self, Footer, Layout};
-use super::partial::{OpenedPartial, PartialFile, Phase, Standing, State};
+use super::partial::{Core, OpenedPartial, PartialFile, Phase, Standing, State};
 use super::work::{FoundFile, Work};
 use super::{FileOf, Inner, Store};
 use crate::chunk::{ChunkCount, ChunkIndex, Geometry, Length};
@@ -47,7 +47,7 @@ impl<D: Disk> Store<D> {
             is_name_synced: false,
         };
         let Opening { name, layout, .. } = opening;
-        let partial = PartialFile {
+        let core = Core {
             inner: Arc::clone(&self.inner),
             work,
             path: path.clone(),
@@ -59,6 +59,7 @@ impl<D: Disk> Store<D> {
             state: Mutex::new(state),
             settled: Condvar::new(),
         };
+        let partial = PartialFile { core: Arc::new(core), syncer: Mutex::new(None) };
         Ok(OpenedPartial { partial: Arc::new(partial), claims, standing: found.standing })
     }
 }

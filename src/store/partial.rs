@@ -15,10 +15,19 @@ use crate::rel_path::RelPath;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
 
 /// A file that is being received. Chunks are written and claimed under leases, by any number of threads.
 #[derive(Debug)]
 pub struct PartialFile<D: Disk> {
+    pub(super) core: Arc<Core<D>>,
+    /// The thread of the sync that was begun last. It shares the core, so the file is closed only after it ends.
+    pub(super) syncer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a partial file shares with its background sync.
+#[derive(Debug)]
+pub(super) struct Core<D: Disk> {
     pub(super) inner: Arc<Inner<D>>,
     pub(super) work: Arc<Work<D>>,
     pub(super) path: RelPath,
@@ -97,19 +106,20 @@ pub struct SealedFile<D: Disk> {
 impl<D: Disk> PartialFile<D> {
     /// The path that the file is for.
     pub fn path(&self) -> &RelPath {
-        &self.path
+        &self.core.path
     }
 
     /// The split of the file.
     pub fn geometry(&self) -> Geometry {
-        self.geometry
+        self.core.geometry
     }
 
     /// Takes chunk `index` for writing. `None` while somebody else holds it, and where it is claimed.
     pub fn lease(self: &Arc<Self>, index: ChunkIndex) -> Result<Option<Lease<D>>, StoreError> {
-        let span = self.geometry.span(index).ok_or(StoreError::Misuse("a lease of a chunk that the file lacks"))?;
-        let mut state = self.lock();
-        self.check_open(&state)?;
+        let core = &self.core;
+        let span = core.geometry.span(index).ok_or(StoreError::Misuse("a lease of a chunk that the file lacks"))?;
+        let mut state = core.lock();
+        core.check_open(&state)?;
         let number = u64::from(index.0);
         if state.claimed.contains(number) || !state.held.insert(index.0) {
             return Ok(None);
@@ -122,22 +132,23 @@ impl<D: Disk> PartialFile<D> {
     /// the chunk is to be fetched. Chunks of an earlier start of the system are hashed for this; threads may share
     /// that work.
     pub fn check_claim(&self, index: ChunkIndex, promised: ChunkDigest) -> Result<bool, StoreError> {
+        let core = &self.core;
         let number = u64::from(index.0);
         let is_suspect = {
-            let mut state = self.lock();
-            self.check_open(&state)?;
+            let mut state = core.lock();
+            core.check_open(&state)?;
             if !state.claimed.contains(number) || !state.held.insert(index.0) {
                 return Ok(false);
             }
             state.suspect.contains(number)
         };
-        let compared = self.compare_claim(index, promised, is_suspect);
-        let mut state = self.lock();
+        let compared = core.compare_claim(index, promised, is_suspect);
+        let mut state = core.lock();
         state.held.remove(&index.0);
-        let is_right = compared.map_err(|error| self.fault("checking", error))?;
+        let is_right = compared.map_err(|error| core.fault("checking", error))?;
         let row = if is_right { promised.0 } else { [0; DIGEST_BYTES] };
         if is_suspect || !is_right {
-            self.write_row(index, row).map_err(|error| self.fault("writing the table of", error))?;
+            core.write_row(index, row).map_err(|error| core.fault("writing the table of", error))?;
         }
         if !is_right {
             state.claimed.remove(number..number + 1);
@@ -147,7 +158,7 @@ impl<D: Disk> PartialFile<D> {
         if is_suspect && state.suspect.is_empty() {
             // Before this point the footer must not name this start of the system: a claim that nobody has checked
             // would count after the next crash of this process.
-            self.write_footer().map_err(|error| self.fault("writing the footer of", error))?;
+            core.write_footer().map_err(|error| core.fault("writing the footer of", error))?;
         }
         Ok(is_right)
     }
@@ -155,34 +166,48 @@ impl<D: Disk> PartialFile<D> {
     /// Takes the file as complete once every lease is back: every chunk claimed and checked, the claims adding up to
     /// `root`. Waits for a sync that is under way.
     pub fn seal(self: &Arc<Self>, root: FileDigest) -> Result<SealedFile<D>, StoreError> {
+        let core = &self.core;
         {
-            let mut state = self.settle();
-            self.check_open(&state)?;
+            let mut state = core.settle();
+            core.check_open(&state)?;
             let good = state.claimed.len().saturating_sub(state.suspect.len());
-            let missing = u64::from(self.geometry.count().0) - good;
+            let missing = u64::from(core.geometry.count().0) - good;
             if missing > 0 || !state.held.is_empty() {
-                return Err(StoreError::Incomplete { path: self.path_text(), missing: missing.max(1) });
+                return Err(StoreError::Incomplete { path: core.path_text(), missing: missing.max(1) });
             }
             state.phase = Phase::Sealed;
         }
         // A store through a stale view would change the file after it was published: it goes first (R8).
-        self.view.write().unwrap_or_else(PoisonError::into_inner).take();
-        let merged = self.merge_rows();
+        core.view.write().unwrap_or_else(PoisonError::into_inner).take();
+        let merged = core.merge_rows();
         let problem = match merged {
             Ok(found) if found == root => return Ok(SealedFile { partial: Arc::clone(self), root }),
-            Ok(_) => StoreError::RootMismatch { path: self.path_text() },
-            Err(error) => self.fault("reading the table of", error),
+            Ok(_) => StoreError::RootMismatch { path: core.path_text() },
+            Err(error) => core.fault("reading the table of", error),
         };
-        self.lock().phase = Phase::Open;
+        core.lock().phase = Phase::Open;
         Err(problem)
     }
 
     /// Waits until no background sync is under way, and says whether the device took everything so far.
     pub fn wait_for_sync(&self) -> Result<(), StoreError> {
-        let state = self.settle();
-        if state.phase == Phase::Failed { Err(self.failed()) } else { Ok(()) }
+        let core = &self.core;
+        let state = core.settle();
+        if state.phase == Phase::Failed { Err(core.failed()) } else { Ok(()) }
     }
+}
 
+impl<D: Disk> Drop for PartialFile<D> {
+    fn drop(&mut self) {
+        let syncer = self.syncer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = syncer {
+            // Its panic would be a bug there; here the file is let go of either way.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<D: Disk> Core<D> {
     fn compare_claim(&self, index: ChunkIndex, promised: ChunkDigest, is_suspect: bool) -> io::Result<bool> {
         let mut row = [0; DIGEST_BYTES];
         disk::read_exact(&self.file, &mut row, self.layout.row(index))?;

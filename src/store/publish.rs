@@ -2,7 +2,7 @@
 
 use super::disk::{self, Disk, DiskFile, DiskFolder, Durability, FileKind, Replace};
 use super::fault::StoreError;
-use super::partial::{PartialFile, Phase, SealedFile};
+use super::partial::{Core, Phase, SealedFile};
 use super::work::Work;
 use super::{Existing, Inner, Store};
 use crate::chunk::ChunkIndex;
@@ -63,7 +63,7 @@ impl<D: Disk> Store<D> {
     /// error before the rename, the partial file has its table back.
     #[allow(clippy::needless_pass_by_value, reason = "a sealed file is published once")]
     pub fn publish(&self, sealed: SealedFile<D>, publication: &Publication) -> Result<Published, StoreError> {
-        let partial = &*sealed.partial;
+        let partial = &*sealed.partial.core;
         if publication.read_back {
             self.read_back(&sealed)?;
         }
@@ -99,7 +99,7 @@ impl<D: Disk> Store<D> {
 
     /// Hashes the whole file as the device has it. Chunks that differ lose their claims.
     fn read_back(&self, sealed: &SealedFile<D>) -> Result<(), StoreError> {
-        let partial = &*sealed.partial;
+        let partial = &*sealed.partial.core;
         if let Err(source) = partial.file.sync_data() {
             let mut state = partial.lock();
             partial.void_claims_at_risk(&mut state);
@@ -124,7 +124,7 @@ impl<D: Disk> Store<D> {
     }
 }
 
-impl<D: Disk> PartialFile<D> {
+impl<D: Disk> Core<D> {
     /// Gives the file its table back, so that a next try need not hash all of it. If that fails, it does.
     fn reinstate(&self, table: &[u8]) {
         let _ = self.try_reinstate(table);

@@ -6,7 +6,7 @@ use crate::manifest::Mode;
 use crate::rel_path::WORK_FOLDER;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Held shared by every process that uses the folder, and exclusively to tidy it up.
 const LOCK_NAME: &str = "lock";
@@ -22,6 +22,8 @@ pub(super) struct Work<D: Disk> {
     folder: D::Folder,
     lock: super::FileOf<D>,
     scratch_names: AtomicU64,
+    /// Whether a power cut leaves the folder itself where it is.
+    is_name_synced: AtomicBool,
 }
 
 impl<D: Disk> Work<D> {
@@ -77,7 +79,17 @@ impl<D: Disk> Work<D> {
         if renamed.is_err() {
             let _ = self.folder.remove_file(&scratch);
         }
-        renamed.and_then(|()| self.folder.sync().map(drop))
+        renamed.and_then(|()| self.sync())
+    }
+
+    /// Makes the names in the folder durable, and its own.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.folder.sync()?;
+        if !self.is_name_synced.load(Ordering::Acquire) {
+            self.disk.destination().sync()?;
+            self.is_name_synced.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Opens and locks the file that an earlier run left under `name`.
@@ -171,7 +183,13 @@ impl<D: Disk> Work<D> {
         if !shared || !is_current {
             return Ok(None);
         }
-        Ok(Some(Self { disk: Arc::clone(disk), folder, lock, scratch_names: AtomicU64::new(0) }))
+        Ok(Some(Self {
+            disk: Arc::clone(disk),
+            folder,
+            lock,
+            scratch_names: AtomicU64::new(0),
+            is_name_synced: AtomicBool::new(false),
+        }))
     }
 
     /// Removes the folder if nothing is left in it and nobody else uses it.

@@ -1,0 +1,807 @@
+//! A disk in memory that loses what was not synced, fails any call it is told to, and can be crashed at any point.
+//!
+//! What a crash leaves is chosen from a seed: each unsynced sector is kept, dropped or garbled on its own, each change
+//! of names that no folder sync covered is kept or dropped on its own, and so are lengths, modes and times. A sync that
+//! is made to fail forgets: its sectors count as clean and are never written.
+#![allow(dead_code)] // Each test binary uses its part.
+
+use haul::manifest::{Mode, Timestamp};
+use haul::store::{BootId, Disk, DiskFile, DiskFolder, Durability, Facts, FileKind, Lock, OpenHow, Replace, Space};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const SECTOR_BYTES: usize = 512;
+const TOP: u64 = 1;
+
+/// A disk; its clones are the same disk.
+#[derive(Clone, Debug)]
+pub(crate) struct SimDisk {
+    shared: Arc<Mutex<State>>,
+    top: SimFolder,
+}
+
+/// An open folder of a [`SimDisk`].
+#[derive(Clone, Debug)]
+pub(crate) struct SimFolder {
+    shared: Arc<Mutex<State>>,
+    inode: u64,
+}
+
+/// An open file of a [`SimDisk`].
+#[derive(Debug)]
+pub(crate) struct SimFile {
+    shared: Arc<Mutex<State>>,
+    inode: u64,
+    handle: u64,
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Failure {
+    /// The device gives up; what a sync was to write is forgotten.
+    Eio,
+    /// No room: calls that may need some.
+    Enospc,
+    /// A signal came first: reads, writes and reservations.
+    Eintr,
+    /// Half of a read or write is done.
+    Short,
+}
+
+/// Random numbers from a seed (`SplitMix64`).
+#[derive(Clone, Debug)]
+pub(crate) struct Seeded(pub(crate) u64);
+
+#[derive(Clone, Debug)]
+struct State {
+    inodes: BTreeMap<u64, Inode>,
+    /// Names as the device has them: folder to entries.
+    durable_names: BTreeMap<u64, BTreeMap<String, u64>>,
+    /// Changes of names that no sync has covered, in order.
+    pending: Vec<Change>,
+    locks: BTreeMap<u64, BTreeMap<u64, Lock>>,
+    next_inode: u64,
+    next_handle: u64,
+    capacity: u64,
+    boot: BootId,
+    syncs_file_system: bool,
+    calls: u64,
+    plan: Option<Plan>,
+    hits: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Number of the first call that fails, from 0.
+    at: u64,
+    failure: Failure,
+    /// Whether every later call fails as well.
+    lasts: bool,
+    /// Whether the power is off from there: nothing has an effect any more, and nothing is forgotten either.
+    is_power_cut: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Inode {
+    node: Node,
+    meta: Meta,
+    durable_meta: Meta,
+    links: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Node {
+    File { cached: Vec<u8>, durable: Vec<u8>, dirty: BTreeSet<usize> },
+    Folder(BTreeMap<String, u64>),
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Meta {
+    mode: u16,
+    modified: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Linked { folder: u64, name: String, inode: u64 },
+    Moved { from: u64, name: String, to: u64, to_name: String, inode: u64 },
+    Unlinked { folder: u64, name: String },
+}
+
+/// What a call does, as far as that decides which failures it can meet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Allocates,
+    Looks,
+    Moves,
+    Reads,
+    Reserves,
+    Syncs,
+    Writes,
+}
+
+impl SimDisk {
+    pub(crate) fn new() -> Self {
+        let folder = Inode {
+            node: Node::Folder(BTreeMap::new()),
+            meta: Meta { mode: 0o755, modified: None },
+            durable_meta: Meta { mode: 0o755, modified: None },
+            links: 2,
+        };
+        Self::from_state(State {
+            inodes: BTreeMap::from([(TOP, folder)]),
+            durable_names: BTreeMap::from([(TOP, BTreeMap::new())]),
+            pending: Vec::new(),
+            locks: BTreeMap::new(),
+            next_inode: TOP + 1,
+            next_handle: 0,
+            capacity: 1 << 40,
+            boot: BootId([1; 16]),
+            syncs_file_system: true,
+            calls: 0,
+            plan: None,
+            hits: 0,
+        })
+    }
+
+    /// A file system whose syncfs(2) cannot be believed.
+    pub(crate) fn without_file_system_sync(self) -> Self {
+        self.state().syncs_file_system = false;
+        self
+    }
+
+    /// Lets call number `at` (from 0, counted from here) fail, and all after it if it `lasts`.
+    pub(crate) fn fail(&self, at: u64, failure: Failure, lasts: bool) {
+        let mut state = self.state();
+        state.calls = 0;
+        state.hits = 0;
+        state.plan = Some(Plan { at, failure, lasts, is_power_cut: false });
+    }
+
+    /// Lets everything from call number `at` on (from 0, counted from here) fail without any effect.
+    pub(crate) fn stop(&self, at: u64) {
+        let mut state = self.state();
+        state.calls = 0;
+        state.hits = 0;
+        state.plan = Some(Plan { at, failure: Failure::Eio, lasts: true, is_power_cut: true });
+    }
+
+    /// Ends what [`SimDisk::fail`] or [`SimDisk::stop`] began.
+    pub(crate) fn heal(&self) {
+        self.state().plan = None;
+    }
+
+    /// Calls that failed since the plan was made.
+    pub(crate) fn hits(&self) -> u64 {
+        self.state().hits
+    }
+
+    /// Calls since the plan was made.
+    pub(crate) fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    pub(crate) fn set_capacity(&self, bytes: u64) {
+        self.state().capacity = bytes;
+    }
+
+    /// The disk as another process finds it after this one was killed.
+    pub(crate) fn after_kill(&self) -> Self {
+        let mut state = self.state().clone();
+        state.locks.clear();
+        state.plan = None;
+        Self::from_state(state)
+    }
+
+    /// A disk that power loss can leave of this one.
+    pub(crate) fn crash(&self, seed: u64) -> Self {
+        let mut state = self.state().clone();
+        state.crash(&mut Seeded(seed));
+        Self::from_state(state)
+    }
+
+    /// The content at a path, as any program would read it.
+    pub(crate) fn read(&self, path: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        match &state.inodes.get(&state.walk(path)?)?.node {
+            Node::File { cached, .. } => Some(cached.clone()),
+            _ => None,
+        }
+    }
+
+    /// Mode bits and time of last change at a path.
+    pub(crate) fn meta(&self, path: &str) -> Option<(u16, Option<Timestamp>)> {
+        let state = self.state();
+        let meta = state.inodes.get(&state.walk(path)?)?.meta;
+        Some((meta.mode, meta.modified))
+    }
+
+    /// Puts a durable file at a path, as if it had been there for long.
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.state();
+        let meta = Meta { mode: 0o644, modified: None };
+        let node = Node::File { cached: bytes.to_vec(), durable: bytes.to_vec(), dirty: BTreeSet::new() };
+        let inode = state.add(Inode { node, meta, durable_meta: meta, links: 1 });
+        state.entries(TOP).unwrap().insert(name.to_owned(), inode);
+        state.durable_names.get_mut(&TOP).unwrap().insert(name.to_owned(), inode);
+    }
+
+    /// Every path below the destination, folders with a slash behind them.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let state = self.state();
+        let mut paths = Vec::new();
+        state.collect(TOP, "", &mut paths);
+        paths
+    }
+
+    fn from_state(state: State) -> Self {
+        let shared = Arc::new(Mutex::new(state));
+        Self { top: SimFolder { shared: Arc::clone(&shared), inode: TOP }, shared }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk for SimDisk {
+    type Folder = SimFolder;
+
+    fn destination(&self) -> &SimFolder {
+        &self.top
+    }
+
+    fn boot(&self) -> Option<BootId> {
+        Some(self.state().boot)
+    }
+}
+
+impl SimFolder {
+    /// Counts a call and says how it goes: `Ok(true)` where it is to be cut short.
+    fn enter(&self, kind: Kind) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        state.enter(kind)?;
+        Ok(state)
+    }
+
+    fn handle(&self, state: &mut State, inode: u64) -> SimFile {
+        state.next_handle += 1;
+        SimFile { shared: Arc::clone(&self.shared), inode, handle: state.next_handle }
+    }
+}
+
+impl DiskFolder for SimFolder {
+    type File = SimFile;
+
+    fn facts(&self, name: &str) -> io::Result<Option<Facts>> {
+        let mut state = self.enter(Kind::Looks)?;
+        let Some(&inode) = state.entries(self.inode)?.get(name) else { return Ok(None) };
+        state.facts(inode).map(Some)
+    }
+
+    fn own_facts(&self) -> io::Result<Facts> {
+        self.enter(Kind::Looks)?.facts(self.inode)
+    }
+
+    fn open_folder(&self, name: &str) -> io::Result<Self> {
+        let mut state = self.enter(Kind::Looks)?;
+        let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
+        state.entries(inode)?;
+        Ok(Self { shared: Arc::clone(&self.shared), inode })
+    }
+
+    fn make_folder(&self, name: &str, private: bool) -> io::Result<()> {
+        let mut state = self.enter(Kind::Allocates)?;
+        if state.entries(self.inode)?.contains_key(name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let meta = Meta { mode: if private { 0o700 } else { 0o755 }, modified: None };
+        let inode = state.add(Inode { node: Node::Folder(BTreeMap::new()), meta, durable_meta: meta, links: 2 });
+        state.durable_names.insert(inode, BTreeMap::new());
+        state.link(self.inode, name, inode)
+    }
+
+    fn remove_folder(&self, name: &str) -> io::Result<()> {
+        let mut state = self.enter(Kind::Allocates)?;
+        let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
+        if !state.entries(inode)?.is_empty() {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        state.unlink(self.inode, name)
+    }
+
+    fn open_file(&self, name: &str, how: OpenHow) -> io::Result<SimFile> {
+        let mut state = self.enter(if how == OpenHow::Create { Kind::Allocates } else { Kind::Looks })?;
+        let found = state.entries(self.inode)?.get(name).copied();
+        let inode = match (found, how) {
+            (Some(_), OpenHow::Create) => return Err(ErrorKind::AlreadyExists.into()),
+            (Some(inode), _) => inode,
+            (None, OpenHow::Create) => {
+                let meta = Meta { mode: 0o600, modified: None };
+                let node = Node::File { cached: Vec::new(), durable: Vec::new(), dirty: BTreeSet::new() };
+                let inode = state.add(Inode { node, meta, durable_meta: meta, links: 0 });
+                state.link(self.inode, name, inode)?;
+                inode
+            }
+            (None, _) => return Err(ErrorKind::NotFound.into()),
+        };
+        if matches!(state.inodes[&inode].node, Node::Folder(_)) {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        Ok(self.handle(&mut state, inode))
+    }
+
+    fn remove_file(&self, name: &str) -> io::Result<()> {
+        let mut state = self.enter(Kind::Allocates)?;
+        state.unlink(self.inode, name)
+    }
+
+    fn rename(&self, name: &str, to: &Self, to_name: &str, replace: Replace) -> io::Result<()> {
+        let mut state = self.enter(Kind::Allocates)?;
+        let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
+        if let Some(&there) = state.entries(to.inode)?.get(to_name) {
+            if replace == Replace::Never {
+                return Err(ErrorKind::AlreadyExists.into());
+            }
+            if matches!(state.inodes[&there].node, Node::Folder(_)) {
+                return Err(ErrorKind::IsADirectory.into());
+            }
+            state.inodes.get_mut(&there).unwrap().links -= 1;
+        }
+        state.entries(self.inode)?.remove(name);
+        state.entries(to.inode)?.insert(to_name.to_owned(), inode);
+        let (from, to, name, to_name) = (self.inode, to.inode, name.to_owned(), to_name.to_owned());
+        state.pending.push(Change::Moved { from, name, to, to_name, inode });
+        Ok(())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut state = self.enter(Kind::Looks)?;
+        Ok(state.entries(self.inode)?.keys().cloned().collect())
+    }
+
+    fn sync(&self) -> io::Result<Durability> {
+        self.enter(Kind::Syncs)?.sync_folder(self.inode);
+        Ok(Durability::Full)
+    }
+
+    fn sync_file_system(&self) -> io::Result<bool> {
+        let mut state = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.syncs_file_system {
+            return Ok(false);
+        }
+        if let Err(error) = state.enter(Kind::Syncs) {
+            if !state.is_off() {
+                state.forget_all();
+            }
+            return Err(error);
+        }
+        state.sync_all();
+        Ok(true)
+    }
+
+    fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
+        self.enter(Kind::Moves)?.set_meta(self.inode, mode, modified);
+        Ok(())
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let state = self.enter(Kind::Looks)?;
+        Ok(Space { bytes: state.capacity.saturating_sub(state.used()), inodes: u64::MAX })
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        self.enter(Kind::Looks).map(drop)
+    }
+}
+
+impl SimFile {
+    fn enter(&self, kind: Kind) -> io::Result<(MutexGuard<'_, State>, bool)> {
+        let mut state = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_short = state.enter(kind)?;
+        Ok((state, is_short))
+    }
+
+    fn sync_now(&self) -> io::Result<()> {
+        let mut state = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let entered = state.enter(Kind::Syncs);
+        if entered.is_ok() {
+            state.sync_file(self.inode);
+        } else if !state.is_off() {
+            state.forget(self.inode);
+        }
+        entered.map(drop)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn facts(&self) -> io::Result<Facts> {
+        self.enter(Kind::Looks)?.0.facts(self.inode)
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let (mut state, is_short) = self.enter(Kind::Reads)?;
+        let (cached, _) = state.file(self.inode)?;
+        let start = usize::try_from(offset).unwrap().min(cached.len());
+        let mut count = into.len().min(cached.len() - start);
+        if is_short && count > 1 {
+            count /= 2;
+        }
+        into[..count].copy_from_slice(&cached[start..start + count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let (mut state, is_short) = self.enter(Kind::Writes)?;
+        let count = if is_short && bytes.len() > 1 { bytes.len() / 2 } else { bytes.len() };
+        let start = usize::try_from(offset).unwrap();
+        let room = state.capacity.saturating_sub(state.used());
+        let (cached, dirty) = state.file(self.inode)?;
+        let end = start + count;
+        if end > cached.len() {
+            if (end - cached.len()) as u64 > room {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            dirty.extend(cached.len() / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+            cached.resize(end, 0);
+        }
+        cached[start..end].copy_from_slice(&bytes[..count]);
+        dirty.extend(start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+        Ok(count)
+    }
+
+    fn reserve(&self, length: u64) -> io::Result<bool> {
+        let (mut state, _) = self.enter(Kind::Reserves)?;
+        let room = state.capacity.saturating_sub(state.used());
+        let (cached, dirty) = state.file(self.inode)?;
+        let length = usize::try_from(length).unwrap();
+        if length > cached.len() {
+            if (length - cached.len()) as u64 > room {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            dirty.extend(cached.len() / SECTOR_BYTES..length.div_ceil(SECTOR_BYTES));
+            cached.resize(length, 0);
+        }
+        Ok(true)
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<bool> {
+        let (mut state, _) = self.enter(Kind::Moves)?;
+        let (cached, dirty) = state.file(self.inode)?;
+        let (start, length) = (usize::try_from(offset).unwrap(), usize::try_from(length).unwrap());
+        let end = (start + length).min(cached.len());
+        cached[start..end].fill(0);
+        dirty.extend(start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+        Ok(true)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        let (mut state, _) = self.enter(Kind::Allocates)?;
+        let (cached, dirty) = state.file(self.inode)?;
+        let length = usize::try_from(length).unwrap();
+        let (low, high) = (length.min(cached.len()), length.max(cached.len()));
+        cached.resize(length, 0);
+        dirty.extend(low / SECTOR_BYTES..high.div_ceil(SECTOR_BYTES));
+        Ok(())
+    }
+
+    fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
+        self.enter(Kind::Moves)?.0.set_meta(self.inode, mode, modified);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_now()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync_now()
+    }
+
+    fn lock(&self, lock: Lock) -> io::Result<bool> {
+        let (mut state, _) = self.enter(Kind::Looks)?;
+        let holders = state.locks.entry(self.inode).or_default();
+        let others = holders.iter().filter(|(handle, _)| **handle != self.handle).map(|(_, held)| *held);
+        let is_free = match lock {
+            Lock::Exclusive => others.count() == 0,
+            Lock::Shared => !others.into_iter().any(|held| held == Lock::Exclusive),
+        };
+        if is_free {
+            holders.insert(self.handle, lock);
+        }
+        Ok(is_free)
+    }
+
+    fn drop_cache(&self) {}
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holders) = state.locks.get_mut(&self.inode) {
+            holders.remove(&self.handle);
+        }
+    }
+}
+
+impl State {
+    /// Counts a call. An error is how it fails; `Ok(true)` has it do half.
+    fn enter(&mut self, kind: Kind) -> io::Result<bool> {
+        let number = self.calls;
+        self.calls += 1;
+        let Some(plan) = self.plan else { return Ok(false) };
+        if number < plan.at || (number > plan.at && !plan.lasts) {
+            return Ok(false);
+        }
+        let error = match plan.failure {
+            Failure::Eio => io::Error::from_raw_os_error(5),
+            Failure::Enospc if matches!(kind, Kind::Allocates | Kind::Reserves | Kind::Syncs | Kind::Writes) => {
+                ErrorKind::StorageFull.into()
+            }
+            // A call that is always interrupted would never end.
+            Failure::Eintr if matches!(kind, Kind::Reads | Kind::Reserves | Kind::Writes) && number == plan.at => {
+                ErrorKind::Interrupted.into()
+            }
+            Failure::Short if matches!(kind, Kind::Reads | Kind::Writes) => {
+                self.hits += 1;
+                return Ok(true);
+            }
+            Failure::Enospc | Failure::Eintr | Failure::Short => return Ok(false),
+        };
+        self.hits += 1;
+        Err(error)
+    }
+
+    fn is_off(&self) -> bool {
+        self.plan.is_some_and(|plan| plan.is_power_cut)
+    }
+
+    fn add(&mut self, inode: Inode) -> u64 {
+        let number = self.next_inode;
+        self.next_inode += 1;
+        self.inodes.insert(number, inode);
+        number
+    }
+
+    fn entries(&mut self, folder: u64) -> io::Result<&mut BTreeMap<String, u64>> {
+        match self.inodes.get_mut(&folder).map(|inode| &mut inode.node) {
+            Some(Node::Folder(entries)) => Ok(entries),
+            _ => Err(ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    fn file(&mut self, inode: u64) -> io::Result<(&mut Vec<u8>, &mut BTreeSet<usize>)> {
+        match self.inodes.get_mut(&inode).map(|inode| &mut inode.node) {
+            Some(Node::File { cached, dirty, .. }) => Ok((cached, dirty)),
+            _ => Err(ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn link(&mut self, folder: u64, name: &str, inode: u64) -> io::Result<()> {
+        self.entries(folder)?.insert(name.to_owned(), inode);
+        self.inodes.get_mut(&inode).unwrap().links += 1;
+        self.pending.push(Change::Linked { folder, name: name.to_owned(), inode });
+        Ok(())
+    }
+
+    fn unlink(&mut self, folder: u64, name: &str) -> io::Result<()> {
+        let inode = self.entries(folder)?.remove(name).ok_or(ErrorKind::NotFound)?;
+        self.inodes.get_mut(&inode).unwrap().links -= 1;
+        self.pending.push(Change::Unlinked { folder, name: name.to_owned() });
+        Ok(())
+    }
+
+    fn facts(&self, inode: u64) -> io::Result<Facts> {
+        let found = self.inodes.get(&inode).ok_or(ErrorKind::NotFound)?;
+        let (kind, length) = match &found.node {
+            Node::File { cached, .. } => (FileKind::File, cached.len() as u64),
+            Node::Folder(_) => (FileKind::Folder, 0),
+            Node::Other => (FileKind::Other, 0),
+        };
+        let is_private = found.meta.mode & 0o077 == 0;
+        Ok(Facts { kind, length, identity: (1, inode), links: found.links, is_ours: true, is_private })
+    }
+
+    fn set_meta(&mut self, inode: u64, mode: Mode, modified: Option<Timestamp>) {
+        let meta = &mut self.inodes.get_mut(&inode).unwrap().meta;
+        meta.mode = mode.bits();
+        meta.modified = modified.or(meta.modified);
+    }
+
+    fn used(&self) -> u64 {
+        self.inodes
+            .values()
+            .map(|inode| if let Node::File { cached, .. } = &inode.node { cached.len() as u64 } else { 0 })
+            .sum()
+    }
+
+    fn sync_file(&mut self, inode: u64) {
+        let inode = self.inodes.get_mut(&inode).unwrap();
+        inode.durable_meta = inode.meta;
+        if let Node::File { cached, durable, dirty } = &mut inode.node {
+            durable.resize(cached.len(), 0);
+            for sector in std::mem::take(dirty) {
+                let range = sector_range(sector, cached.len());
+                durable[range.clone()].copy_from_slice(&cached[range]);
+            }
+        }
+    }
+
+    fn forget(&mut self, inode: u64) {
+        if let Some(Node::File { dirty, .. }) = self.inodes.get_mut(&inode).map(|inode| &mut inode.node) {
+            dirty.clear();
+        }
+    }
+
+    fn forget_all(&mut self) {
+        for inode in self.inodes.keys().copied().collect::<Vec<_>>() {
+            self.forget(inode);
+        }
+    }
+
+    fn sync_folder(&mut self, folder: u64) {
+        let inode = self.inodes.get_mut(&folder).unwrap();
+        inode.durable_meta = inode.meta;
+        let (covered, rest) = std::mem::take(&mut self.pending).into_iter().partition(|change| change.touches(folder));
+        let covered: Vec<Change> = covered;
+        self.pending = rest;
+        // A journal commits in order: once a move is durable, what made the name that it took away cannot come later.
+        self.pending.retain(|change| !covered.iter().any(|move_| move_.supersedes(change)));
+        for change in covered {
+            change.apply(&mut self.durable_names);
+        }
+    }
+
+    fn sync_all(&mut self) {
+        for inode in self.inodes.keys().copied().collect::<Vec<_>>() {
+            self.sync_file(inode);
+        }
+        for change in std::mem::take(&mut self.pending) {
+            change.apply(&mut self.durable_names);
+        }
+    }
+
+    fn crash(&mut self, random: &mut Seeded) {
+        // Every third crash keeps or drops all names alike: journals commit in order.
+        let names = random.below(6);
+        for change in std::mem::take(&mut self.pending) {
+            if names == 0 || (names > 1 && random.below(2) == 0) {
+                change.apply(&mut self.durable_names);
+            }
+        }
+        self.locks.clear();
+        self.plan = None;
+        self.boot = BootId([self.boot.0[0].wrapping_add(1); 16]);
+        let names = self.durable_names.clone();
+        for (number, inode) in &mut self.inodes {
+            if random.below(2) == 0 {
+                inode.meta = inode.durable_meta;
+            }
+            inode.durable_meta = inode.meta;
+            match &mut inode.node {
+                Node::Folder(entries) => entries.clone_from(names.get(number).unwrap_or(&BTreeMap::new())),
+                Node::File { cached, durable, dirty } => {
+                    let length = if random.below(2) == 0 { cached.len() } else { durable.len() };
+                    let mut kept = durable.clone();
+                    kept.resize(length, 0);
+                    for &sector in dirty.iter() {
+                        let range = sector_range(sector, length);
+                        match random.below(4) {
+                            0 => {}
+                            1 => kept[range].fill_with(|| random.next().to_le_bytes()[0]),
+                            _ => {
+                                let both = range.start..range.end.min(cached.len());
+                                if both.start < both.end {
+                                    kept[both.clone()].copy_from_slice(&cached[both]);
+                                }
+                            }
+                        }
+                    }
+                    dirty.clear();
+                    cached.clone_from(&kept);
+                    *durable = kept;
+                }
+                Node::Other => {}
+            }
+        }
+        self.count_links();
+    }
+
+    fn count_links(&mut self) {
+        let mut links: BTreeMap<u64, u64> = BTreeMap::new();
+        for entries in self.durable_names.values() {
+            for &inode in entries.values() {
+                *links.entry(inode).or_default() += 1;
+            }
+        }
+        for (number, inode) in &mut self.inodes {
+            inode.links = links.get(number).copied().unwrap_or(0);
+        }
+        self.inodes.retain(|&number, inode| number == TOP || inode.links > 0);
+    }
+
+    fn walk(&self, path: &str) -> Option<u64> {
+        path.split('/').try_fold(TOP, |folder, name| match &self.inodes.get(&folder)?.node {
+            Node::Folder(entries) => entries.get(name).copied(),
+            _ => None,
+        })
+    }
+
+    fn collect(&self, folder: u64, above: &str, into: &mut Vec<String>) {
+        let Some(Node::Folder(entries)) = self.inodes.get(&folder).map(|inode| &inode.node) else { return };
+        for (name, inode) in entries {
+            let path = format!("{above}{name}");
+            if matches!(self.inodes[inode].node, Node::Folder(_)) {
+                into.push(format!("{path}/"));
+                self.collect(*inode, &format!("{path}/"), into);
+            } else {
+                into.push(path);
+            }
+        }
+    }
+}
+
+impl Change {
+    fn touches(&self, folder: u64) -> bool {
+        match self {
+            Self::Linked { folder: at, .. } | Self::Unlinked { folder: at, .. } => *at == folder,
+            Self::Moved { from, to, .. } => *from == folder || *to == folder,
+        }
+    }
+
+    fn supersedes(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Moved { from, name, inode, .. }, Self::Linked { folder, name: linked, inode: made }) => {
+                (from, name, inode) == (folder, linked, made)
+            }
+            _ => false,
+        }
+    }
+
+    fn apply(self, names: &mut BTreeMap<u64, BTreeMap<String, u64>>) {
+        match self {
+            Self::Linked { folder, name, inode } => {
+                names.entry(folder).or_default().insert(name, inode);
+            }
+            Self::Moved { from, name, to, to_name, inode } => {
+                let source = names.entry(from).or_default();
+                if source.get(&name) == Some(&inode) {
+                    source.remove(&name);
+                }
+                names.entry(to).or_default().insert(to_name, inode);
+            }
+            Self::Unlinked { folder, name } => {
+                names.entry(folder).or_default().remove(&name);
+            }
+        }
+    }
+}
+
+impl Seeded {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+fn sector_range(sector: usize, length: usize) -> std::ops::Range<usize> {
+    (sector * SECTOR_BYTES).min(length)..((sector + 1) * SECTOR_BYTES).min(length)
+}
