@@ -117,7 +117,8 @@ pub enum Output {
         /// Proof of its hash.
         proof: VerifiedChunk,
     },
-    /// Close a lane; a new one may take its place.
+    /// Close a lane, and answer with `LaneLost` once nobody works for it any more: only then are the chunks that it was
+    /// asked for asked of another. A new lane may take its place.
     CloseLane {
         /// Which.
         lane: LaneId,

@@ -273,7 +273,7 @@ impl Fetch {
         lanes: &mut BTreeMap<LaneId, Lane>,
         outputs: &mut VecDeque<Output>,
     ) {
-        // A lane that was given up returned its chunks; whoever brings one next may store it.
+        // A lane that is gone returned its chunks; whoever brings one next may store it.
         let Some(lane) = lanes.get_mut(&id).filter(|lane| lane.has_landed(chunk)) else { return };
         let Some(place) = self.listing.place(chunk) else { return };
         if !self.files.takes_chunks(place.entry) {
@@ -302,8 +302,8 @@ impl Fetch {
             self.fail(entry, FileFault::Integrity, outputs);
         }
         // Whatever damages data on this connection is left behind with it.
-        if let Some(lane) = lanes.remove(&id) {
-            self.lose_lane(&lane);
+        if let Some(lane) = lanes.get_mut(&id).filter(|lane| !lane.is_closing()) {
+            lane.close();
             outputs.push_back(Output::CloseLane { lane: id });
         }
     }

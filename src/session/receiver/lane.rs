@@ -16,6 +16,8 @@ use std::time::Duration;
 pub(super) struct Lane {
     role: LaneRole,
     welcomed: bool,
+    /// Given up; what it was asked for stays its own until the driver says that it is gone.
+    closing: bool,
     /// Answers owed on a control lane, in order.
     answers_owed: VecDeque<Answer>,
     /// Chunks asked for on a data lane, in answer order.
@@ -63,6 +65,7 @@ impl Lane {
         Self {
             role,
             welcomed: false,
+            closing: false,
             answers_owed: VecDeque::new(),
             asked: VecDeque::new(),
             bytes_owed: 0,
@@ -85,7 +88,16 @@ impl Lane {
 
     /// Whether requests other than `Hello` may be sent.
     pub(super) fn is_ready(&self) -> bool {
-        self.welcomed || self.role == LaneRole::Data
+        (self.welcomed || self.role == LaneRole::Data) && !self.closing
+    }
+
+    /// Gives the lane up: nothing more is asked of it or taken from it. Chunks that landed may still be stored.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
     }
 
     pub(super) fn welcome(&mut self) {
@@ -93,7 +105,7 @@ impl Lane {
     }
 
     pub(super) fn owes(&self) -> bool {
-        !self.answers_owed.is_empty() || !self.asked.is_empty()
+        !self.closing && (!self.answers_owed.is_empty() || !self.asked.is_empty())
     }
 
     /// When the lane is dead unless something is heard before.

@@ -140,15 +140,18 @@ impl Receiver {
     fn close_silent_lanes(&mut self, now: Duration) {
         let silent: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.dead_at().is_some_and(|at| at <= now)).collect();
         let silent: Vec<_> = silent.into_iter().map(|(&id, _)| id).collect();
-        for lane in silent {
-            self.outputs.push_back(Output::CloseLane { lane });
-            self.lose_lane(lane);
+        for id in silent {
+            self.outputs.push_back(Output::CloseLane { lane: id });
+            match self.lanes.get_mut(&id) {
+                Some(lane) if lane.role() == LaneRole::Data => lane.close(),
+                _ => self.lose_lane(id),
+            }
         }
     }
 
     fn take_message(&mut self, now: Duration, id: LaneId, message: Message) -> Result<(), PeerFault> {
         // A message may still come from a lane that was given up.
-        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.is_closing()) else { return Ok(()) };
         lane.heard(now);
         match message {
             Message::Working => return lane.owes().then_some(()).ok_or(PeerFault::OutOfTurn("Working")),
@@ -262,7 +265,7 @@ impl Receiver {
     }
 
     fn take_piece(&mut self, now: Duration, id: LaneId, piece: Piece) -> Result<(), PeerFault> {
-        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.is_closing()) else { return Ok(()) };
         let State::Fetching(fetch) = &mut self.state else { return Err(PeerFault::Piece) };
         let (place, last) = lane.take_piece(now, piece, fetch.listing())?;
         self.outputs.push_back(Output::Place { lane: id, place, piece, last });

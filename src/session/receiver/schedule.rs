@@ -27,7 +27,7 @@ impl Fetch {
     /// Asks for whatever is useful and allowed at this moment.
     pub(super) fn pump(&mut self, now: Duration, lanes: &mut BTreeMap<LaneId, Lane>, outputs: &mut VecDeque<Output>) {
         self.publish_empty_files(outputs);
-        let data_lanes = lanes.iter_mut().filter(|(_, lane)| lane.role() == LaneRole::Data);
+        let data_lanes = lanes.iter_mut().filter(|(_, lane)| lane.role() == LaneRole::Data && lane.is_ready());
         for (&id, lane) in data_lanes {
             while lane.has_room() && self.ask_for_chunks(now, id, lane, outputs) {}
         }

@@ -1,0 +1,149 @@
+//! What a receiver does about lanes that are slow, silent or given up.
+
+#![allow(clippy::unwrap_used)]
+
+use haul::chunk::Length;
+use haul::digest::ChunkDigest;
+use haul::limits::{CHUNK_BYTES_MIN, LANE_SILENCE_MAX};
+use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
+use haul::rel_path::RelPath;
+use haul::session::{Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
+use haul::wire::{FEATURES, Message, Piece, SessionGrant, VERSION, WireEntry};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+const CONTROL: LaneId = LaneId(0);
+const DATA: LaneId = LaneId(1);
+const OTHER_DATA: LaneId = LaneId(2);
+const DIGEST: ChunkDigest = ChunkDigest([7; 32]);
+
+#[test]
+fn chunks_of_a_lane_that_is_being_closed_are_nobody_elses_until_it_is_gone() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.open_files();
+    assert_eq!(side.asked_of(DATA), [0, 1, 2, 3]);
+    side.bring(DATA, 0);
+    side.pass(LANE_SILENCE_MAX);
+    assert!(side.seen.contains(&Output::CloseLane { lane: DATA }));
+    side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Data });
+    assert_eq!(side.asked_of(OTHER_DATA), [0u64; 0], "its thread may still write");
+    side.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: DIGEST });
+    assert!(side.seen.iter().any(|output| matches!(output, Output::Claim { lane: DATA, chunk: 0, .. })));
+    side.tell(Input::ChunkStored { lane: DATA, chunk: 0 });
+    side.tell(Input::LaneLost { lane: DATA });
+    assert_eq!(side.asked_of(OTHER_DATA), [1, 2, 3], "what is stored is not asked for again");
+}
+
+/// A receiver whose other side is the test.
+struct Side {
+    receiver: Receiver,
+    listing: Listing,
+    now: Duration,
+    /// Everything but requests for hashes.
+    seen: Vec<Output>,
+    hashes_owed: VecDeque<u64>,
+    hashed: u64,
+}
+
+impl Side {
+    /// A receiver that has accepted one file of each length, and has no data lane.
+    fn new(lengths: &[u64]) -> Self {
+        let mut builder = ListingBuilder::new();
+        for (place, &length) in lengths.iter().enumerate() {
+            let path = RelPath::parse(&format!("f{place:04}")).unwrap();
+            let kind = EntryKind::File { length: Length(length) };
+            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(0, 0) }).unwrap();
+        }
+        let totals = builder.totals();
+        let listing = builder.finish(totals).unwrap();
+        let receiver = Receiver::new(ReceiverSettings { lanes: 2 });
+        let mut side =
+            Self { receiver, listing, now: Duration::ZERO, seen: Vec::new(), hashes_owed: VecDeque::new(), hashed: 0 };
+        side.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
+        let grant = SessionGrant { id: [1; 16], secret: [2; 32] };
+        let digest = side.listing.digest();
+        let welcome = Message::Welcome { version: VERSION, features: FEATURES, grant, lanes: 2, listing: digest };
+        side.tell(Input::Message { lane: CONTROL, message: welcome });
+        let entries = side.listing.entries().iter().map(WireEntry::from).collect();
+        let page = Message::ListingPage { page: 0, entries, totals: Some(totals.into()) };
+        side.tell(Input::Message { lane: CONTROL, message: page });
+        side.tell(Input::Accepted(vec![Plan::Fetch; lengths.len()]));
+        side
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.receiver.handle(self.now, input);
+        while let Some(output) = self.receiver.poll() {
+            match output {
+                Output::Send { message: Message::HashesRequest { first, .. }, .. } => self.hashes_owed.push_back(first),
+                other => self.seen.push(other),
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.tell(Input::Tick);
+    }
+
+    /// Answers hash requests in order, with one hash each, until `count` more are of use.
+    fn give_hashes(&mut self, count: u64) {
+        let until = (self.hashed + count).min(self.listing.totals().chunks);
+        while self.hashed < until {
+            let first = self.hashes_owed.pop_front().unwrap();
+            self.hashed += u64::from(first == self.hashed);
+            self.tell(Input::Message { lane: CONTROL, message: Message::HashPage { first, digests: vec![DIGEST] } });
+        }
+    }
+
+    fn manifest(&self) -> [u8; 32] {
+        let mut seal = haul::manifest::SealHasher::new(self.listing.digest());
+        for entry in self.listing.files() {
+            let mut merger = haul::digest::RootMerger::new(self.listing.geometry(entry).unwrap());
+            seal.push(self.listing.chunks_of(entry).filter_map(|_| merger.push(DIGEST)).last());
+        }
+        seal.finish().0
+    }
+
+    fn open_files(&mut self) {
+        let opened: Vec<EntryIndex> = self.seen.iter().filter_map(opened_file).collect();
+        for entry in opened {
+            self.tell(Input::FileOpened { entry, claims: haul::chunk_set::ChunkSet::new() });
+        }
+    }
+
+    /// Brings all pieces of the chunk that is due on a lane.
+    fn bring(&mut self, lane: LaneId, chunk: u64) {
+        let piece_bytes = self.seen.iter().find_map(piece_bytes).unwrap();
+        for offset in (0..CHUNK_BYTES_MIN).step_by(piece_bytes as usize) {
+            self.tell(Input::PieceArrived { lane, piece: Piece { chunk, offset, length: piece_bytes } });
+        }
+    }
+
+    fn asked_of(&self, lane: LaneId) -> Vec<u64> {
+        let requests = self.seen.iter().filter_map(|output| match output {
+            Output::Send { lane: of, message: Message::ChunksRequest { gaps, .. } } if *of == lane => Some(gaps),
+            _ => None,
+        });
+        requests
+            .flat_map(|gaps| haul::chunk_set::ChunkSet::from_gaps(gaps).unwrap().first_n(u64::MAX))
+            .flatten()
+            .collect()
+    }
+}
+
+fn opened_file(output: &Output) -> Option<EntryIndex> {
+    match output {
+        Output::OpenFile { entry } => Some(*entry),
+        _ => None,
+    }
+}
+
+fn piece_bytes(output: &Output) -> Option<u32> {
+    match output {
+        Output::Send { message: Message::ChunksRequest { piece_bytes, .. }, .. } => Some(*piece_bytes),
+        _ => None,
+    }
+}
