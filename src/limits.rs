@@ -81,6 +81,9 @@ pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
 pub const PROOF_DEADLINE: Duration = Duration::from_secs(10);
 /// A lane that owes a frame and is silent for so long is dead.
 pub const LANE_SILENCE_MAX: Duration = Duration::from_secs(8);
+/// A control lane that owes nothing is asked for a sign of life after so long without one: a connection that broke
+/// unnoticed would never be missed.
+pub const CONTROL_PING_AFTER: Duration = Duration::from_secs(4);
 /// The answering side says so every time that an answer takes this long.
 pub const WORKING_EVERY: Duration = Duration::from_secs(1);
 /// A session without any lane is forgotten by the host after so long.
@@ -131,6 +134,7 @@ const _: () = {
     assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
     assert!(REQUESTS_PIPELINED_MAX * 2 <= REQUESTS_QUEUED_MAX as u64 && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
     assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());
+    assert!(CONTROL_PING_AFTER.as_millis() < LANE_SILENCE_MAX.as_millis());
     assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX && TOTAL_BYTES_MAX < u64::MAX / 2);
     assert!(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX <= UNPROVEN_CONNECTIONS_MAX);
 };

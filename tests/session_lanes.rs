@@ -4,7 +4,7 @@
 
 use haul::chunk::Length;
 use haul::digest::ChunkDigest;
-use haul::limits::{CHUNK_BYTES_MIN, LANE_SILENCE_MAX};
+use haul::limits::{CHUNK_BYTES_MIN, CONTROL_PING_AFTER, LANE_SILENCE_MAX};
 use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::session::{Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
@@ -34,6 +34,22 @@ fn chunks_of_a_lane_that_is_being_closed_are_nobody_elses_until_it_is_gone() {
     side.tell(Input::ChunkStored { lane: DATA, chunk: 0 });
     side.tell(Input::LaneLost { lane: DATA });
     assert_eq!(side.asked_of(OTHER_DATA), [1, 2, 3], "what is stored is not asked for again");
+}
+
+#[test]
+fn a_control_lane_that_broke_unnoticed_is_missed() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.seen.clear();
+    side.tell(Input::Message { lane: CONTROL, message: Message::Seal { manifest: side.manifest() } });
+    assert_eq!(side.receiver.wake(), Some(side.now + CONTROL_PING_AFTER));
+    side.pass(CONTROL_PING_AFTER);
+    let ping = Message::Ping { token: 0 };
+    assert_eq!(side.seen, [Output::Send { lane: CONTROL, message: ping }]);
+    side.tell(Input::Message { lane: CONTROL, message: Message::Pong { token: 0 } });
+    side.pass(CONTROL_PING_AFTER);
+    side.pass(LANE_SILENCE_MAX);
+    assert_eq!(side.seen.last(), Some(&Output::CloseLane { lane: CONTROL }));
 }
 
 /// A receiver whose other side is the test.

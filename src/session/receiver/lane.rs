@@ -1,8 +1,8 @@
 //! One lane as the receiver sees it: what it owes, how fast it is, how far its answers are.
 
 use crate::limits::{
-    LANE_SILENCE_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_TIME, REQUESTS_PIPELINED_MAX, WINDOW_BYTES_MAX,
-    WINDOW_BYTES_MIN,
+    CONTROL_PING_AFTER, LANE_SILENCE_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_TIME, REQUESTS_PIPELINED_MAX,
+    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
 use crate::manifest::{ChunkPlace, EntryIndex, Listing};
 use crate::session::{LaneRole, PeerFault};
@@ -35,6 +35,7 @@ pub(super) enum Answer {
     DoneAck,
     HashPage,
     ListingPage,
+    Pong,
     Seal,
     Welcome,
 }
@@ -111,6 +112,12 @@ impl Lane {
     /// When the lane is dead unless something is heard before.
     pub(super) fn dead_at(&self) -> Option<Duration> {
         self.owes().then(|| self.last_heard + LANE_SILENCE_MAX)
+    }
+
+    /// When an idle control lane is asked whether it is alive.
+    pub(super) fn ping_at(&self) -> Option<Duration> {
+        let is_idle = self.role == LaneRole::Control && self.is_ready() && !self.owes();
+        is_idle.then(|| self.last_heard + CONTROL_PING_AFTER)
     }
 
     pub(super) fn heard(&mut self, now: Duration) {
@@ -255,6 +262,7 @@ impl Answer {
             Self::DoneAck => matches!(message, Message::DoneAck),
             Self::HashPage => matches!(message, Message::HashPage { .. } | Message::SourceChanged { .. }),
             Self::ListingPage => matches!(message, Message::ListingPage { .. }),
+            Self::Pong => matches!(message, Message::Pong { .. }),
             Self::Seal => matches!(message, Message::Seal { .. } | Message::SourceChanged { .. }),
             Self::Welcome => matches!(message, Message::Welcome { .. }),
         }

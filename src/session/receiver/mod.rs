@@ -94,9 +94,10 @@ impl Receiver {
         self.lanes.get(&lane).is_some_and(Lane::owes)
     }
 
-    /// When a `Tick` is due, if nothing else happens before: the first moment at which a silent lane is dead.
+    /// When a `Tick` is due, if nothing else happens before: the first moment at which a silent lane is dead, or an idle
+    /// one is asked for a sign of life.
     pub fn wake(&self) -> Option<Duration> {
-        self.lanes.values().filter_map(Lane::dead_at).min()
+        self.lanes.values().filter_map(|lane| lane.dead_at().or(lane.ping_at())).min()
     }
 
     fn take(&mut self, now: Duration, input: Input) -> Result<(), PeerFault> {
@@ -107,7 +108,10 @@ impl Receiver {
             Input::PieceArrived { lane, piece } => self.take_piece(now, lane, piece)?,
             Input::Accepted(plans) => self.accept(&plans),
             Input::Declined => self.end_with(crate::wire::Refusal::Declined, End::Declined),
-            Input::Tick => self.close_silent_lanes(now),
+            Input::Tick => {
+                self.close_silent_lanes(now);
+                self.ping_idle_lanes(now);
+            }
             disk => {
                 if let State::Fetching(fetch) = &mut self.state {
                     fetch.take_disk(disk, &mut self.lanes, &mut self.outputs);
@@ -149,6 +153,13 @@ impl Receiver {
         }
     }
 
+    fn ping_idle_lanes(&mut self, now: Duration) {
+        let idle = self.lanes.iter().find(|(_, lane)| lane.ping_at().is_some_and(|at| at <= now)).map(|(&id, _)| id);
+        if let Some(lane) = idle {
+            self.ask(now, lane, Answer::Pong, Message::Ping { token: 0 });
+        }
+    }
+
     fn take_message(&mut self, now: Duration, id: LaneId, message: Message) -> Result<(), PeerFault> {
         // A message may still come from a lane that was given up.
         let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.is_closing()) else { return Ok(()) };
@@ -184,6 +195,7 @@ impl Receiver {
                 }
                 self.welcome(now, id, grant, lanes, listing)
             }
+            Message::Pong { .. } => Ok(()),
             Message::ListingPage { page, entries, totals } => self.take_listing_page(now, id, page, &entries, totals),
             control => match &mut self.state {
                 State::Fetching(fetch) => match fetch.take_control(control, &mut self.outputs)? {
