@@ -1,0 +1,84 @@
+//! Whole transfers from one seed: faults for a while, then none, and everything must arrive.
+//!
+//! `HAUL_SIM_SEEDS=10000 cargo test --release --test pair_sim` runs more fresh seeds; `HAUL_SIM_SEED=7` replays one,
+//! and with `HAUL_SIM_LOG=1` and `-- --nocapture` it says what happens.
+
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::unwrap_used)]
+
+mod support {
+    pub(crate) mod sim_core;
+    pub(crate) mod sim_net;
+    pub(crate) mod sim_pair;
+    pub(crate) mod sim_receiver;
+    mod sim_receiver_disk;
+    mod sim_receiver_lanes;
+    pub(crate) mod sim_rng;
+    pub(crate) mod sim_sender;
+    pub(crate) mod sim_shelf;
+    pub(crate) mod sim_source;
+    pub(crate) mod sim_watch;
+}
+
+use support::sim_core::Counts;
+use support::sim_pair::{Outcome, run_seed};
+use support::sim_shelf::MemoryShelf;
+
+/// Seeds that once failed.
+const FAILED_ONCE: [u64; 0] = [];
+
+/// Fresh seeds of one run, unless `HAUL_SIM_SEEDS` says otherwise.
+const SEEDS: u64 = 300;
+
+#[test]
+fn every_seed_ends_well() {
+    if let Some(seed) = number("HAUL_SIM_SEED") {
+        println!("{:?}", run(seed));
+        return;
+    }
+    let fresh = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 >> 10;
+    let seeds = number("HAUL_SIM_SEEDS").unwrap_or(SEEDS);
+    let started = std::time::Instant::now();
+    let mut counts = Counts::default();
+    for seed in FAILED_ONCE.into_iter().chain(0..seeds / 2).chain((0..seeds.div_ceil(2)).map(|i| fresh + i)) {
+        counts.merge(&run(seed).counts);
+    }
+    let rate = seeds as f64 / started.elapsed().as_secs_f64();
+    println!("{seeds} seeds at {rate:.0} a second");
+    counts.0.iter().for_each(|(what, count)| println!("{count:>10} {what}"));
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [3, 1_000_003, u64::MAX / 3] {
+        assert_eq!(run(seed).trace, run(seed).trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_disk_that_flips_a_published_byte_is_caught() {
+    for seed in (0..1000).step_by(100) {
+        let caught = run_seed(seed, MemoryShelf::that_flips_published_bits());
+        let violation = caught.expect_err("a flipped byte goes unnoticed");
+        assert!(violation.contains("published with other bytes"), "seed {seed}: {violation}");
+    }
+}
+
+fn run(seed: u64) -> Outcome {
+    let replay = Replay(seed);
+    let outcome = run_seed(seed, MemoryShelf::default()).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+    std::mem::forget(replay);
+    outcome
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Says how to replay a seed that does not end well, by whichever panic.
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        eprintln!("replay: HAUL_SIM_SEED={} cargo test --test pair_sim every_seed", self.0);
+    }
+}
