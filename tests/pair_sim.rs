@@ -7,6 +7,7 @@
 
 mod support {
     pub(crate) mod sim_core;
+    mod sim_disk;
     pub(crate) mod sim_net;
     pub(crate) mod sim_pair;
     pub(crate) mod sim_receiver;
@@ -16,12 +17,14 @@ mod support {
     pub(crate) mod sim_sender;
     pub(crate) mod sim_shelf;
     pub(crate) mod sim_source;
+    pub(crate) mod sim_store;
     pub(crate) mod sim_watch;
 }
 
 use support::sim_core::Counts;
 use support::sim_pair::{Outcome, run_seed};
-use support::sim_shelf::MemoryShelf;
+use support::sim_shelf::{MemoryShelf, Shelf};
+use support::sim_store::StoreShelf;
 
 /// Seeds that once failed.
 const FAILED_ONCE: [u64; 0] = [];
@@ -31,26 +34,19 @@ const SEEDS: u64 = 300;
 
 #[test]
 fn every_seed_ends_well() {
-    if let Some(seed) = number("HAUL_SIM_SEED") {
-        println!("{:?}", run(seed));
-        return;
-    }
-    let fresh = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 >> 10;
-    let seeds = number("HAUL_SIM_SEEDS").unwrap_or(SEEDS);
-    let started = std::time::Instant::now();
-    let mut counts = Counts::default();
-    for seed in FAILED_ONCE.into_iter().chain(0..seeds / 2).chain((0..seeds.div_ceil(2)).map(|i| fresh + i)) {
-        counts.merge(&run(seed).counts);
-    }
-    let rate = seeds as f64 / started.elapsed().as_secs_f64();
-    println!("{seeds} seeds at {rate:.0} a second");
-    counts.0.iter().for_each(|(what, count)| println!("{count:>10} {what}"));
+    run_seeds(SEEDS, run::<MemoryShelf>);
+}
+
+#[test]
+fn every_seed_ends_well_on_the_real_store() {
+    run_seeds(SEEDS / 3, run::<StoreShelf>);
 }
 
 #[test]
 fn one_seed_is_one_run() {
     for seed in [3, 1_000_003, u64::MAX / 3] {
-        assert_eq!(run(seed).trace, run(seed).trace, "seed {seed}");
+        assert_eq!(run::<MemoryShelf>(seed).trace, run::<MemoryShelf>(seed).trace, "seed {seed}");
+        assert_eq!(run::<StoreShelf>(seed).trace, run::<StoreShelf>(seed).trace, "seed {seed} on the store");
     }
 }
 
@@ -63,9 +59,26 @@ fn a_disk_that_flips_a_published_byte_is_caught() {
     }
 }
 
-fn run(seed: u64) -> Outcome {
+fn run_seeds(usually: u64, run: impl Fn(u64) -> Outcome) {
+    if let Some(seed) = number("HAUL_SIM_SEED") {
+        println!("{:?}", run(seed));
+        return;
+    }
+    let fresh = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 >> 10;
+    let seeds = number("HAUL_SIM_SEEDS").unwrap_or(usually);
+    let started = std::time::Instant::now();
+    let mut counts = Counts::default();
+    for seed in FAILED_ONCE.into_iter().chain(0..seeds / 2).chain((0..seeds.div_ceil(2)).map(|i| fresh + i)) {
+        counts.merge(&run(seed).counts);
+    }
+    let rate = seeds as f64 / started.elapsed().as_secs_f64();
+    println!("{seeds} seeds at {rate:.0} a second");
+    counts.0.iter().for_each(|(what, count)| println!("{count:>10} {what}"));
+}
+
+fn run<S: Shelf + Default>(seed: u64) -> Outcome {
     let replay = Replay(seed);
-    let outcome = run_seed(seed, MemoryShelf::default()).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+    let outcome = run_seed(seed, S::default()).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     std::mem::forget(replay);
     outcome
 }

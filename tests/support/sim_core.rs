@@ -51,6 +51,7 @@ pub(crate) struct Faults {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FaultKind {
     CutConn,
+    DiskFails,
     HalfOpen,
     KillReceiver,
     KillSender,
@@ -112,9 +113,10 @@ impl Agenda {
 impl Faults {
     pub(crate) fn of_seed(rng: &mut Rng) -> Self {
         use FaultKind::{
-            CutConn, HalfOpen, KillReceiver, KillSender, Part, PowerLoss, SourceChange, Stall, StopSender,
+            CutConn, DiskFails, HalfOpen, KillReceiver, KillSender, Part, PowerLoss, SourceChange, Stall, StopSender,
         };
-        let all = [CutConn, HalfOpen, KillReceiver, KillSender, Part, PowerLoss, SourceChange, Stall, StopSender];
+        let all =
+            [CutConn, DiskFails, HalfOpen, KillReceiver, KillSender, Part, PowerLoss, SourceChange, Stall, StopSender];
         let kinds: Vec<_> = all.into_iter().filter(|_| rng.chance(400)).collect();
         let mut sometimes = |per_mille| if rng.chance(300) { rng.between(1, per_mille) } else { 0 };
         let (damaged_piece, disk_failure) = (sometimes(60), sometimes(30));
@@ -127,6 +129,7 @@ impl FaultKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::CutConn => "fault: connection cut",
+            Self::DiskFails => "fault: disk fails",
             Self::HalfOpen => "fault: half-open",
             Self::KillReceiver => "fault: receiver killed",
             Self::KillSender => "fault: sender killed",
@@ -149,6 +152,12 @@ impl Core {
 
     pub(crate) fn now(&self) -> Duration {
         self.agenda.now()
+    }
+
+    /// Whether the disk may refuse a call in this run.
+    pub(crate) fn has_bad_disk(&self) -> bool {
+        let kinds = [FaultKind::DiskFails, FaultKind::PowerLoss];
+        self.faults.disk_failure > 0 || kinds.iter().any(|kind| self.faults.kinds.contains(kind))
     }
 
     /// Whether a fault that strikes `per_mille` of its chances strikes.

@@ -84,6 +84,9 @@ impl<S: Shelf> Pair<S> {
                 None if self.receiver.wake().is_some() => self.receiver.tick(around!(self)),
                 None => return Err("nothing is left to happen".to_owned()),
             }
+            if self.receiver.shelf.has_no_power() {
+                self.power_loss();
+            }
             self.check()?;
             if let Some(end) = self.receiver.end.clone() {
                 if self.is_over(&end)? {
@@ -163,7 +166,12 @@ impl<S: Shelf> Pair<S> {
         let is_excused =
             |fault: &FileFault| *fault == FileFault::Exists && self.receiver.on_conflict() == OnConflict::Keep;
         let is_whole = self.receiver.watch.failed().values().all(is_excused);
-        Ok(is_whole && !sender.offer.is_stale(&self.source))
+        let is_over = is_whole && !sender.offer.is_stale(&self.source);
+        let leftovers = self.receiver.shelf.leftovers().len();
+        if is_over && self.receiver.watch.failed().is_empty() && leftovers > self.source.orphans() {
+            return Err(format!("{leftovers} partial files are left and nobody needs them"));
+        }
+        Ok(is_over)
     }
 
     /// What the user does after a run that did not bring everything: start it again.
@@ -238,6 +246,7 @@ impl<S: Shelf> Pair<S> {
         self.calm_since = Some(self.core.now());
         self.core.faults.is_on = false;
         self.source.heal();
+        self.receiver.shelf.heal();
         self.net.heal(&mut self.core.agenda);
         self.start_sender();
     }
@@ -272,11 +281,11 @@ impl<S: Shelf> Pair<S> {
                 let until = self.core.now() + self.core.rng.millis(0, 15_000);
                 self.net.part(until);
             }
-            FaultKind::PowerLoss => {
-                self.receiver.shelf.power_loss(&mut self.core.rng);
-                self.receiver.watch.power_loss(&mut self.core.rng);
-                self.restart_receiver();
+            FaultKind::DiskFails => self.receiver.shelf.fail_soon(&mut self.core.rng),
+            FaultKind::PowerLoss if self.core.rng.chance(500) => {
+                self.receiver.shelf.cut_power_soon(&mut self.core.rng);
             }
+            FaultKind::PowerLoss => self.power_loss(),
             FaultKind::SourceChange => self.source.change(&mut self.core.rng),
             FaultKind::Stall => {
                 let conns = self.net.open_conns();
@@ -295,6 +304,13 @@ impl<S: Shelf> Pair<S> {
         }
     }
 
+    fn power_loss(&mut self) {
+        self.core.note("power lost", 0, 0);
+        self.receiver.shelf.power_loss(&mut self.core.rng);
+        self.receiver.watch.power_loss(&mut self.core.rng);
+        self.restart_receiver();
+    }
+
     fn cut_one(&mut self, told: [Option<Duration>; 2]) {
         let conns = self.net.open_conns();
         if !conns.is_empty() {
@@ -308,7 +324,7 @@ impl<S: Shelf> Pair<S> {
         let often = *self.core.rng.pick(&[0, 0, 100, 500]);
         let files: Vec<_> = self.source.files().map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
         for (path, bytes) in files {
-            if self.core.rng.chance(often) {
+            if path.parent().is_none() && self.core.rng.chance(often) {
                 let mut old = bytes.to_vec();
                 match self.core.rng.below(3) {
                     0 => old.extend_from_slice(b"older"),

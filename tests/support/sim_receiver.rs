@@ -204,7 +204,7 @@ impl<S: Shelf> ReceiverHost<S> {
             }
             ReceiverEvent::FoldersFinished => {
                 let finished = self.shelf.finish_folders(&self.folders());
-                self.watch.check(finished.is_ok() || around.core.faults.is_on, || format!("{finished:?}"));
+                self.watch.check(finished.is_ok() || around.core.has_bad_disk(), || format!("{finished:?}"));
                 self.tell(around, Input::FoldersFinished);
             }
         }

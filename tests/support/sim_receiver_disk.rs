@@ -17,7 +17,11 @@ impl<S: Shelf> ReceiverHost<S> {
         }
         let listing = self.session.listing().unwrap().clone();
         self.watch.offered(&listing);
-        self.shelf.start(&self.folders());
+        if let Err(error) = self.shelf.start(&self.folders()) {
+            self.watch.check(around.core.has_bad_disk(), || format!("the destination cannot be used: {error}"));
+            self.tell(around, Input::Declined);
+            return;
+        }
         let plans = listing.entries().iter().map(|entry| {
             if entry.file_length().is_none() {
                 Plan::Folder
@@ -111,6 +115,7 @@ impl<S: Shelf> ReceiverHost<S> {
         if self.shelf.exists(&path) && self.shelf.root_of(&path, geometry) == Some(root) {
             around.core.counts.add("published before", 1);
         } else {
+            self.watch.publishing(&path, root);
             match self.shelf.publish(&path, root, modified, replace) {
                 Ok(()) => self.watch.published(&self.shelf, around.source, &path, root),
                 Err(Refused::Exists) => {
@@ -133,8 +138,7 @@ impl<S: Shelf> ReceiverHost<S> {
 
     pub(super) fn disk_failed(&mut self, around: &mut Around, entry: EntryIndex, error: &str) {
         around.core.note("disk failure", u64::from(entry.0), 0);
-        self.watch
-            .check(around.core.faults.disk_failure > 0, || format!("the disk refuses entry {}: {error}", entry.0));
+        self.watch.check(around.core.has_bad_disk(), || format!("the disk refuses entry {}: {error}", entry.0));
         self.tell(around, Input::FileFailed { entry, fault: FileFault::Disk });
     }
 }

@@ -23,10 +23,10 @@ pub(crate) enum Refused {
     Exists,
 }
 
-/// A destination. Everything but the last three is what the receiving process can do; it survives the process.
+/// A destination. Up to `kill`, everything is what the receiving process can do; it survives the process.
 pub(crate) trait Shelf {
     /// A process starts to use it.
-    fn start(&mut self, folders: &[RelPath]);
+    fn start(&mut self, folders: &[RelPath]) -> Result<(), String>;
     fn exists(&self, path: &RelPath) -> bool;
     /// The root of the file under its final name, if it has this length.
     fn root_of(&self, path: &RelPath, geometry: Geometry) -> Option<FileDigest>;
@@ -50,6 +50,14 @@ pub(crate) trait Shelf {
     fn kill(&mut self);
     /// The machine dies and starts again.
     fn power_loss(&mut self, rng: &mut Rng);
+    /// One of the next calls fails, or all from there on.
+    fn fail_soon(&mut self, rng: &mut Rng);
+    /// At one of the next calls, the power goes.
+    fn cut_power_soon(&mut self, rng: &mut Rng);
+    /// Whether it went.
+    fn has_no_power(&self) -> bool;
+    /// No call fails any more.
+    fn heal(&mut self);
     /// Puts a file there, as another program would.
     fn plant(&mut self, path: &RelPath, bytes: &[u8]);
     /// What is under a final name.
@@ -58,6 +66,8 @@ pub(crate) trait Shelf {
     fn holds(&self, path: &RelPath, place: ChunkPlace, digest: ChunkDigest) -> bool;
     /// Lanes that have a chunk, for the check that none is left at the end.
     fn leases(&self) -> usize;
+    /// Partial files, for the check that none is left at the end.
+    fn leftovers(&self) -> Vec<String>;
 }
 
 /// A disk in memory, without a file system.
@@ -70,6 +80,7 @@ pub(crate) struct MemoryShelf {
     singles: BTreeMap<RelPath, Vec<u8>>,
     open: BTreeSet<RelPath>,
     boot: u32,
+    has_no_power: bool,
     flips_published: bool,
 }
 
@@ -116,7 +127,9 @@ impl Partial {
 }
 
 impl Shelf for MemoryShelf {
-    fn start(&mut self, _folders: &[RelPath]) {}
+    fn start(&mut self, _folders: &[RelPath]) -> Result<(), String> {
+        Ok(())
+    }
 
     fn exists(&self, path: &RelPath) -> bool {
         self.finals.contains_key(path)
@@ -250,6 +263,7 @@ impl Shelf for MemoryShelf {
 
     fn power_loss(&mut self, rng: &mut Rng) {
         self.kill();
+        self.has_no_power = false;
         self.boot += 1;
         for partial in self.partials.values_mut() {
             let count = partial.geometry.count().0;
@@ -264,6 +278,18 @@ impl Shelf for MemoryShelf {
             }
         }
     }
+
+    fn fail_soon(&mut self, _rng: &mut Rng) {}
+
+    fn cut_power_soon(&mut self, _rng: &mut Rng) {
+        self.has_no_power = true;
+    }
+
+    fn has_no_power(&self) -> bool {
+        self.has_no_power
+    }
+
+    fn heal(&mut self) {}
 
     fn plant(&mut self, path: &RelPath, bytes: &[u8]) {
         self.finals.insert(path.clone(), bytes.to_vec());
@@ -281,5 +307,8 @@ impl Shelf for MemoryShelf {
 
     fn leases(&self) -> usize {
         self.leases.len()
+    }
+    fn leftovers(&self) -> Vec<String> {
+        self.partials.keys().map(|path| path.as_str().to_owned()).collect()
     }
 }

@@ -7,7 +7,7 @@ use haul::limits::CHUNK_BYTES_MIN;
 use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::wire::Change;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -101,6 +101,16 @@ impl Source {
     pub(crate) fn files(&self) -> impl Iterator<Item = (&RelPath, &Rc<Vec<u8>>)> {
         let readable = self.items.iter().filter(|item| item.fault.is_none());
         readable.filter_map(|item| Some((&item.path, item.versions.last()?)))
+    }
+
+    /// Partial files that may be left at the end: those of lengths that a file had before it changed, or was gone.
+    pub(crate) fn orphans(&self) -> usize {
+        let lengths = |item: &Item| -> BTreeSet<usize> {
+            let all = item.versions.iter().map(|bytes| bytes.len());
+            let last = all.clone().next_back().filter(|_| item.fault.is_none());
+            all.filter(|&length| length as u64 > CHUNK_BYTES_MIN && Some(length) != last).collect()
+        };
+        self.items.iter().map(|item| lengths(item).len()).sum()
     }
 
     /// Something happens to one file.

@@ -28,8 +28,8 @@ pub(crate) struct Watch {
     publishing: BTreeSet<EntryIndex>,
     /// What earlier processes noted as published.
     record: BTreeMap<RelPath, (ListingDigest, FileDigest)>,
-    /// What must be under final names.
-    finals: BTreeMap<RelPath, FileDigest>,
+    /// What may be under final names; more than one thing where a publication was interrupted.
+    finals: BTreeMap<RelPath, Vec<Option<FileDigest>>>,
 }
 
 impl Watch {
@@ -152,17 +152,23 @@ impl Watch {
         let found = FileDigest(*blake3::hash(&bytes).as_bytes());
         self.check(found == root, || format!("{path:?} is published with other bytes than agreed"));
         self.check(source.was_ever(path, &bytes), || format!("{path:?} is published with bytes that never were"));
-        self.finals.insert(path.clone(), root);
+        self.finals.insert(path.clone(), vec![Some(root)]);
+    }
+
+    /// A file is about to get its final name: until that is over, there is the old one or the new one.
+    pub(crate) fn publishing(&mut self, path: &RelPath, root: FileDigest) {
+        self.finals.entry(path.clone()).or_insert_with(|| vec![None]).push(Some(root));
     }
 
     pub(crate) fn planted(&mut self, path: &RelPath, bytes: &[u8]) {
-        self.finals.insert(path.clone(), FileDigest(*blake3::hash(bytes).as_bytes()));
+        self.finals.insert(path.clone(), vec![Some(FileDigest(*blake3::hash(bytes).as_bytes()))]);
     }
 
     /// Final names hold what was published there or what was there before, and nothing else happened to them.
     pub(crate) fn check_finals(&mut self, shelf: &impl Shelf) {
-        let differs = |(path, root): &(&RelPath, &FileDigest)| {
-            shelf.bytes_of(path).is_none_or(|bytes| blake3::hash(&bytes).as_bytes() != &root.0)
+        let differs = |(path, may_be): &(&RelPath, &Vec<Option<FileDigest>>)| {
+            let found = shelf.bytes_of(path).map(|bytes| FileDigest(*blake3::hash(&bytes).as_bytes()));
+            !may_be.contains(&found)
         };
         if let Some((path, _)) = self.finals.iter().find(differs) {
             self.violation.get_or_insert(format!("{path:?} is not what was published there"));
