@@ -10,10 +10,10 @@ use crate::cli::report::{Failure, Side};
 use crate::cli::signals::Signals;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::{Rules, Streams, View};
-use haul::printable::printable_path;
+use haul::printable::{printable, printable_path};
 use haul::transfer::{Cancel, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError};
 use std::ffi::OsString;
-use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -43,14 +43,19 @@ pub(crate) fn run() -> ExitCode {
 
 /// Shows help, the version, or what is wrong with the command line.
 fn explain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let text = error.to_string();
     // Whoever closed our output does not want to read it.
-    let _ = error.print();
+    if text.lines().all(|line| printable(line) == line) {
+        let _ = error.print();
+    } else {
+        // It repeats a value, which a terminal would obey: shown escaped, and without colours.
+        let _ = text.lines().try_for_each(|line| writeln!(stderr(), "{}", printable(line)));
+    }
     if error.exit_code() == 0 {
         return Exit::Ok.into();
     }
     // The flag was not parsed, and yet its reader waits for the one event that every run ends with.
     if arguments.iter().any(|argument| argument == "--json") {
-        let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
         let failure = Failure::new(Exit::Usage, first.trim_start_matches("error: "));
         Events::new(stdout(), false).done(&Summary::default(), Exit::Usage.code(), Some(&failure));

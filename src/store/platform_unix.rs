@@ -125,7 +125,21 @@ pub(super) fn space(folder: &Dir) -> io::Result<Space> {
 
 pub(super) fn check_writable(folder: &Dir) -> io::Result<()> {
     let needed = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
-    Ok(fs::accessat(folder, ".", needed, AtFlags::EACCESS)?)
+    fs::accessat(folder, ".", needed, AtFlags::EACCESS)?;
+    if is_view_of_the_kernel(folder) { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
+}
+
+/// Whether `folder` lies in proc or sysfs: the permission bits there let root write, and yet no file can be made.
+#[cfg(target_os = "linux")]
+fn is_view_of_the_kernel(folder: &Dir) -> bool {
+    const PROC: u64 = 0x9fa0;
+    const SYSFS: u64 = 0x6265_6572;
+    fs::fstatfs(folder).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|magic| [PROC, SYSFS].contains(&magic)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_view_of_the_kernel(_folder: &Dir) -> bool {
+    false
 }
 
 pub(super) fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -18,6 +18,7 @@ pub struct Sending {
     pub link: String,
     child: Child,
     stdout: BufReader<ChildStdout>,
+    stderr: PathBuf,
 }
 
 /// A receiver that runs.
@@ -25,6 +26,14 @@ pub struct Receiving {
     child: Child,
     stdout: BufReader<ChildStdout>,
     events: Vec<Value>,
+}
+
+/// How a command ended that prints what it likes.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// How a receiver ended.
@@ -62,20 +71,36 @@ impl Playground {
     pub fn send(&self, paths: &[&Path], args: &[&str]) -> Sending {
         let mut command = self.command("send");
         command.args(paths).args(["--bind", "127.0.0.1:0", "--json"]).args(args);
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        self.start_send(command)
+    }
+
+    /// Starts a prepared `send --json`, and waits until its offer can be reached.
+    pub fn start_send(&self, mut command: Command) -> Sending {
+        let stderr = self.fresh("stderr");
+        let mut child = command.stderr(fs::File::create(&stderr).unwrap()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let offer = next_event(&mut stdout).expect("a sender tells its offer first");
         assert_eq!(offer["event"], "offer");
         let link = offer["link"].as_str().unwrap().to_owned();
-        Sending { link, child, stdout }
+        Sending { link, child, stdout, stderr }
     }
 
     pub fn receive(&self, link: &str, into: &Path, args: &[&str]) -> Receiving {
         let mut command = self.command("receive");
         command.arg(link).arg("--into").arg(into).args(["--yes", "--json"]).args(args);
+        Self::start_receive(command)
+    }
+
+    /// Starts a prepared `receive --json`.
+    pub fn start_receive(mut command: Command) -> Receiving {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Receiving { child, stdout, events: Vec::new() }
+    }
+
+    /// A path that nothing has yet.
+    fn fresh(&self, name: &str) -> PathBuf {
+        (0..).map(|turn| self.path(&format!("{name}.{turn}"))).find(|path| !path.exists()).unwrap()
     }
 
     /// A command with this playground's state and cache.
@@ -83,19 +108,52 @@ impl Playground {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
         command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("XDG_STATE_HOME", self.path("state")).env("XDG_CACHE_HOME", self.path("cache"));
-        command.env_remove("HAUL_LINK");
+        for variable in ["HAUL_LINK", "HAUL_BIND", "HAUL_ADDRESS", "HAUL_INTO", "HAUL_LANES", "HAUL_COLOR"] {
+            command.env_remove(variable);
+        }
         command
+    }
+}
+
+/// Runs a prepared command to its end.
+pub fn run(command: &mut Command) -> Ran {
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+impl Ran {
+    /// Every line of standard output as an event.
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
 impl Sending {
     /// Waits for the end and returns the exit code and the last event.
-    pub fn wait(mut self) -> (Option<i32>, Value) {
-        let mut last = Value::Null;
-        while let Some(event) = next_event(&mut self.stdout) {
-            last = event;
-        }
-        (self.child.wait().unwrap().code(), last)
+    pub fn wait(self) -> (Option<i32>, Value) {
+        let (code, events, _) = self.wait_for_all();
+        (code, events.into_iter().last().unwrap_or_default())
+    }
+
+    /// Waits for the end and returns the exit code, every event after the offer, and what it said to people.
+    pub fn wait_for_all(mut self) -> (Option<i32>, Vec<Value>, String) {
+        let events = std::iter::from_fn(|| next_event(&mut self.stdout)).collect();
+        let code = self.child.wait().unwrap().code();
+        (code, events, fs::read_to_string(&self.stderr).unwrap())
+    }
+
+    /// Reads events until one is `wanted`, which is returned.
+    pub fn wait_until(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        std::iter::from_fn(|| next_event(&mut self.stdout)).find(|event| wanted(event)).expect("the event comes")
+    }
+
+    /// What it said to people so far.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap()
     }
 
     /// Ends it as a power switch would, and returns once it is gone.

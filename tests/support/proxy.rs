@@ -19,7 +19,7 @@ pub struct Proxy {
 pub enum Then {
     /// Every connection is closed.
     Cut,
-    /// Bytes are held back for ever.
+    /// Bytes are held back until the proxy is told to release them.
     Stall,
 }
 
@@ -28,8 +28,14 @@ struct Shared {
     budget: u64,
     then: Then,
     passed: AtomicU64,
-    reached: Mutex<bool>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    reached: bool,
+    released: bool,
 }
 
 impl Proxy {
@@ -43,7 +49,7 @@ impl Proxy {
             budget,
             then,
             passed: AtomicU64::new(0),
-            reached: Mutex::new(false),
+            state: Mutex::default(),
             changed: Condvar::new(),
         });
         let accepting = Arc::clone(&shared);
@@ -63,8 +69,14 @@ impl Proxy {
 
     /// Waits until the budget is used up.
     pub fn wait_until_reached(&self) {
-        let reached = self.shared.reached.lock().unwrap();
-        drop(self.shared.changed.wait_while(reached, |reached| !*reached).unwrap());
+        let state = self.shared.state.lock().unwrap();
+        drop(self.shared.changed.wait_while(state, |state| !state.reached).unwrap());
+    }
+
+    /// Passes on what was held back, and everything after it.
+    pub fn release(&self) {
+        self.shared.state.lock().unwrap().released = true;
+        self.shared.changed.notify_all();
     }
 
     /// Bytes passed on towards the receiver.
@@ -87,14 +99,14 @@ impl Shared {
         if self.passed.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.budget {
             return true;
         }
-        *self.reached.lock().unwrap() = true;
+        let mut state = self.state.lock().unwrap();
+        state.reached = true;
         self.changed.notify_all();
-        if self.then == Then::Stall {
-            loop {
-                thread::park();
-            }
+        if self.then == Then::Cut {
+            return false;
         }
-        false
+        drop(self.changed.wait_while(state, |state| !state.released).unwrap());
+        true
     }
 }
 
