@@ -194,9 +194,13 @@ impl View {
     fn draw(&self, state: &mut State, now: Instant) {
         let columns = self.terminal.columns.saturating_sub(SPINNER_COLUMNS);
         let [total, file] = progress::bar(&state.progress, state.phase, state.meter.rate(now), columns);
-        let bar = state.bar.get_or_insert_with(new_bar);
-        bar.set_prefix(total);
-        bar.set_message(file);
+        match &state.bar {
+            Some(bar) => {
+                bar.set_prefix(total);
+                bar.set_message(file);
+            }
+            None => state.bar = Some(new_bar(total, file)),
+        }
     }
 
     /// What a person reads about an event that is neither progress nor an offer.
@@ -308,8 +312,9 @@ fn summary_of(progress: &Progress, seconds: f64) -> Summary {
     }
 }
 
-fn new_bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND));
+fn new_bar(total: String, file: String) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
+    let bar = ProgressBar::with_draw_target(None, target).with_prefix(total).with_message(file);
     let style = ProgressStyle::with_template("{spinner} {prefix}\n{msg}").expect("the template is well formed");
     bar.set_style(style.tick_chars("|/-\\ "));
     bar.enable_steady_tick(Duration::from_secs(1) / u32::from(REDRAWS_PER_SECOND) * 2);
