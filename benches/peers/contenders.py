@@ -22,42 +22,52 @@ class Haul:
     """haul: encrypted, verified, synced to disk, resumable."""
 
     name = "haul"
-    command = "haul send SOURCE --bind 127.0.0.1:0 --json; haul receive LINK --into DEST --yes --json"
+    command = "haul send SOURCE --bind 127.0.0.1:0 --quiet; haul receive LINK --into DEST --yes --quiet"
 
     def __init__(self, binary, scratch):
         self.binary, self.scratch = binary, scratch
 
     def fetch(self, source, into):
         """Returns wall seconds of the receiver, and CPU seconds of both ends."""
-        done = self.transfer(source, into)
-        return done["wall"], done["cpu"]
+        wall, cpu, _ = self.transfer(source, into, "--quiet")
+        return wall, cpu
 
-    def transfer(self, source, into, sample_memory=False):
-        """Transfers with state and caches that are new, and returns the receiver's last event and what was measured."""
+    def fetch_with_events(self, source, into):
+        """Returns the receiver's last event, and the most anonymous memory of sender and of receiver."""
+        _, _, anonymous = self.transfer(source, into, "--json", PeakAnonymous)
+        with open(self.output(), encoding="utf-8") as output:
+            last = json.loads(output.readlines()[-1])
+        if last["event"] != "done":
+            raise Failed("haul receive said nothing at its end")
+        return last, anonymous
+
+    def output(self):
+        return os.path.join(self.scratch, "receiver-output")
+
+    def transfer(self, source, into, flag, sampler=None):
+        """Transfers with state and caches that are new; samples both ends if asked to."""
         home = tempfile.mkdtemp(dir=self.scratch)
         environment = {**os.environ, "XDG_STATE_HOME": f"{home}/state", "XDG_CACHE_HOME": f"{home}/cache"}
-        piped = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        sender = start([self.binary, "send", source, "--bind", "127.0.0.1:0", "--json"], **piped)
-        offer = json.loads(sender.stdout.readline() or "{}")
-        if "link" not in offer:
+        silent = {"env": environment, "stderr": subprocess.DEVNULL}
+        # Nothing but the link goes through a pipe: whoever reads it would take time from both ends.
+        command = [self.binary, "send", source, "--bind", "127.0.0.1:0", "--quiet"]
+        sender = start(command, stdout=subprocess.PIPE, text=True, **silent)
+        link = sender.stdout.readline().strip()
+        if not link:
             raise Failed("haul send made no offer")
-        began = time.monotonic()
-        receiver = start([self.binary, "receive", offer["link"], "--into", into, "--yes", "--json"], **piped)
-        peaks = [PeakAnonymous(process.pid) for process in (sender, receiver)] if sample_memory else []
-        last = {}
-        for line in receiver.stdout:
-            last = json.loads(line)
-        code, cpu = finish(receiver)
-        wall = time.monotonic() - began
+        with open(self.output(), "w", encoding="utf-8") as output:
+            began = time.monotonic()
+            receiver = start([self.binary, "receive", link, "--into", into, "--yes", flag], stdout=output, **silent)
+            peaks = [sampler(process.pid) for process in (sender, receiver)] if sampler else []
+            code, cpu = finish(receiver)
+            wall = time.monotonic() - began
         anonymous = [peak.end() for peak in peaks]
-        sender.stdout.read()
         sender_code, sender_cpu = finish(sender)
-        for process in (sender, receiver):
-            process.stdout.close()
+        sender.stdout.close()
         shutil.rmtree(home)
-        if last.get("event") != "done" or (code, sender_code) != (0, 0):
-            raise Failed(f"haul ended with {code} and {sender_code}: {last.get('error')}")
-        return {**last, "wall": wall, "cpu": cpu + sender_cpu, "anonymous": anonymous}
+        if (code, sender_code) != (0, 0):
+            raise Failed(f"haul receive ended with {code}, haul send with {sender_code}")
+        return wall, cpu + sender_cpu, anonymous
 
 
 class RsyncDaemon:

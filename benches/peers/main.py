@@ -114,7 +114,7 @@ class Bench:
             for name, source in sources.items():
                 into = tempfile.mkdtemp(prefix="into-", dir=self.disk)
                 make_ready(source if name != "sparse" else None, min(FILE, GIB))
-                found[name].append(self.haul.transfer(source, into)["first_byte_ms"])
+                found[name].append(self.haul.fetch_with_events(source, into)[0]["first_byte_ms"])
                 shutil.rmtree(into)
                 os.sync()
         print("\n### First byte at the receiver, file never hashed before (its own clock, from its start)\n")
@@ -133,7 +133,7 @@ class Bench:
         make = sparse_file if MEMORY_KIND == "sparse" else random_file
         source = make(self.folder("memory"), "large.bin", MEMORY)
         into = tempfile.mkdtemp(prefix="into-", dir=self.disk)
-        sender, receiver = self.haul.transfer(source, into, sample_memory=True)["anonymous"]
+        _, (sender, receiver) = self.haul.fetch_with_events(source, into)
         print(f"\n### Anonymous memory over a {human(MEMORY)} {MEMORY_KIND} file, sampled every 50 ms\n")
         print("| end | highest RssAnon, MiB |\n|---|---|")
         print(f"| sender | {sender / (1 << 20):.1f} |\n| receiver | {receiver / (1 << 20):.1f} |")
