@@ -100,7 +100,7 @@ impl Playground {
 
     /// A path that nothing has yet.
     fn fresh(&self, name: &str) -> PathBuf {
-        (0..).map(|turn| self.path(&format!("{name}.{turn}"))).find(|path| !path.exists()).unwrap()
+        (0..u32::MAX).map(|turn| self.path(&format!("{name}.{turn}"))).find(|path| !path.exists()).unwrap()
     }
 
     /// A command with this playground's state and cache.

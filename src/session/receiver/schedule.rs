@@ -132,7 +132,10 @@ impl Fetch {
         if (holds_enough && !self.is_within_first_undecided()) || self.is_far_ahead() {
             return false;
         }
-        let Some(range) = self.next_hash_range() else { return false };
+        if !self.wants_hashes() {
+            return false;
+        }
+        let range = self.next_hash_range();
         self.hash_cursor = range.end;
         self.hash_ramp = self.hash_ramp.saturating_mul(2).min(HASH_PAGE_CHUNKS_MAX);
         let count = u16::try_from(range.end - range.start).unwrap_or(HASH_PAGE_CHUNKS_MAX);
@@ -167,17 +170,21 @@ impl Fetch {
         false
     }
 
-    /// The next chunks whose hashes are of use: files that are final already are left out. Either their root is known,
-    /// or the seal does without it.
-    fn next_hash_range(&self) -> Option<Range<u64>> {
-        let mut start = self.hash_cursor;
-        loop {
-            let place = self.listing.place(start)?;
+    /// Whether further hashes are of use; moves the cursor past files that are final already. Either their root is
+    /// known, or the seal does without it.
+    fn wants_hashes(&mut self) -> bool {
+        while let Some(place) = self.listing.place(self.hash_cursor) {
             if !self.files.is_final(place.entry) {
-                break;
+                return true;
             }
-            start = self.listing.chunks_of(place.entry).end;
+            self.hash_cursor = self.listing.chunks_of(place.entry).end;
         }
+        false
+    }
+
+    /// The chunks of the next hash request, from the cursor on.
+    fn next_hash_range(&self) -> Range<u64> {
+        let start = self.hash_cursor;
         let mut end = start;
         let mut bytes = 0u64;
         while end < start + u64::from(self.hash_ramp) {
@@ -189,7 +196,7 @@ impl Fetch {
             bytes += length;
             end += 1;
         }
-        Some(start..end)
+        start..end
     }
 
     /// Lets go of the pages before the first chunk that still needs its hash.
@@ -198,8 +205,9 @@ impl Fetch {
     }
 
     fn close(&mut self, now: Duration, id: LaneId, lane: &mut Lane, outputs: &mut VecDeque<Output>) {
-        match self.closing {
-            Closing::Hashes if self.hash_requests.is_empty() && self.next_hash_range().is_none() => {
+        let closing = self.closing;
+        match closing {
+            Closing::Hashes if self.hash_requests.is_empty() && !self.wants_hashes() => {
                 self.closing = Closing::Seal;
                 self.ask_for_seal(now, id, lane, outputs);
             }
