@@ -16,8 +16,10 @@ use support::pair::Pair;
 
 /// Work that is set up and can be counted.
 type Ready = Box<dyn FnOnce()>;
+/// Sets work up.
+type SetUp = fn() -> Ready;
 
-const WORKS: [(&str, fn() -> Ready); 5] = [
+const WORKS: [(&str, SetUp); 5] = [
     ("hash_16_mib", hash),
     ("listing_of_20000", listing),
     ("session_of_10000_files", session_files),
@@ -29,12 +31,14 @@ fn main() {
     // Cargo adds flags of its own, such as `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     if wanted.iter().any(|name| name == "list") {
-        WORKS.iter().for_each(|(name, _)| println!("{name}"));
+        for (name, _) in WORKS {
+            println!("{name}");
+        }
         return;
     }
-    for (name, work) in WORKS {
+    for (name, set_up) in WORKS {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            counted(work());
+            counted(set_up());
         }
     }
 }
