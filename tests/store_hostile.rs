@@ -21,7 +21,7 @@ use tempfile::TempDir;
 const CHUNK: usize = 256 * 1024;
 const LENGTH: Length = Length(3 * CHUNK as u64 + 100);
 /// Runs of each operation against a thread that flips a folder and a link.
-const FLIP_ROUNDS: usize = 300;
+const FLIP_ROUNDS: usize = 100;
 
 /// What another program does to a partial file.
 type Change = Box<dyn Fn(&Path)>;
