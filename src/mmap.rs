@@ -8,7 +8,7 @@ use std::io;
 /// A read-only view of the first bytes of a file, through the same pages that write(2) fills.
 ///
 /// Nothing is ever stored through it, so a full disk can never surface here: storing goes through the descriptor and
-/// comes back as an error. A slice of the view lives only as long as the closure that [`View::with`] runs.
+/// comes back as an error. A slice of the view lives only as long as the closure that `View::with` runs.
 #[derive(Debug)]
 pub struct View {
     map: Mmap,

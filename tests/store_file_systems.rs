@@ -2,6 +2,7 @@
 //!
 //! Needs root, loop devices and the mkfs programs. Without them the tests fail and say so, unless `HAUL_NO_LOOP=1`.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)] // Test code, on 64-bit machines.
 
 #[path = "support/sim_disk.rs"]
 mod sim_disk;
@@ -144,7 +145,7 @@ fn check_resume(mounted: &Mounted, offer: &Offer, name: &str) {
 }
 
 fn check_conflicts(store: &Store) {
-    let offer = Offer::one("d/tiny", vec![1]);
+    let offer = Offer::one("tiny", vec![1]);
     for (conflict, expected) in [
         (OnConflict::Fail, None),
         (OnConflict::Overwrite, Some("d/tiny")),

@@ -1,5 +1,6 @@
 //! The store on the file system of the temporary folder: what appears, under which name, with which bits.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)] // Test code, on 64-bit machines.
 
 #[path = "support/sim_disk.rs"]
 mod sim_disk;
@@ -88,11 +89,10 @@ fn lengths_around_every_boundary_arrive() {
 #[test]
 fn row_33_34_no_mode_sets_more_than_permission_bits_and_the_partial_file_has_none_of_them() {
     let (folder, store) = destination();
-    let offer = small("f");
     let batch = (0..=0o7777u32).map(|bits| {
         let wish = Publication { mode: Mode::masked(bits), ..wish(&format!("{bits:o}"), OnConflict::Fail) };
-        let (file, found) = store.write_single(&wish.path, offer.bytes(0)).unwrap();
-        (file, offer.verify(0, 0, found), wish)
+        let (file, _) = store.write_single(&wish.path, b"").unwrap();
+        (file, None, wish)
     });
     assert!(store.publish_batch(batch.collect()).iter().all(Result::is_ok));
     for bits in 0..=0o7777u32 {

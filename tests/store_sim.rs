@@ -1,4 +1,5 @@
 //! The store on a simulated disk: every call failed in turn, and every point of a run crashed at.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)] // Test code, on 64-bit machines.
 
 #[path = "support/sim_disk.rs"]
 mod sim_disk;
@@ -6,6 +7,7 @@ mod sim_disk;
 mod store_kit;
 
 use haul::chunk::ChunkIndex;
+use haul::chunk_set::ChunkSet;
 use haul::store::{OnConflict, Standing, Store, StoreError};
 use sim_disk::{Failure, Seeded, SimDisk};
 use store_kit::{Offer, path, wish};
@@ -126,8 +128,7 @@ fn a_run_killed_at_any_call_goes_on_without_fetching_a_claimed_chunk_again() {
 
 /// Chunks of the big file that its table claims rightly, read from the `.part` file itself.
 fn claimed_chunks(disk: &SimDisk, offer: &Offer) -> u64 {
-    let part = disk.paths().into_iter().find(|found| found.ends_with(".part"));
-    let Some(bytes) = part.and_then(|part| disk.read(&part)) else { return 0 };
+    let Some(bytes) = disk.part().and_then(|part| disk.read(&part)) else { return 0 };
     let table = offer.bytes(1).len().next_multiple_of(4096);
     let row = |index: u32| bytes.get(table + 32 * index as usize..table + 32 * index as usize + 32);
     (0..2).filter(|&index| row(index) == Some(&offer.promised(1, index).0)).count() as u64
@@ -135,22 +136,34 @@ fn claimed_chunks(disk: &SimDisk, offer: &Offer) -> u64 {
 
 #[test]
 fn power_cut_at_any_call_leaves_whole_files_and_the_next_run_completes() {
-    let offer = offer();
-    let calls = calls_of_a_run(&offer);
+    crash_everywhere(&offer());
+}
+
+#[test]
+fn power_cut_at_any_call_of_a_batch_that_is_synced_at_once_leaves_whole_files() {
+    let names: Vec<String> = (0..12).map(|number| format!("d/{number:02}")).collect();
+    let mut entries = vec![("d", None)];
+    entries.extend(names.iter().map(|name| (name.as_str(), Some(Seeded(9).bytes(600)))));
+    entries.push(("old", Some(vec![1; 2000])));
+    crash_everywhere(&Offer::of(&entries));
+}
+
+fn crash_everywhere(offer: &Offer) {
+    let calls = calls_of_a_run(offer);
     for fresh in [None, Some(fresh_seed())] {
         for at in 0..=calls {
             let disk = disk();
             disk.stop(at);
-            let first = run(&disk, &offer);
+            let first = run(&disk, offer);
             for round in 0..4 {
                 let seed = fresh.unwrap_or(1) ^ (at * 64 + round);
                 let context = format!("power cut at call {at}, image from seed {seed}");
                 let image = disk.crash(seed);
-                assert_nothing_torn(&image, &offer, &context);
+                assert_nothing_torn(&image, offer, &context);
                 if first.is_ok() {
-                    assert_complete(&image, &offer, &context);
+                    assert_complete(&image, offer, &context);
                 }
-                assert_finishes(&image, &offer, &context);
+                assert_finishes(&image, offer, &context);
             }
         }
     }
@@ -234,7 +247,7 @@ fn garbled_chunks_and_claims_cost_a_fetch_of_those_chunks_and_no_more() {
     // Synced as a whole, so that a crash keeps it; then one byte of chunk 1 and one of the row of chunk 2 are changed.
     haul::store::DiskFolder::sync_file_system(haul::store::Disk::destination(&disk)).unwrap();
     let image = disk.crash(0);
-    let part = image.paths().into_iter().find(|found| found.ends_with(".part")).unwrap();
+    let part = image.part().unwrap();
     flip(&image, &part, CHUNK + 5);
     flip(&image, &part, 5 * CHUNK + 2 * 32);
     let mut receipt = store_kit::Receipt::default();
@@ -308,7 +321,7 @@ fn a_failed_background_sync_fails_the_file_and_voids_what_it_covered() {
     disk.heal();
     let store = Store::open(disk.clone()).unwrap();
     let opened = store.open_partial(&path("f"), length).unwrap();
-    assert_eq!(opened.claims.ranges().collect::<Vec<_>>(), [0..2], "the synced ones stay");
+    assert_eq!(opened.claims, ChunkSet::of(0..2), "the synced ones stay");
     drop(opened);
     let mut receipt = store_kit::Receipt::default();
     let sealed = offer.complete(&store, 0, &mut receipt).unwrap();
@@ -369,7 +382,7 @@ fn a_disk_that_is_too_small_is_named_before_anything_is_written() {
     let store = Store::open(disk.clone()).unwrap();
     let error = store.open_partial(&path("f"), offer.geometry(0).file_length()).unwrap_err();
     assert!(matches!(error, StoreError::NoSpace { needed, free, .. } if needed > 4 * CHUNK as u64 && free <= 16 << 20));
-    assert!(!disk.paths().iter().any(|found| found.ends_with(".part")));
+    assert_eq!(disk.part(), None);
 }
 
 #[test]

@@ -12,6 +12,10 @@ use crate::rel_path::RelPath;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+/// Files synced one by one; above that the whole file system is, where that can be had. It also writes what others
+/// have written, so it only pays for many.
+const FILES_ONE_BY_ONE_MAX: usize = 8;
+
 /// A small file that lies complete in the work folder. Dropped before it is published, it is gone.
 ///
 /// It is not held open: a batch has more files than a process may have open.
@@ -53,7 +57,8 @@ impl<D: Disk> Store<D> {
         let disk = self.inner.disk.destination();
         let finished: Vec<Result<(), StoreError>> =
             files.iter().map(|(file, proof, wish)| self.inner.finish_single(file, *proof, wish)).collect();
-        let synced = if finished.iter().any(Result::is_ok) { disk.sync_file_system() } else { Ok(true) };
+        let is_many = finished.iter().filter(|finished| finished.is_ok()).count() > FILES_ONE_BY_ONE_MAX;
+        let synced = if is_many { disk.sync_file_system() } else { Ok(false) };
         let placed: Vec<Result<RelPath, StoreError>> = files
             .into_iter()
             .zip(finished)

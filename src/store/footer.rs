@@ -86,10 +86,12 @@ impl Layout {
 impl Footer {
     /// The name of the `.part` file, by which every offer of the same path and length finds it.
     pub(super) fn part_name(path: &RelPath, length: Length) -> String {
-        let digest = path_digest(path, length);
-        let mut name = data_encoding::HEXLOWER.encode(&digest[..16]);
-        name.push_str(".part");
-        name
+        let [high, low] = [0, 8].map(|start| {
+            let mut half = [0; 8];
+            half.copy_from_slice(&path_digest(path, length)[start..start + 8]);
+            u64::from_be_bytes(half)
+        });
+        format!("{high:016x}{low:016x}.part")
     }
 
     pub(super) fn encode(&self) -> Box<[u8; FOOTER_BYTES]> {

@@ -1,8 +1,8 @@
 //! Where received bytes go: partial files with their claims, and the one step in which a file appears.
 //!
-//! Everything unfinished lies in `.haul` below the destination. A file is written into a [`PartialFile`] chunk by
-//! chunk, each under a [`Lease`] that one thread holds; what is claimed there was hashed from the file itself. Complete,
-//! it becomes a [`SealedFile`], which alone can be published. A file of one chunk or none is a [`SingleFile`] instead.
+//! Everything unfinished lies in `.haul` below the destination. A file is written into a `PartialFile` chunk by
+//! chunk, each under a `Lease` that one thread holds; what is claimed there was hashed from the file itself. Complete,
+//! it becomes a `SealedFile`, which alone can be published. A file of one chunk or none is a `SingleFile` instead.
 //!
 //! **Where chunks are hashed.** Bytes go into the file by pwrite(2) on every file system: a full disk is then an error
 //! and cannot be a signal. They are hashed through a read-only map of the file where that is the cheapest (ext2 to

@@ -90,6 +90,10 @@ pub(super) fn rename_to_free_name(from: &Dir, name: &str, to: &Dir, to_name: &st
     }
 }
 
+pub(super) fn opened_for_reading(folder: &Dir) -> io::Result<Dir> {
+    folder.try_clone()
+}
+
 pub(super) fn sync_folder(_folder: &Dir) -> io::Result<Durability> {
     Ok(Durability::BestEffort)
 }

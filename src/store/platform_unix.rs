@@ -37,7 +37,7 @@ fn facts(stat: &fs::Stat) -> Facts {
         identity: (stat.st_dev as u64, stat.st_ino as u64),
         links: stat.st_nlink as u64,
         is_ours: stat.st_uid == rustix::process::geteuid().as_raw(),
-        is_private: stat.st_mode.trailing_zeros() >= 6,
+        is_private: matches!(stat.st_mode & 0o077, 0),
     }
 }
 

@@ -15,6 +15,10 @@ impl<D: Disk> PartialFile<D> {
         let core = Arc::clone(&self.core);
         // Held while the thread starts: the next sync can begin before this call is back.
         let mut syncer = self.syncer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = syncer.take() {
+            // It has said that it is done, or no sync would be due; it may still be letting go of the file.
+            let _ = before.join();
+        }
         match std::thread::Builder::new().name("haul-sync".to_owned()).spawn(move || core.sync_claims()) {
             Ok(thread) => *syncer = Some(thread),
             Err(_) => self.core.sync_claims(),

@@ -3,7 +3,9 @@
 //! What a crash leaves is chosen from a seed: each unsynced sector is kept, dropped or garbled on its own, each change
 //! of names that no folder sync covered is kept or dropped on its own, and so are lengths, modes and times. A sync that
 //! is made to fail forgets: its sectors count as clean and are never written.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part, and may panic")]
+#![allow(dead_code)] // Each test binary uses its part.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)] // Test code, on 64-bit machines.
+
 use haul::manifest::{Mode, Timestamp};
 use haul::store::{BootId, Disk, DiskFile, DiskFolder, Durability, Facts, FileKind, Lock, OpenHow, Replace, Space};
 use std::collections::{BTreeMap, BTreeSet};
@@ -233,6 +235,11 @@ impl SimDisk {
         let mut paths = Vec::new();
         state.collect(TOP, "", &mut paths);
         paths
+    }
+
+    /// The path of a partial file, where there is one.
+    pub(crate) fn part(&self) -> Option<String> {
+        self.paths().into_iter().find(|found| found.rsplit_once('.').is_some_and(|(_, ending)| ending == "part"))
     }
 
     fn from_state(state: State) -> Self {
@@ -599,7 +606,7 @@ impl State {
             Node::Folder(_) => (FileKind::Folder, 0),
             Node::Other => (FileKind::Other, 0),
         };
-        let is_private = found.meta.mode.trailing_zeros() >= 6;
+        let is_private = matches!(found.meta.mode & 0o077, 0);
         Ok(Facts { kind, length, identity: (1, inode), links: found.links, is_ours: true, is_private })
     }
 
