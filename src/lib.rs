@@ -1,6 +1,7 @@
 //! The engine of `haul`: resumable, chunked, integrity-checked file transfer.
 //!
 //! Modules stand in data-flow order. A module uses only modules above it; `tests/tidy.rs` holds the table.
+#![warn(clippy::cast_possible_truncation, clippy::unwrap_used)]
 
 /// Sizes, counts and times that nothing may exceed.
 pub mod limits;

@@ -1,4 +1,5 @@
 //! The `haul` command.
+#![warn(clippy::cast_possible_truncation, clippy::unwrap_used)]
 
 mod cli;
 

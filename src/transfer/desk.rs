@@ -1,7 +1,8 @@
 //! The threads that open partial files, check what they claim, and compare files that are there already.
 
-use super::engine::{DeskJob, Engine, OpenPartial, lock};
+use super::engine::{Engine, OpenPartial, lock};
 use super::lane_thread::number_of;
+use super::work::DeskJob;
 use super::{Conflict, FileOutcome};
 use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;

@@ -1,16 +1,15 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
-use super::frames::LaneFault;
 use super::queue::Queue;
+use super::work::{Counters, DeskJob, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, Progress, ReceiveSettings, failed};
 use crate::digest::FileDigest;
 use crate::limits::LANE_SILENCE_MAX;
-use crate::manifest::{ChunkPlace, EntryIndex, Listing, VerifiedChunk};
+use crate::manifest::{EntryIndex, Listing, VerifiedChunk};
 use crate::rel_path::RelPath;
-use crate::session::{End, FileFault, Input, LaneId, Output, Receiver};
+use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
 use crate::transport::AbortHandle;
-use crate::wire::{Message, Piece, SessionGrant};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -51,62 +50,11 @@ pub(super) struct OpenPartial<D: Disk> {
     pub(super) standing: Standing,
 }
 
-/// What was done so far, in bytes unless it says otherwise.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    /// Verified and claimed, however it came.
-    pub(super) done: AtomicU64,
-    /// Of those, what was there before.
-    pub(super) reused: AtomicU64,
-    /// Payload of pieces read.
-    pub(super) fetched: AtomicU64,
-    /// TLS bytes in both directions.
-    pub(super) wire: AtomicU64,
-    /// Files that are final and did not fail.
-    pub(super) files_done: AtomicU64,
-    /// Milliseconds from the start to the first piece, plus one; zero until it came.
-    pub(super) first_byte_ms: AtomicU64,
-}
-
 struct Inner {
     receiver: Receiver,
     mail: BTreeMap<LaneId, VecDeque<LaneWork>>,
     aborts: BTreeMap<LaneId, AbortHandle>,
     closed: bool,
-}
-
-/// What a lane's thread is to do.
-#[derive(Debug)]
-pub(super) enum LaneWork {
-    Claim { chunk: u64, proof: VerifiedChunk },
-    Close,
-    Discard { chunk: u64 },
-    Place { place: ChunkPlace, piece: Piece, last: bool },
-    Send(Message),
-}
-
-/// What a desk thread is to do.
-#[derive(Debug)]
-pub(super) enum DeskJob {
-    CheckClaims { entry: EntryIndex, chunks: Vec<(crate::chunk::ChunkIndex, crate::digest::ChunkDigest)> },
-    Compare { entry: EntryIndex, root: FileDigest },
-    Open { entry: EntryIndex },
-}
-
-/// What the publisher is to do.
-#[derive(Debug)]
-pub(super) enum PublishJob {
-    FinishFolders,
-    Publish { entry: EntryIndex, root: FileDigest },
-}
-
-/// What the main thread is told.
-#[derive(Debug)]
-pub(super) enum MainEvent {
-    End(End),
-    Granted { grant: SessionGrant, lanes: u16 },
-    LaneEnded { lane: LaneId, fault: Option<LaneFault> },
-    Offered,
 }
 
 /// What a lane's thread finds when it looks.

@@ -30,3 +30,4 @@ mod receive;
 mod send;
 mod serve;
 mod state;
+mod work;

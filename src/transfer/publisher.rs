@@ -1,7 +1,8 @@
 //! The thread that makes complete files appear: large ones one by one, small ones in batches.
 
-use super::engine::{Engine, PublishJob, lock};
+use super::engine::{Engine, lock};
 use super::queue::Popped;
+use super::work::PublishJob;
 use super::{Conflict, FileOutcome};
 use crate::digest::FileDigest;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_FILES_MAX};

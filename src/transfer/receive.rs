@@ -1,11 +1,12 @@
 //! Receiving: connect, show the offer, fetch, publish.
 
 use super::desk::run_desk;
-use super::engine::{Engine, MainEvent};
+use super::engine::Engine;
 use super::frames::LaneFault;
 use super::lane_thread::run_lane;
 use super::publisher::run_publisher;
 use super::queue::Popped;
+use super::work::MainEvent;
 use super::{Cancel, Decision, Event, Observer, Phase, ReceiveSettings, Summary, TransferError, failed, plan};
 use crate::limits::{DATA_LANES_MAX, PROOF_DEADLINE};
 use crate::secret::{Link, SessionId, SessionSecret};

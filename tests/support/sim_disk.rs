@@ -3,8 +3,7 @@
 //! What a crash leaves is chosen from a seed: each unsynced sector is kept, dropped or garbled on its own, each change
 //! of names that no folder sync covered is kept or dropped on its own, and so are lengths, modes and times. A sync that
 //! is made to fail forgets: its sectors count as clean and are never written.
-#![allow(dead_code)] // Each test binary uses its part.
-
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part, and may panic")]
 use haul::manifest::{Mode, Timestamp};
 use haul::store::{BootId, Disk, DiskFile, DiskFolder, Durability, Facts, FileKind, Lock, OpenHow, Replace, Space};
 use std::collections::{BTreeMap, BTreeSet};
@@ -600,7 +599,7 @@ impl State {
             Node::Folder(_) => (FileKind::Folder, 0),
             Node::Other => (FileKind::Other, 0),
         };
-        let is_private = found.meta.mode & 0o077 == 0;
+        let is_private = found.meta.mode.trailing_zeros() >= 6;
         Ok(Facts { kind, length, identity: (1, inode), links: found.links, is_ours: true, is_private })
     }
 

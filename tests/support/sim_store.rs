@@ -11,6 +11,7 @@ use haul::rel_path::RelPath;
 use haul::session::LaneId;
 use haul::store::{Existing, Lease, OnConflict, PartialFile, Publication, SingleFile, Store, StoreError};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A destination, and what the process that uses it holds open.
@@ -294,6 +295,12 @@ impl Shelf for StoreShelf {
     }
 
     fn leftovers(&self) -> Vec<String> {
-        self.disk.paths().into_iter().filter(|path| path.starts_with(".haul/") && path.ends_with(".part")).collect()
+        self.disk
+            .paths()
+            .into_iter()
+            .filter(|path| {
+                path.starts_with(".haul/") && Path::new(path).extension().is_some_and(|ending| ending == "part")
+            })
+            .collect()
     }
 }

@@ -1,5 +1,5 @@
 //! An offer whose bytes and hashes are known, and the least receiver that a store can have.
-#![allow(dead_code)] // Each test binary uses its part.
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part, and may panic")]
 
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, FileDigest, RootMerger, chunk_digest, empty_file_digest};
