@@ -186,7 +186,12 @@ impl<D: Disk> Store<D> {
                 self.inner.mark_unsynced(path.parent());
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.inner.folder(Some(path)).map(drop),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                self.inner.folder(Some(path))?;
+                // Whoever made it may have died before it synced the folder above.
+                self.inner.mark_unsynced(path.parent());
+                Ok(())
+            }
             Err(error) => Err(self.inner.fault("making the folder", path.as_str(), 0, error)),
         }
     }

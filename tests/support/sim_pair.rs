@@ -90,7 +90,9 @@ impl<S: Shelf> Pair<S> {
             self.check()?;
             if let Some(end) = self.receiver.end.clone() {
                 if self.is_over(&end)? {
-                    return Ok(());
+                    self.receiver.shelf.power_loss(&mut self.core.rng);
+                    self.receiver.watch.check_finals(&self.receiver.shelf);
+                    return self.check();
                 }
                 self.run_again();
             }

@@ -157,6 +157,9 @@ impl<S: Shelf> ReceiverHost<S> {
             if !is_there {
                 return Err(format!("{path:?} is said to be complete and is not"));
             }
+            if !self.watch.has_failed(entry) && plan != Plan::Skip {
+                self.watch.must_stay(path, &self.shelf);
+            }
         }
         Ok(())
     }

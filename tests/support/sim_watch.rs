@@ -164,6 +164,12 @@ impl Watch {
         self.finals.insert(path.clone(), vec![Some(FileDigest(*blake3::hash(bytes).as_bytes()))]);
     }
 
+    /// What is under this name was reported as received: nothing may take it away.
+    pub(crate) fn must_stay(&mut self, path: &RelPath, shelf: &impl Shelf) {
+        let found = shelf.bytes_of(path).map(|bytes| FileDigest(*blake3::hash(&bytes).as_bytes()));
+        self.finals.insert(path.clone(), vec![found]);
+    }
+
     /// Final names hold what was published there or what was there before, and nothing else happened to them.
     pub(crate) fn check_finals(&mut self, shelf: &impl Shelf) {
         let differs = |(path, may_be): &(&RelPath, &Vec<Option<FileDigest>>)| {
