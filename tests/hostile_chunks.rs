@@ -40,6 +40,7 @@ fn row_49_wrong_bytes_are_asked_for_once_more_over_another_lane_and_then_fail_th
     victim.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: OTHER });
     assert!(victim.outputs.contains(&Output::Discard { lane: DATA, chunk: 0 }));
     assert!(victim.outputs.contains(&Output::CloseLane { lane: DATA }));
+    victim.tell(Input::LaneLost { lane: DATA });
     let second = LaneId(2);
     victim.tell(Input::LaneOpened { lane: second, role: LaneRole::Data });
     let rereads = victim.sent().filter(|message| matches!(message, Message::ChunksRequest { reread: true, .. }));
