@@ -162,5 +162,6 @@ impl<D: Disk> Lease<D> {
 impl<D: Disk> Drop for Lease<D> {
     fn drop(&mut self) {
         self.partial.lock().held.remove(&self.index.0);
+        self.partial.settled.notify_all();
     }
 }

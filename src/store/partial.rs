@@ -28,7 +28,7 @@ pub struct PartialFile<D: Disk> {
     pub(super) file: FileOf<D>,
     pub(super) view: RwLock<Option<View>>,
     pub(super) state: Mutex<State>,
-    /// Told when a background sync ends.
+    /// Told when a background sync ends, and when a chunk is let go.
     pub(super) settled: Condvar,
 }
 
@@ -118,6 +118,22 @@ impl<D: Disk> PartialFile<D> {
         Ok(Some(Lease::new(Arc::clone(self), index, span, is_stale)))
     }
 
+    /// Waits until nobody holds chunk `index`, and returns the hash that it is claimed with, if it is.
+    pub fn claim_of(&self, index: ChunkIndex) -> Result<Option<ChunkDigest>, StoreError> {
+        let mut state = self.lock();
+        while state.held.contains(&index.0) {
+            state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.check_open(&state)?;
+        if !state.claimed.contains(u64::from(index.0)) {
+            return Ok(None);
+        }
+        let mut row = [0; DIGEST_BYTES];
+        disk::read_exact(&self.file, &mut row, self.layout.row(index))
+            .map_err(|error| self.fault("reading the table of", error))?;
+        Ok(Some(ChunkDigest(row)))
+    }
+
     /// Whether chunk `index`, which the table claims, has the hash that is `promised`. If not, the claim is void and
     /// the chunk is to be fetched. Chunks of an earlier start of the system are hashed for this; threads may share
     /// that work.
@@ -134,6 +150,7 @@ impl<D: Disk> PartialFile<D> {
         let compared = self.compare_claim(index, promised, is_suspect);
         let mut state = self.lock();
         state.held.remove(&index.0);
+        self.settled.notify_all();
         let is_right = compared.map_err(|error| self.fault("checking", error))?;
         let row = if is_right { promised.0 } else { [0; DIGEST_BYTES] };
         if is_suspect || !is_right {
