@@ -301,11 +301,6 @@ impl<'a, D: Disk> Engine<'a, D> {
                 return false;
             }
         };
-        if matches!(work, LaneWork::Close)
-            && let Some(abort) = inner.aborts.get(&lane)
-        {
-            abort.abort();
-        }
         if let Some(mail) = inner.mail.get_mut(&lane) {
             mail.push_back(work);
         }
