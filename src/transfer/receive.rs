@@ -7,7 +7,9 @@ use super::lane_thread::run_lane;
 use super::publisher::run_publisher;
 use super::queue::Popped;
 use super::work::MainEvent;
-use super::{Cancel, Decision, Event, Observer, Phase, ReceiveSettings, Summary, TransferError, failed, plan};
+use super::{
+    Cancel, Decision, Event, FailureClass, Observer, Phase, ReceiveSettings, Summary, TransferError, failed, plan,
+};
 use crate::limits::{DATA_LANES_MAX, PROOF_DEADLINE};
 use crate::secret::{Link, SessionId, SessionSecret};
 use crate::session::{End, Input, LaneId, LaneRole, Receiver, ReceiverSettings};
@@ -257,14 +259,13 @@ fn finish(engine: &mut Engine<'_>, began: Instant) -> Result<Summary, TransferEr
     };
     let free = engine.store.space().map_or(0, |space| space.bytes);
     let needed = totals.bytes.saturating_sub(load(&engine.counters.done));
-    match failed::files(&summary.failed, u64::from(totals.files), needed, free) {
-        None => {
-            // A later run has nothing to continue. Where the record stays, it only takes room.
-            if let Some(Err(fault)) = engine.record.take().map(Record::remove) {
-                engine.notice(format!("the record of this transfer could not be removed: {fault}"));
-            }
-            Ok(summary)
+    let error = failed::files(&summary.failed, u64::from(totals.files), needed, free);
+    let kept_nothing = summary.files == 0 && summary.failed.iter().all(|file| file.class == FailureClass::Exists);
+    if error.is_none() || kept_nothing {
+        // A later run has nothing to continue. Where the record stays, it only takes room.
+        if let Some(Err(fault)) = engine.record.take().map(Record::remove) {
+            engine.notice(format!("the record of this transfer could not be removed: {fault}"));
         }
-        Some(error) => Err(error),
     }
+    error.map_or(Ok(summary), Err)
 }
