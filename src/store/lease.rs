@@ -166,5 +166,6 @@ impl<D: Disk> Lease<D> {
 impl<D: Disk> Drop for Lease<D> {
     fn drop(&mut self) {
         self.core().lock().held.remove(&self.index.0);
+        self.core().settled.notify_all();
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Core<D: Disk> {
     pub(super) file: FileOf<D>,
     pub(super) view: RwLock<Option<View>>,
     pub(super) state: Mutex<State>,
-    /// Told when a background sync ends.
+    /// Told when a background sync ends, and when a chunk is let go.
     pub(super) settled: Condvar,
 }
 
@@ -128,6 +128,23 @@ impl<D: Disk> PartialFile<D> {
         Ok(Some(Lease::new(Arc::clone(self), index, span, is_stale)))
     }
 
+    /// Waits until nobody holds chunk `index`, and returns the hash that it is claimed with, if it is.
+    pub fn claim_of(&self, index: ChunkIndex) -> Result<Option<ChunkDigest>, StoreError> {
+        let core = &self.core;
+        let mut state = core.lock();
+        while state.held.contains(&index.0) {
+            state = core.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        core.check_open(&state)?;
+        if !state.claimed.contains(u64::from(index.0)) {
+            return Ok(None);
+        }
+        let mut row = [0; DIGEST_BYTES];
+        disk::read_exact(&core.file, &mut row, core.layout.row(index))
+            .map_err(|error| core.fault("reading the table of", error))?;
+        Ok(Some(ChunkDigest(row)))
+    }
+
     /// Whether chunk `index`, which the table claims, has the hash that is `promised`. If not, the claim is void and
     /// the chunk is to be fetched. Chunks of an earlier start of the system are hashed for this; threads may share
     /// that work.
@@ -145,6 +162,7 @@ impl<D: Disk> PartialFile<D> {
         let compared = core.compare_claim(index, promised, is_suspect);
         let mut state = core.lock();
         state.held.remove(&index.0);
+        core.settled.notify_all();
         let is_right = compared.map_err(|error| core.fault("checking", error))?;
         let row = if is_right { promised.0 } else { [0; DIGEST_BYTES] };
         if is_suspect || !is_right {

@@ -278,7 +278,13 @@ impl<'a, D: Disk> Engine<'a, D> {
     fn route(&self, inner: &mut Inner, output: Output) -> bool {
         let (lane, work) = match output {
             Output::Claim { lane, chunk, proof } => (lane, LaneWork::Claim { chunk, proof }),
-            Output::CloseLane { lane } => (lane, LaneWork::Close),
+            Output::CloseLane { lane } => {
+                // Its thread may wait for the network, and holds the chunk that is landing until it ends.
+                if let Some(abort) = inner.aborts.get(&lane) {
+                    abort.abort();
+                }
+                (lane, LaneWork::Close)
+            }
             Output::Discard { lane, chunk } => (lane, LaneWork::Discard { chunk }),
             Output::Place { lane, place, piece, last } => (lane, LaneWork::Place { place, piece, last }),
             Output::Send { lane, message } => (lane, LaneWork::Send(message)),

@@ -41,6 +41,8 @@ struct Landing<D: Disk> {
 }
 
 enum Target<D: Disk> {
+    /// The lane's buffer: a lane that the session gave up stored the chunk after that, under this hash.
+    Claimed(ChunkDigest),
     /// Its range of a partial file.
     Lease(Lease<D>),
     /// Nowhere: its file has failed.
@@ -128,6 +130,7 @@ impl<D: Disk> LaneThread<'_, '_, D> {
 
     fn take_payload(&mut self, place: ChunkPlace, piece: Piece) -> Result<(), LaneFault> {
         if piece.offset == 0 || self.landing.is_none() {
+            self.landing = None;
             let target = self.target(place);
             self.landing = Some(Landing { chunk: piece.chunk, place, target });
             self.single.clear();
@@ -174,14 +177,22 @@ impl<D: Disk> LaneThread<'_, '_, D> {
             return Target::Single;
         }
         let partial = lock(&self.engine.partials).get(&place.entry).map(|open: &OpenPartial<D>| Arc::clone(&open.file));
-        match partial.map(|partial| partial.lease(place.index)) {
-            Some(Ok(Some(lease))) => Target::Lease(lease),
-            Some(Err(fault)) => {
-                self.engine.disk_failed(place.entry, fault);
-                Target::Nowhere
+        let Some(partial) = partial else { return Target::Nowhere };
+        loop {
+            let taken = match partial.lease(place.index) {
+                Ok(Some(lease)) => Ok(Some(Target::Lease(lease))),
+                // A lane that the session gave up may still hold the chunk, or have claimed it.
+                Ok(None) => partial.claim_of(place.index).map(|claim| claim.map(Target::Claimed)),
+                Err(fault) => Err(fault),
+            };
+            match taken {
+                Ok(Some(target)) => return target,
+                Ok(None) => {}
+                Err(fault) => {
+                    self.engine.disk_failed(place.entry, fault);
+                    return Target::Nowhere;
+                }
             }
-            // Claimed meanwhile, or failed: the bytes are of no use.
-            Some(Ok(None)) | None => Target::Nowhere,
         }
     }
 
@@ -189,6 +200,7 @@ impl<D: Disk> LaneThread<'_, '_, D> {
         let Some(landing) = &mut self.landing else { return };
         let (chunk, place) = (landing.chunk, landing.place);
         let outcome = match &mut landing.target {
+            Target::Claimed(digest) => Ok(*digest),
             Target::Lease(lease) => lease.digest(),
             Target::Single => match self.store_single(place.entry) {
                 Ok((file, digest)) => {
@@ -218,6 +230,8 @@ impl<D: Disk> LaneThread<'_, '_, D> {
     fn claim(&mut self, chunk: u64, proof: VerifiedChunk) {
         let Some(landing) = self.landing.take_if(|landing| landing.chunk == chunk) else { return };
         let claimed = match landing.target {
+            // It was counted when it was claimed.
+            Target::Claimed(_) => return self.step(Input::ChunkStored { lane: self.id, chunk }),
             Target::Lease(lease) => lease.claim(proof),
             Target::Stored(file) => {
                 lock(&self.engine.singles).insert(landing.place.entry, (file, proof));
