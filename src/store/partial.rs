@@ -131,8 +131,10 @@ impl<D: Disk> PartialFile<D> {
     /// Waits until nobody holds chunk `index`, and returns the hash that it is claimed with, if it is.
     pub fn claim_of(&self, index: ChunkIndex) -> Result<Option<ChunkDigest>, StoreError> {
         let core = &self.core;
-        let held = |state: &mut State| state.held.contains(&index.0);
-        let state = core.settled.wait_while(core.lock(), held).unwrap_or_else(PoisonError::into_inner);
+        let mut state = core.lock();
+        while state.held.contains(&index.0) {
+            state = core.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
         core.check_open(&state)?;
         if !state.claimed.contains(u64::from(index.0)) {
             return Ok(None);

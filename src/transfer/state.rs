@@ -98,11 +98,12 @@ impl OfferState {
 }
 
 fn read(file: &Path) -> Option<OfferState> {
+    // Neither a link nor a pipe in the file's place is of any use, and opening a pipe would wait for its other end.
+    if !fs::symlink_metadata(file).ok()?.is_file() {
+        return None;
+    }
     let mut bytes = Zeroizing::new(Vec::new());
-    let mut options = OpenOptions::new();
-    // O_NOFOLLOW and O_NONBLOCK: neither a link nor a pipe in the file's place is of any use.
-    options.read(true).custom_flags(0o400_000 | 0o4_000);
-    options.open(file).ok()?.take(STATE_FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    fs::File::open(file).ok()?.take(STATE_FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     OfferState::from_bytes(&bytes)
 }
 
