@@ -28,7 +28,7 @@ use support::sim_shelf::{MemoryShelf, Shelf};
 use support::sim_store::StoreShelf;
 
 /// Seeds that once failed.
-const FAILED_ONCE: [u64; 1] = [1_753_358_407_433_809];
+const FAILED_ONCE: [u64; 3] = [1_753_358_407_433_809, 1_753_358_855_397_860, 1_753_359_285_299_530];
 
 /// Fresh seeds of one run, unless `HAUL_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 300;

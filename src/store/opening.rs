@@ -154,6 +154,10 @@ impl<D: Disk> Opening<'_, D> {
         let claimed = if standing.is_some() {
             self.read_claims(&file).map_err(|error| self.fault(error))?
         } else {
+            // The run that lost the table may have met a failed sync, after which the system calls pages clean that
+            // never reached the device. What is hashed here has to come from there.
+            file.sync_data().map_err(|error| self.fault(error))?;
+            file.drop_cache();
             // Cutting the old table off before there is a footer again makes sure that its rows are never taken for
             // claims. The footer stays away until every chunk has been checked.
             file.set_length(self.layout.data_bytes().min(length)).map_err(|error| self.fault(error))?;

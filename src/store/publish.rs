@@ -142,7 +142,7 @@ impl<D: Disk> Core<D> {
             }
         }
         if self.try_reinstate(table).is_err() {
-            let _ = self.work.remove(&self.name);
+            self.discard();
         }
     }
 

@@ -68,6 +68,14 @@ impl<D: Disk> Core<D> {
         self.settled.notify_all();
     }
 
+    /// Makes sure that nobody reads these bytes again: the name goes, or at least everything behind it. Emptying a file
+    /// takes no room, so it works on a full disk that refuses even to remove a name.
+    pub(super) fn discard(&self) {
+        if self.work.remove(&self.name).is_err() {
+            let _ = self.file.set_length(0);
+        }
+    }
+
     /// After a failed sync the system may call pages clean that never reached the device. They read back well until
     /// they leave memory, so their claims go, and no further sync of them is believed (R10).
     pub(super) fn void_claims_at_risk(&self, state: &mut State) {
@@ -79,7 +87,7 @@ impl<D: Disk> Core<D> {
         });
         if voided.is_err() {
             // The table would say more than is true. Better none of it.
-            let _ = self.work.remove(&self.name);
+            self.discard();
         }
         state.claimed.difference(&at_risk);
         state.unsynced = ChunkSet::new();

@@ -520,7 +520,9 @@ impl DiskFile for SimFile {
         Ok(is_free)
     }
 
-    fn drop_cache(&self) {}
+    fn drop_cache(&self) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).drop_cache(self.inode);
+    }
 }
 
 impl Drop for SimFile {
@@ -631,6 +633,17 @@ impl State {
             for sector in std::mem::take(dirty) {
                 let range = sector_range(sector, cached.len());
                 durable[range.clone()].copy_from_slice(&cached[range]);
+            }
+        }
+    }
+
+    /// What counts as clean is read from the device again.
+    fn drop_cache(&mut self, inode: u64) {
+        if let Some(Node::File { cached, durable, dirty }) = self.inodes.get_mut(&inode).map(|inode| &mut inode.node) {
+            for sector in (0..cached.len().div_ceil(SECTOR_BYTES)).filter(|sector| !dirty.contains(sector)) {
+                for place in sector_range(sector, cached.len()) {
+                    cached[place] = durable.get(place).copied().unwrap_or(0);
+                }
             }
         }
     }
