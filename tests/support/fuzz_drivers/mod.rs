@@ -3,8 +3,11 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod codec;
+mod partial;
 mod receiver;
 mod sender;
+#[path = "../sim_disk.rs"]
+mod sim_disk;
 mod tree;
 mod world;
 
@@ -18,11 +21,12 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 pub type Driver = fn(&[u8]);
 
 /// Every target with its driver, in the order of their names.
-pub const TARGETS: [(&str, Driver); 9] = [
+pub const TARGETS: [(&str, Driver); 10] = [
     ("canary", canary),
     ("frame_decode", codec::frame_decode),
     ("link_parse", codec::link_parse),
     ("manifest_decode", codec::manifest_decode),
+    ("partial_open", partial::partial_open),
     ("printable", codec::printable),
     ("receiver_sm", receiver::receiver_sm),
     ("safe_rel_path", codec::safe_rel_path),
