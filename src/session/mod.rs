@@ -2,7 +2,8 @@
 //!
 //! **The contract.** Whoever drives a session calls `handle(now, input)` for everything that happens, and after every
 //! call drains `poll()` until it returns `None`, carrying out each output. Nothing else changes a session. `now` is the
-//! time since the session began, and never runs backwards; [`Receiver::wake`] and [`Sender::wake`] say when a `Tick` is
+//! time since the session began, and never runs backwards; [`Receiver::wake`](crate::session::Receiver::wake)
+//! and [`Sender::wake`](crate::session::Sender::wake) say when a `Tick` is
 //! due if nothing else happens before.
 //!
 //! No clock, file, socket, thread or random number is used here: time and what they gave are inputs.

@@ -121,7 +121,7 @@ pub struct ChunksToServe {
 pub struct SenderSettings {
     /// What is sent.
     pub listing: Arc<Listing>,
-    /// First entry of each listing page, from [`listing_page_starts`].
+    /// First entry of each listing page, from [`listing_page_starts`](crate::session::listing_page_starts).
     pub page_starts: Arc<[u32]>,
     /// What further lanes of the session prove.
     pub grant: SessionGrant,
