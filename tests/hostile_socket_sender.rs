@@ -145,12 +145,12 @@ impl Script for Raw {
 
 #[test]
 fn rows_27_28_40_41_42_57_and_58_frames_that_break_a_rule_end_the_session() {
+    type Moment = fn(&Message) -> bool;
     let hello = |message: &Message| matches!(message, Message::Hello { .. });
     let listing = |message: &Message| matches!(message, Message::ListingRequest { .. });
     let hashes = |message: &Message| matches!(message, Message::HashesRequest { .. });
     let chunks = |message: &Message| matches!(message, Message::ChunksRequest { .. });
-    let at: [(&str, fn(&Message) -> bool); 4] =
-        [("hello", hello), ("listing", listing), ("hashes", hashes), ("chunks", chunks)];
+    let at: [(&str, Moment); 4] = [("hello", hello), ("listing", listing), ("hashes", hashes), ("chunks", chunks)];
     let mut trailing = Message::DoneAck.to_frame().unwrap();
     trailing = raw_frame(&[&trailing[8..], &[0]].concat());
     let frames: [(&str, Vec<u8>, &str); 9] = [

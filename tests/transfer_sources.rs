@@ -93,7 +93,7 @@ fn row_89_a_file_longer_than_any_transfer_is_refused_or_skipped() {
 
 #[test]
 fn fault_source_truncated_c_and_its_kin_fail_that_file_alone() {
-    let changes: [(&str, fn(&Path)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("truncated", |path| OpenOptions::new().write(true).open(path).unwrap().set_len(1000).unwrap()),
         ("emptied", |path| OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap()),
         ("grown", |path| {
@@ -130,7 +130,7 @@ fn fault_source_truncated_c_and_its_kin_fail_that_file_alone() {
 
 #[test]
 fn fault_source_deleted_c_keeps_being_served_from_the_open_file() {
-    let changes: [(&str, fn(&Path)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("deleted", |path| fs::remove_file(path).unwrap()),
         ("renamed", |path| fs::rename(path, path.with_extension("away")).unwrap()),
         ("replaced", |path| {
@@ -167,6 +167,9 @@ fn the_source_is_never_changed() {
     assert_eq!(before.permissions(), after.permissions());
 }
 
+/// What happens to a file while it is being sent.
+type Change = fn(&Path);
+
 /// A tree of which `big` was changed while it was being sent, and how its receiver ended.
 struct Changed {
     playground: Playground,
@@ -175,7 +178,7 @@ struct Changed {
 }
 
 impl Changed {
-    fn after(change: fn(&Path)) -> Self {
+    fn after(change: Change) -> Self {
         let playground = Playground::new();
         let source = playground.dir("source");
         playground.file("source/big", BIG, 1);

@@ -188,14 +188,31 @@ impl Receiving {
     pub fn kill(mut self) -> Vec<Value> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.events
+        std::mem::take(&mut self.events)
     }
 
     pub fn wait(mut self) -> Received {
         self.wait_until(|_| false);
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        Received { status: self.child.wait().unwrap(), events: self.events, stderr }
+        Received { status: self.child.wait().unwrap(), events: std::mem::take(&mut self.events), stderr }
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Sending {
+    fn drop(&mut self) {
+        // It fails where the process has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        // It fails where the process has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
