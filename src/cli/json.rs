@@ -151,8 +151,17 @@ fn phase_value(phase: Phase) -> Value {
 }
 
 fn progress_value(progress: &Progress) -> Value {
-    let Progress { bytes_total, bytes_done, bytes_reused, bytes_fetched, wire_bytes, files_total, files_done, current } =
-        progress;
+    let Progress {
+        bytes_total,
+        bytes_done,
+        bytes_reused,
+        bytes_fetched,
+        wire_bytes,
+        files_total,
+        files_done,
+        current,
+        ..
+    } = progress;
     json!({
         "event": "progress", "bytes_total": bytes_total, "bytes_done": bytes_done, "bytes_reused": bytes_reused,
         "bytes_fetched": bytes_fetched, "wire_bytes": wire_bytes, "files_total": files_total, "files_done": files_done,

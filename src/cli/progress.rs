@@ -207,6 +207,7 @@ mod tests {
             files_total: 20_000,
             files_done: 12,
             current: Some("photos/2024/one.raw".into()),
+            first_byte_ms: Some(3),
         }
     }
 

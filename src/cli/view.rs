@@ -305,6 +305,7 @@ fn summary_of(progress: &Progress, seconds: f64) -> Summary {
         files: progress.files_done,
         bytes: progress.bytes_done,
         bytes_fetched: progress.bytes_fetched,
+        first_byte_ms: progress.first_byte_ms,
         bytes_reused: progress.bytes_reused,
         wire_bytes: progress.wire_bytes,
         seconds,

@@ -257,6 +257,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             files_total: u64::from(totals.files),
             files_done: load(&self.counters.files_done),
             current: self.current_file(),
+            first_byte_ms: load(&self.counters.first_byte_ms).checked_sub(1),
         }
     }
 

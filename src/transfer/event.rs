@@ -128,6 +128,8 @@ pub struct Progress {
     pub files_done: u64,
     /// Path of a file in flight, raw.
     pub current: Option<String>,
+    /// Milliseconds from the start to the first byte of file data, once it came.
+    pub first_byte_ms: Option<u64>,
 }
 
 /// How a file came to be complete.

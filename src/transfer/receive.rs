@@ -48,7 +48,7 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
     let lanes = settings.lanes.unwrap_or(LANES_DEFAULT).min(DATA_LANES_MAX);
     let receiver = Receiver::new(ReceiverSettings { lanes });
     let mut engine = Engine::new(&store, settings, observer, receiver, began);
-    thread::scope(|scope| {
+    let outcome = thread::scope(|scope| {
         let mut conduct = Conduct {
             engine: &engine,
             dial: &dial,
@@ -66,7 +66,10 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
         }
         engine.close();
         outcome
-    })?;
+    });
+    // The last word about what was done, also where it is not everything.
+    observer.event(&Event::Progress(engine.progress()));
+    outcome?;
     finish(&mut engine, began)
 }
 
@@ -241,7 +244,6 @@ fn is_home(folder: &Path) -> bool {
 }
 
 fn finish(engine: &mut Engine<'_>, began: Instant) -> Result<Summary, TransferError> {
-    engine.observer.event(&Event::Progress(engine.progress()));
     let totals = engine.listing().totals();
     let failures = engine.take_failures();
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);

@@ -193,6 +193,7 @@ fn half() -> Progress {
         files_total: 1,
         files_done: 0,
         current: Some("a".into()),
+        first_byte_ms: Some(3),
     }
 }
 
