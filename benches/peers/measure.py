@@ -89,7 +89,7 @@ def touch_memory(size, tmpfs):
     """Has the (virtual) machine back `size` bytes of free memory, which costs far more at the first touch."""
     with open("/proc/meminfo", encoding="ascii") as meminfo:
         available = next(int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable"))
-    size = max(0, min(size, available - (1 << 30)))
+    size = max(0, min(size, available - (3 << 30)))
     block = bytes(1 << 20)
     path = os.path.join(tmpfs, f"peers-touch-{os.getpid()}")
     try:
