@@ -71,6 +71,9 @@ pub const WINDOW_BYTES_MAX: u64 = 32 * MIB;
 
 /// Data lanes of one session.
 pub const DATA_LANES_MAX: u16 = 16;
+/// Lanes of one session that a host serves at a time: the most data lanes and one for control, twice, since a lane that
+/// its receiver gave up may not be known to be gone.
+pub const SESSION_LANES_MAX: usize = 2 * (DATA_LANES_MAX as usize + 1);
 /// Sessions that one host serves at a time.
 pub const SESSIONS_MAX: usize = 32;
 /// Connections that have not proved themselves, all together.

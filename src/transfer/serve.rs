@@ -2,13 +2,14 @@
 
 use super::frames::{Incoming, LaneFault, read_frame, send_message};
 use super::offer::{Changed, Offer, change};
-use crate::limits::{LANE_SILENCE_MAX, PIECE_BYTES_MAX, WORKING_EVERY};
+use crate::limits::{LANE_SILENCE_MAX, PIECE_BYTES_MAX, SESSION_LANES_MAX, WORKING_EVERY};
 use crate::manifest::{ChunkPlace, EntryIndex};
 use crate::session::{
     ChunksToServe, End, LaneId, LaneRole, PeerFault, Sender, SenderInput, SenderOutput, SenderSettings,
 };
 use crate::transport::{AbortHandle, Lane};
 use crate::wire::{Encoding, Message, Piece, SessionGrant, piece_head};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -39,7 +40,8 @@ pub(super) struct ServedCounters {
 struct Inner {
     sender: Sender,
     next_lane: u32,
-    aborts: Vec<AbortHandle>,
+    /// The lanes that are served.
+    aborts: BTreeMap<LaneId, AbortHandle>,
     end: Option<(End, u32)>,
     control_lanes: u32,
 }
@@ -69,13 +71,13 @@ impl ServedSession {
             lanes,
         };
         let sender = Sender::new(settings);
-        let inner = Inner { sender, next_lane: 0, aborts: Vec::new(), end: None, control_lanes: 0 };
+        let inner = Inner { sender, next_lane: 0, aborts: BTreeMap::new(), end: None, control_lanes: 0 };
         Self { number, peer, counters, offer, began: Instant::now(), inner: Mutex::new(inner) }
     }
 
     /// Serves `lane` until it or the session ends. Says so once for the session, on its control lane.
     pub(super) fn serve(&self, mut lane: Lane, role: LaneRole) -> Option<Served> {
-        let id = self.add_lane(&lane);
+        let id = self.add_lane(&lane)?;
         let outcome = self.serve_frames(&mut lane, id, role);
         if let Err(LaneFault::Frame(_)) = &outcome {
             self.end_badly();
@@ -85,8 +87,9 @@ impl ServedSession {
         // Nobody is left to read it where this fails.
         let _ = lane.close();
         let mut inner = self.lock();
+        inner.aborts.remove(&id);
         if let Some((end, failed)) = inner.end.take() {
-            inner.aborts.iter().for_each(AbortHandle::abort);
+            inner.aborts.values().for_each(AbortHandle::abort);
             return Some(Served::Ended(end, failed));
         }
         let is_last_control = role == LaneRole::Control && inner.control_lanes == 1;
@@ -98,14 +101,19 @@ impl ServedSession {
 
     /// Ends every lane of the session.
     pub(super) fn abort(&self) {
-        self.lock().aborts.iter().for_each(AbortHandle::abort);
+        self.lock().aborts.values().for_each(AbortHandle::abort);
     }
 
-    fn add_lane(&self, lane: &Lane) -> LaneId {
+    /// Names a lane, or turns it away: each costs a thread and a buffer, whatever its receiver does with it.
+    fn add_lane(&self, lane: &Lane) -> Option<LaneId> {
         let mut inner = self.lock();
-        inner.aborts.push(lane.abort_handle());
+        if inner.aborts.len() >= SESSION_LANES_MAX {
+            return None;
+        }
         inner.next_lane += 1;
-        LaneId(inner.next_lane)
+        let id = LaneId(inner.next_lane);
+        inner.aborts.insert(id, lane.abort_handle());
+        Some(id)
     }
 
     fn end_badly(&self) {
