@@ -154,6 +154,26 @@ fn a_silent_receiver_holds_up_nobody() {
 }
 
 #[test]
+fn lanes_without_end_are_turned_away() {
+    let victim = Victim::new();
+    let session = victim.session();
+    let mut held = Vec::new();
+    // The control lane is one of them.
+    for _ in 1..haul::limits::SESSION_LANES_MAX {
+        let mut lane = victim.data(&session.grant);
+        send(&mut lane, &Message::Ping { token: 7 });
+        assert_eq!(read(&mut lane), Some(Message::Pong { token: 7 }));
+        held.push(lane);
+    }
+    let mut further = victim.data(&session.grant);
+    // The host may have closed it before this is sent.
+    let _ = further.send(&[&Message::Ping { token: 7 }.to_frame().unwrap()]);
+    assert_eq!(read(&mut further), None, "one lane more is closed");
+    drop(held);
+    victim.serves_a_good_receiver("lanes without end");
+}
+
+#[test]
 fn a_session_that_was_never_granted_is_refused() {
     let victim = Victim::new();
     let grant = SessionGrant { id: [1; 16], secret: [2; 32] };
