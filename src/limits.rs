@@ -104,7 +104,7 @@ pub const BATCH_FILES_MAX: usize = 4096;
 /// Bytes of one such batch.
 pub const BATCH_BYTES_MAX: u64 = 64 * MIB;
 /// Written bytes between two background syncs of a partial file.
-pub const BACKGROUND_SYNC_BYTES: u64 = 256 * MIB;
+pub const BACKGROUND_SYNC_BYTES: u64 = 64 * MIB;
 /// Complete files that wait for their publication before no further chunk is asked for.
 pub const PUBLISH_QUEUE_MAX: usize = 2 * BATCH_FILES_MAX;
 /// Partial files that a transfer keeps open.

@@ -9,9 +9,15 @@ use std::time::Duration;
 /// Makes `socket` fit for a lane: no delay of small frames, and a dead path is noticed by the kernel too.
 ///
 /// Buffer sizes stay with the kernel's own tuning: fixed ones measured no better on loopback, and worse above 1 MiB.
-pub(super) fn prepare(socket: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(socket);
+pub(super) fn prepare(connection: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(connection);
     socket.set_tcp_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if stays_on_this_machine(connection) {
+        // A system whose default paces what it sends (BBR) sets a timer for every few segments. On a path without a
+        // bottleneck to find that measured 0.3 ns of CPU for a byte, of 1.8. Without CUBIC the default stays.
+        let _ = socket.set_tcp_congestion(b"cubic");
+    }
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     #[cfg(not(target_os = "windows"))]
     let keepalive = keepalive.with_retries(KEEPALIVE_RETRIES);
@@ -19,6 +25,12 @@ pub(super) fn prepare(socket: &TcpStream) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(limits::LANE_SILENCE_MAX))?;
     Ok(())
+}
+
+/// Whether both ends are this machine: its loopback, or an address of its own that it dialled.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn stays_on_this_machine(connection: &TcpStream) -> bool {
+    matches!((connection.local_addr(), connection.peer_addr()), (Ok(own), Ok(peer)) if own.ip() == peer.ip())
 }
 
 /// Closes `socket` with a reset: nothing is kept in the kernel for a stranger.
