@@ -84,19 +84,19 @@ fn publish_small_files(bytes: &[u8]) -> Duration {
     let written: Vec<_> = entries
         .iter()
         .enumerate()
-        .map(|(number, entry)| store.write_single(&entry.path, contents(number)).expect("the bench folder has room"))
+        .map(|(number, entry)| {
+            let wish = Publication {
+                path: entry.path.clone(),
+                mode: Mode::masked(0o644),
+                modified: Timestamp::clamped(1_700_000_000, 0),
+                conflict: OnConflict::Fail,
+                read_back: false,
+            };
+            store.write_single(wish, contents(number)).expect("the bench folder has room")
+        })
         .collect();
     let proofs = proofs(&listing, written.iter().map(|(_, digest)| *digest).collect());
-    let batch = written.into_iter().zip(proofs).zip(&entries).map(|(((single, _), proof), entry)| {
-        let wish = Publication {
-            path: entry.path.clone(),
-            mode: Mode::masked(0o644),
-            modified: Timestamp::clamped(1_700_000_000, 0),
-            conflict: OnConflict::Fail,
-            read_back: false,
-        };
-        (single, Some(proof), wish)
-    });
+    let batch = written.into_iter().zip(proofs).map(|((single, _), proof)| (single, Some(proof)));
     for published in store.publish_batch(batch.collect()) {
         published.expect("no name is taken");
     }

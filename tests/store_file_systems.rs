@@ -152,8 +152,8 @@ fn check_conflicts(store: &Store) {
         (OnConflict::Rename, Some("d/tiny (1)")),
         (OnConflict::Rename, Some("d/tiny (2)")),
     ] {
-        let (file, found) = store.write_single(&path("d/tiny"), &[1]).unwrap();
-        let batch = vec![(file, offer.verify(0, 0, found), wish("d/tiny", conflict))];
+        let (file, found) = store.write_single(wish("d/tiny", conflict), &[1]).unwrap();
+        let batch = vec![(file, offer.verify(0, 0, found))];
         match store.publish_batch(batch).pop().unwrap() {
             Ok(published) => assert_eq!(Some(published.path.as_str()), expected),
             Err(error) => assert!(matches!(error, StoreError::Exists { .. }) && expected.is_none(), "{error}"),
@@ -277,8 +277,8 @@ fn full_batch(folder: &Path) -> &'static str {
     let bytes = Seeded(1).bytes(CHUNK);
     let mut written = Vec::new();
     for number in 0..400 {
-        let name = path(&format!("f{number}"));
-        match store.write_single(&name, &bytes) {
+        let wish = wish(&format!("f{number}"), OnConflict::Fail);
+        match store.write_single(wish, &bytes) {
             Ok(file) => written.push(file),
             Err(StoreError::NoSpace { .. }) => {
                 drop(record);

@@ -31,9 +31,9 @@ fn small(text: &str) -> Offer {
 
 /// Publishes the single file of `offer` alone.
 fn publish_single(store: &Store, offer: &Offer, wish: Publication) -> Result<haul::store::Published, StoreError> {
-    let (file, found) = store.write_single(&wish.path, offer.bytes(0)).unwrap();
+    let (file, found) = store.write_single(wish, offer.bytes(0)).unwrap();
     let proof = offer.verify(0, 0, found);
-    store.publish_batch(vec![(file, proof, wish)]).pop().unwrap()
+    store.publish_batch(vec![(file, proof)]).pop().unwrap()
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn row_33_34_no_mode_sets_more_than_permission_bits_and_the_partial_file_has_non
     let (folder, store) = destination();
     let batch = (0..=0o7777u32).map(|bits| {
         let wish = Publication { mode: Mode::masked(bits), ..wish(&format!("{bits:o}"), OnConflict::Fail) };
-        let (file, _) = store.write_single(&wish.path, b"").unwrap();
-        (file, None, wish)
+        let (file, _) = store.write_single(wish, b"").unwrap();
+        (file, None)
     });
     assert!(store.publish_batch(batch.collect()).iter().all(Result::is_ok));
     for bits in 0..=0o7777u32 {

@@ -277,8 +277,8 @@ fn against_a_flipping_link(work: impl Fn(&Store, usize) -> Result<(), StoreError
 fn no_file_is_published_through_a_flipping_link() {
     against_a_flipping_link(|store, round| {
         let wish = wish(&format!("d/f{round}"), OnConflict::Overwrite);
-        let (file, _) = store.write_single(&wish.path, b"")?;
-        store.publish_batch(vec![(file, None, wish)]).pop().unwrap().map(drop)
+        let (file, _) = store.write_single(wish, b"")?;
+        store.publish_batch(vec![(file, None)]).pop().unwrap().map(drop)
     });
 }
 

@@ -195,8 +195,8 @@ fn power_cut_after_publishing_keeps_the_folders_above_too() {
         store.make_folder(&path("a/b")).unwrap();
         let wish = wish("a/b/f", OnConflict::Fail);
         if is_single {
-            let (file, _) = store.write_single(&path("a/b/f"), b"").unwrap();
-            assert!(store.publish_batch(vec![(file, None, wish)]).pop().unwrap().is_ok());
+            let (file, _) = store.write_single(wish, b"").unwrap();
+            assert!(store.publish_batch(vec![(file, None)]).pop().unwrap().is_ok());
         } else {
             let sealed = offer.complete(&store, 2, &mut store_kit::Receipt::default()).unwrap();
             store.publish(sealed, &wish).unwrap();

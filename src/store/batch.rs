@@ -1,6 +1,6 @@
 //! Files of one chunk or none: written whole, published many at a time for the price of one sync.
 
-use super::disk::{self, Disk, DiskFile, DiskFolder, FileKind, OpenHow};
+use super::disk::{self, Disk, DiskFile, DiskFolder, Facts, FileKind, OpenHow};
 use super::fault::StoreError;
 use super::publish::{Publication, Published};
 use super::work::Work;
@@ -23,6 +23,7 @@ const FILES_ONE_BY_ONE_MAX: usize = 8;
 pub struct SingleFile<D: Disk> {
     work: Arc<Work<D>>,
     name: String,
+    wish: Publication,
     identity: (u64, u64),
     geometry: Geometry,
     digest: ChunkDigest,
@@ -30,52 +31,54 @@ pub struct SingleFile<D: Disk> {
 }
 
 impl<D: Disk> Store<D> {
-    /// Writes a file of one chunk or none, and returns what it hashes to, read back from where it lies.
-    pub fn write_single(&self, path: &RelPath, bytes: &[u8]) -> Result<(SingleFile<D>, ChunkDigest), StoreError> {
+    /// Writes a file of one chunk or none, with its mode and time, and returns what it hashes to, read back from where
+    /// it lies.
+    pub fn write_single(&self, wish: Publication, bytes: &[u8]) -> Result<(SingleFile<D>, ChunkDigest), StoreError> {
         let length = bytes.len() as u64;
         let geometry = Geometry::of(Length(length)).filter(|geometry| geometry.is_single());
         let geometry = geometry.ok_or(StoreError::Misuse("a file of several chunks is no single file"))?;
+        let path = wish.path.clone();
         let refused = |error| self.inner.fault("writing", path.as_str(), length, error);
         let work = self.inner.work()?;
         let (name, file) = work.create_scratch().map_err(refused)?;
-        let mut single =
-            SingleFile { work, name, identity: (0, 0), geometry, digest: ChunkDigest([0; 32]), is_placed: false };
+        let digest = ChunkDigest([0; 32]);
+        let mut single = SingleFile { work, name, wish, identity: (0, 0), geometry, digest, is_placed: false };
         disk::write_all(&file, bytes, 0).map_err(refused)?;
         single.identity = file.facts().map_err(refused)?.identity;
         single.digest = self.inner.hash_single(&file, geometry).map_err(refused)?;
+        // While it is open: opening it again to publish it would cost as much as writing it.
+        file.set_meta(single.wish.mode, Some(single.wish.modified)).map_err(refused)?;
         let digest = single.digest;
         Ok((single, digest))
     }
 
-    /// Publishes many files, all synced together: mode and time of each, one sync, all renames, each folder synced
-    /// once, deepest first. A failed sync fails every file that it covers; other failures fail their file alone. The
+    /// Publishes many files, all synced together: one sync, all renames, each folder synced once, deepest first. A failed sync fails every file that it covers; other failures fail their file alone. The
     /// proof is `None` for an empty file only, which has no chunk.
     pub fn publish_batch(
         &self,
-        files: Vec<(SingleFile<D>, Option<VerifiedChunk>, Publication)>,
+        files: Vec<(SingleFile<D>, Option<VerifiedChunk>)>,
     ) -> Vec<Result<Published, StoreError>> {
         let disk = self.inner.disk.destination();
-        let finished: Vec<Result<(), StoreError>> =
-            files.iter().map(|(file, proof, wish)| self.inner.finish_single(file, *proof, wish)).collect();
+        let finished: Vec<Result<(), StoreError>> = files.iter().map(|(file, proof)| file.check(*proof)).collect();
         let is_many = finished.iter().filter(|finished| finished.is_ok()).count() > FILES_ONE_BY_ONE_MAX;
         let synced = if is_many { disk.sync_file_system() } else { Ok(false) };
         let placed: Vec<Result<RelPath, StoreError>> = files
             .into_iter()
             .zip(finished)
-            .map(|((mut file, _, wish), finished)| {
+            .map(|((mut file, _), finished)| {
                 finished?;
                 match &synced {
                     Ok(true) => {}
                     Ok(false) => file.sync()?,
                     Err(error) => {
                         let source = io::Error::new(error.kind(), error.to_string());
-                        return Err(StoreError::FsyncFailed { path: wish.path.as_str().to_owned(), source });
+                        return Err(StoreError::FsyncFailed { path: file.wish.path.as_str().to_owned(), source });
                     }
                 }
-                if wish.read_back {
-                    self.inner.read_back_single(&file, &wish)?;
+                if file.wish.read_back {
+                    self.inner.read_back_single(&file)?;
                 }
-                let path = self.inner.place(&file.work, &file.name, &wish)?;
+                let path = self.inner.place(&file.work, &file.name, &file.wish)?;
                 file.is_placed = true;
                 Ok(path)
             })
@@ -93,32 +96,14 @@ impl<D: Disk> Store<D> {
 }
 
 impl<D: Disk> Inner<D> {
-    fn finish_single(
-        &self,
-        single: &SingleFile<D>,
-        proof: Option<VerifiedChunk>,
-        wish: &Publication,
-    ) -> Result<(), StoreError> {
-        let is_proven = match proof {
-            Some(chunk) => chunk.index() == ChunkIndex(0) && chunk.digest() == single.digest,
-            None => single.geometry.count().0 == 0,
-        };
-        if !is_proven {
-            return Err(StoreError::Misuse("a file is published without the proof of its bytes"));
-        }
-        let file = single.open()?;
-        let set = file.set_meta(wish.mode, Some(wish.modified));
-        set.map_err(|error| self.fault("setting mode and time of", wish.path.as_str(), 0, error))
-    }
-
-    fn read_back_single(&self, single: &SingleFile<D>, wish: &Publication) -> Result<(), StoreError> {
+    fn read_back_single(&self, single: &SingleFile<D>) -> Result<(), StoreError> {
         let file = single.open()?;
         file.drop_cache();
         let digest = self.hash_single(&file, single.geometry);
-        if digest.map_err(|error| self.fault("reading back", wish.path.as_str(), 0, error))? == single.digest {
+        if digest.map_err(|error| self.fault("reading back", single.wish.path.as_str(), 0, error))? == single.digest {
             Ok(())
         } else {
-            Err(StoreError::Damaged { path: wish.path.as_str().to_owned() })
+            Err(StoreError::Damaged { path: single.wish.path.as_str().to_owned() })
         }
     }
 
@@ -141,13 +126,29 @@ impl<D: Disk> SingleFile<D> {
             }
             result => result.map_err(refused)?,
         };
-        let facts = file.facts().map_err(refused)?;
-        let length = self.geometry.file_length().0;
-        if facts.kind == FileKind::File && facts.identity == self.identity && facts.length == length {
-            Ok(file)
-        } else {
-            Err(StoreError::Tampered { path: self.name.clone(), what: "another program replaced or cut it" })
+        if self.is(&file.facts().map_err(refused)?) { Ok(file) } else { Err(self.tampered()) }
+    }
+
+    /// Makes sure that these are the proven bytes and that the name still stands for them.
+    fn check(&self, proof: Option<VerifiedChunk>) -> Result<(), StoreError> {
+        let is_proven = match proof {
+            Some(chunk) => chunk.index() == ChunkIndex(0) && chunk.digest() == self.digest,
+            None => self.geometry.count().0 == 0,
+        };
+        if !is_proven {
+            return Err(StoreError::Misuse("a file is published without the proof of its bytes"));
         }
+        let refused = |error| StoreError::of("looking at", &self.name, 0, error, || 0);
+        let facts = self.work.folder().facts(&self.name).map_err(refused)?;
+        if facts.is_some_and(|facts| self.is(&facts)) { Ok(()) } else { Err(self.tampered()) }
+    }
+
+    fn is(&self, facts: &Facts) -> bool {
+        facts.kind == FileKind::File && facts.identity == self.identity && facts.length == self.geometry.file_length().0
+    }
+
+    fn tampered(&self) -> StoreError {
+        StoreError::Tampered { path: self.name.clone(), what: "another program replaced or cut it" }
     }
 
     fn sync(&self) -> Result<(), StoreError> {

@@ -1,11 +1,12 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
 use super::queue::Queue;
-use super::work::{Counters, DeskJob, LaneWork, MainEvent, PublishJob};
+use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, Progress, ReceiveSettings, failed};
+use crate::chunk::Geometry;
 use crate::digest::FileDigest;
 use crate::limits::LANE_SILENCE_MAX;
-use crate::manifest::{EntryIndex, Listing, VerifiedChunk};
+use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
 use crate::rel_path::RelPath;
 use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
@@ -25,6 +26,8 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     pub(super) desk: Queue<DeskJob>,
     /// Work of the thread that publishes.
     pub(super) publisher: Queue<PublishJob>,
+    /// Small files that wait for their common sync; the publisher is told of the first and of a full batch.
+    pub(super) gathered: Mutex<Gathered>,
     /// What the main thread is told.
     pub(super) main: Queue<MainEvent>,
     /// The listing, once it is complete.
@@ -40,7 +43,6 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     only_root: Mutex<Option<FileDigest>>,
     disk_faults: Mutex<HashMap<EntryIndex, StoreError>>,
     inner: Mutex<Inner>,
-    mail_came: Condvar,
     began: Instant,
 }
 
@@ -52,9 +54,25 @@ pub(super) struct OpenPartial<D: Disk> {
 
 struct Inner {
     receiver: Receiver,
-    mail: BTreeMap<LaneId, VecDeque<LaneWork>>,
-    aborts: BTreeMap<LaneId, AbortHandle>,
+    mailboxes: BTreeMap<LaneId, Mailbox>,
     closed: bool,
+}
+
+/// What a lane's thread has still to do.
+struct Mailbox {
+    work: VecDeque<LaneWork>,
+    /// Where its thread waits, while it does: telling one that does not would cost as much as doing its work.
+    sleeper: Arc<Condvar>,
+    is_asleep: bool,
+    abort: AbortHandle,
+}
+
+impl Mailbox {
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.is_asleep) {
+            self.sleeper.notify_one();
+        }
+    }
 }
 
 /// What a lane's thread finds when it looks.
@@ -75,7 +93,7 @@ impl<'a, D: Disk> Engine<'a, D> {
         receiver: Receiver,
         began: Instant,
     ) -> Self {
-        let inner = Inner { receiver, mail: BTreeMap::new(), aborts: BTreeMap::new(), closed: false };
+        let inner = Inner { receiver, mailboxes: BTreeMap::new(), closed: false };
         Self {
             store,
             settings,
@@ -83,6 +101,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             counters: Counters::default(),
             desk: Queue::new(),
             publisher: Queue::new(),
+            gathered: Mutex::default(),
             main: Queue::new(),
             listing: OnceLock::new(),
             conflict: OnceLock::new(),
@@ -94,7 +113,6 @@ impl<'a, D: Disk> Engine<'a, D> {
             failures: Mutex::default(),
             disk_faults: Mutex::default(),
             inner: Mutex::new(inner),
-            mail_came: Condvar::new(),
             began,
         }
     }
@@ -106,29 +124,21 @@ impl<'a, D: Disk> Engine<'a, D> {
         let mut inner = self.lock();
         let now = self.began.elapsed();
         inner.receiver.handle(now, input);
-        let mut mailed = false;
         while let Some(output) = inner.receiver.poll() {
-            mailed |= self.route(&mut inner, output);
-        }
-        drop(inner);
-        if mailed {
-            self.mail_came.notify_all();
+            self.route(&mut inner, output);
         }
     }
 
     /// Makes a lane's mailbox before its first input.
     pub(super) fn add_lane(&self, lane: LaneId, abort: AbortHandle) {
-        let mut inner = self.lock();
-        inner.mail.insert(lane, VecDeque::new());
-        inner.aborts.insert(lane, abort);
+        let sleeper = Arc::new(Condvar::new());
+        let mailbox = Mailbox { work: VecDeque::new(), sleeper, is_asleep: false, abort };
+        self.lock().mailboxes.insert(lane, mailbox);
     }
 
     /// Forgets a lane. What was asked of it goes back.
     pub(super) fn remove_lane(&self, lane: LaneId) {
-        let mut inner = self.lock();
-        inner.mail.remove(&lane);
-        inner.aborts.remove(&lane);
-        drop(inner);
+        self.lock().mailboxes.remove(&lane);
         self.step(Input::LaneLost { lane });
     }
 
@@ -136,32 +146,36 @@ impl<'a, D: Disk> Engine<'a, D> {
     pub(super) fn mail(&self, lane: LaneId) -> Mail {
         let mut inner = self.lock();
         loop {
-            match inner.mail.get_mut(&lane) {
-                None => return Mail::Closed,
-                Some(mail) if !mail.is_empty() => return Mail::Work(std::mem::take(mail)),
-                Some(_) => {}
+            let Inner { receiver, mailboxes, closed } = &mut *inner;
+            let Some(mailbox) = mailboxes.get_mut(&lane) else { return Mail::Closed };
+            if !mailbox.work.is_empty() {
+                return Mail::Work(std::mem::take(&mut mailbox.work));
             }
-            if inner.closed {
+            if *closed {
                 return Mail::Closed;
             }
-            if inner.receiver.is_owed(lane) {
+            if receiver.is_owed(lane) {
                 return Mail::Owed;
             }
-            inner = self.mail_came.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            mailbox.is_asleep = true;
+            let sleeper = Arc::clone(&mailbox.sleeper);
+            inner = sleeper.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Lets every thread finish: lanes send what they still have to and end.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.mail_came.notify_all();
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.mailboxes.values_mut().for_each(Mailbox::wake);
+        drop(inner);
         self.desk.close();
         self.publisher.close();
     }
 
     /// Breaks every lane, so that no thread waits for the network.
     pub(super) fn abort_lanes(&self) {
-        self.lock().aborts.values().for_each(AbortHandle::abort);
+        self.lock().mailboxes.values().for_each(|mailbox| mailbox.abort.abort());
     }
 
     /// The complete listing.
@@ -275,14 +289,14 @@ impl<'a, D: Disk> Engine<'a, D> {
         self.listing.get()?.entry(entry).map(|entry| entry.path.as_str().to_owned())
     }
 
-    /// Hands one output on. Returns whether a lane got mail.
-    fn route(&self, inner: &mut Inner, output: Output) -> bool {
+    /// Hands one output on.
+    fn route(&self, inner: &mut Inner, output: Output) {
         let (lane, work) = match output {
             Output::Claim { lane, chunk, proof } => (lane, LaneWork::Claim { chunk, proof }),
             Output::CloseLane { lane } => {
                 // Its thread may wait for the network, and holds the chunk that is landing until it ends.
-                if let Some(abort) = inner.aborts.get(&lane) {
-                    abort.abort();
+                if let Some(mailbox) = inner.mailboxes.get(&lane) {
+                    mailbox.abort.abort();
                 }
                 (lane, LaneWork::Close)
             }
@@ -294,18 +308,14 @@ impl<'a, D: Disk> Engine<'a, D> {
                     // It is complete once, so nothing is there to be replaced.
                     let _ = self.listing.set(Arc::clone(listing));
                 }
-                self.main.push(MainEvent::Offered);
-                return false;
+                return self.main.push(MainEvent::Offered);
             }
-            other => {
-                self.route_elsewhere(other);
-                return false;
-            }
+            other => return self.route_elsewhere(other),
         };
-        if let Some(mail) = inner.mail.get_mut(&lane) {
-            mail.push_back(work);
+        if let Some(mailbox) = inner.mailboxes.get_mut(&lane) {
+            mailbox.work.push_back(work);
+            mailbox.wake();
         }
-        true
     }
 
     fn route_elsewhere(&self, output: Output) {
@@ -313,7 +323,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::CheckClaims { entry, chunks } => self.desk.push(DeskJob::CheckClaims { entry, chunks }),
             Output::Compare { entry, root } => self.desk.push(DeskJob::Compare { entry, root }),
             Output::OpenFile { entry } => self.desk.push(DeskJob::Open { entry }),
-            Output::Publish { entry, root } => self.publisher.push(PublishJob::Publish { entry, root }),
+            Output::Publish { entry, root } => self.publish(entry, root),
             Output::FinishFolders => self.publisher.push(PublishJob::FinishFolders),
             Output::FileFailed { entry, fault } => self.file_failed(entry, &fault),
             Output::Granted { grant, lanes } => self.main.push(MainEvent::Granted { grant, lanes }),
@@ -328,12 +338,29 @@ impl<'a, D: Disk> Engine<'a, D> {
         }
     }
 
+    fn publish(&self, entry: EntryIndex, root: FileDigest) {
+        let length = self.listing().entry(entry).and_then(Entry::file_length);
+        match length.filter(|_| self.listing().geometry(entry).is_some_and(Geometry::is_single)) {
+            None => self.publisher.push(PublishJob::Large { entry, root }),
+            Some(length) => {
+                let settled = [&self.counters.files_done, &self.counters.files_failed];
+                let settled: u64 = settled.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+                let unsettled = u64::from(self.listing().totals().files).saturating_sub(settled);
+                let told = lock(&self.gathered).add((entry, root), length, unsettled);
+                if let Some(job) = told {
+                    self.publisher.push(job);
+                }
+            }
+        }
+    }
+
     /// Closes what is open of a failed file, which keeps what it has, and says so.
     fn file_failed(&self, entry: EntryIndex, fault: &FileFault) {
         lock(&self.partials).remove(&entry);
         lock(&self.singles).remove(&entry);
         let disk = lock(&self.disk_faults).remove(&entry);
         let Some(listed) = self.listing().entry(entry) else { return };
+        self.counters.files_failed.fetch_add(1, Ordering::Relaxed);
         let failure = failed::file(listed.path.as_str(), fault, disk.as_ref());
         let FailedFile { path, fault, class } = failure.clone();
         self.observer.event(&Event::FileFailed { path, fault, class });

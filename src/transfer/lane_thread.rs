@@ -2,6 +2,7 @@
 
 use super::engine::{Engine, Mail, OpenPartial, lock};
 use super::frames::{Incoming, LaneFault, read_frame};
+use super::publisher::publication;
 use super::work::LaneWork;
 use crate::chunk::ChunkIndex;
 use crate::digest::ChunkDigest;
@@ -224,7 +225,7 @@ impl<D: Disk> LaneThread<'_, '_, D> {
 
     fn store_single(&self, entry: EntryIndex) -> Result<(SingleFile<D>, ChunkDigest), StoreError> {
         let entry = self.engine.listing().entry(entry).ok_or(StoreError::Misuse("a chunk of no entry"))?;
-        self.engine.store.write_single(&entry.path, &self.single)
+        self.engine.store.write_single(publication(self.engine, entry), &self.single)
     }
 
     fn claim(&mut self, chunk: u64, proof: VerifiedChunk) {

@@ -9,6 +9,7 @@ use crate::rel_path::RelPath;
 use crate::session::Plan;
 use crate::store::{Disk, Existing, Folding, Store, StoreError};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use unicode_normalization::UnicodeNormalization;
 
 /// What is under each entry's name at the destination.
@@ -25,12 +26,21 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
     let (mut needed, mut files) = (0u64, 0u64);
     let left_overs = store.left_overs().map_err(refuse)?;
     let reserved: HashSet<_> = left_overs.into_iter().filter_map(|left_over| left_over.destined).collect();
+    // Nothing lies in a folder that is not there, so it is not looked for: a new tree has one look for each folder.
+    let mut missing = HashSet::new();
     for entry in listing.entries() {
-        let found = match store.look(&entry.path) {
-            // Something else than a folder is in the way; making the folder fails with that reason.
-            Err(StoreError::NotAFolder { .. }) => Existing::Other,
-            found => found.map_err(refuse)?,
+        let found = if entry.path.parent().is_some_and(|folder| missing.contains(&folder)) {
+            Existing::Nothing
+        } else {
+            match store.look(&entry.path) {
+                // Something else than a folder is in the way; making the folder fails with that reason.
+                Err(StoreError::NotAFolder { .. }) => Existing::Other,
+                found => found.map_err(refuse)?,
+            }
         };
+        if entry.kind == EntryKind::Folder && found == Existing::Nothing {
+            missing.insert(entry.path.clone());
+        }
         if let EntryKind::File { length } = entry.kind {
             let is_same_length = found == (Existing::File { length });
             if !is_same_length && !reserved.contains(&(entry.path.clone(), length)) {
@@ -131,6 +141,7 @@ fn plan_file<D: Disk>(
         (Existing::File { .. }, ..) if same_length => Plan::Compare,
         (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Plan::Fetch,
         _ => {
+            engine.counters.files_failed.fetch_add(1, Ordering::Relaxed);
             engine.entry_failed(
                 &entry.path,
                 StoreError::Exists { path: entry.path.as_str().into() }.to_string(),

@@ -5,84 +5,75 @@ use super::queue::Popped;
 use super::work::PublishJob;
 use super::{Conflict, FileOutcome};
 use crate::digest::FileDigest;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_FILES_MAX};
 use crate::manifest::{Entry, EntryIndex};
 use crate::session::Input;
-use crate::store::{Disk, OnConflict, Publication, Published, SingleFile, StoreError};
+use crate::store::{Disk, OnConflict, Publication, Published, StoreError};
 use std::time::Duration;
 
 /// How long a batch that is not full waits for its next file.
 const BATCH_PATIENCE: Duration = Duration::from_millis(20);
 
-/// Small files that are stored and wait for their common sync.
-struct Batch<D: Disk> {
-    files: Vec<(EntryIndex, FileDigest)>,
-    stored: Vec<(SingleFile<D>, Option<crate::manifest::VerifiedChunk>, Publication)>,
-    bytes: u64,
-}
-
 /// Works until the queue closes. What is complete but not yet published then stays for the next run.
 pub(super) fn run_publisher<D: Disk>(engine: &Engine<'_, D>) {
-    let mut batch = Batch { files: Vec::new(), stored: Vec::new(), bytes: 0 };
-    loop {
-        let job = if batch.files.is_empty() {
-            engine.publisher.pop()
-        } else {
-            match engine.publisher.pop_within(BATCH_PATIENCE) {
-                Popped::Item(job) => Some(job),
-                Popped::Closed => None,
-                Popped::TimedOut => {
-                    publish_batch(engine, &mut batch);
-                    continue;
-                }
-            }
-        };
+    while let Some(job) = engine.publisher.pop() {
         match job {
-            None => return,
-            Some(PublishJob::FinishFolders) => {
-                publish_batch(engine, &mut batch);
-                finish_folders(engine);
-            }
-            Some(PublishJob::Publish { entry, root }) => {
-                let is_single = engine.listing().geometry(entry).is_some_and(crate::chunk::Geometry::is_single);
-                if is_single {
-                    add_to_batch(engine, entry, root, &mut batch);
-                } else {
-                    publish_large(engine, entry, root);
-                }
-                if batch.files.len() >= BATCH_FILES_MAX || batch.bytes >= BATCH_BYTES_MAX {
-                    publish_batch(engine, &mut batch);
+            PublishJob::Begun => {
+                if wait_for_batch(engine).is_none() {
+                    return;
                 }
             }
+            PublishJob::Full => publish_batch(engine),
+            PublishJob::FinishFolders => finish_folders(engine),
+            PublishJob::Large { entry, root } => publish_large(engine, entry, root),
         }
     }
 }
 
-fn add_to_batch<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, root: FileDigest, batch: &mut Batch<D>) {
-    let Some(listed) = engine.listing().entry(entry) else { return };
-    let bytes = listed.file_length().map_or(0, |length| length.0);
-    let stored = match lock(&engine.singles).remove(&entry) {
-        Some((file, proof)) => Ok((file, Some(proof))),
-        // Only an empty file comes without a chunk.
-        None => engine.store.write_single(&listed.path, &[]).map(|(file, _)| (file, None)),
-    };
-    match stored {
-        Ok((file, proof)) => {
-            batch.files.push((entry, root));
-            batch.stored.push((file, proof, publication(engine, listed)));
-            batch.bytes += bytes;
+/// Publishes the batch that has begun once it is full or nothing came for a while; large files meanwhile. Returns
+/// `None` where the queue is closed.
+fn wait_for_batch<D: Disk>(engine: &Engine<'_, D>) -> Option<()> {
+    let mut seen = 0;
+    loop {
+        let now = lock(&engine.gathered).files.len();
+        if now == 0 {
+            return Some(());
         }
-        Err(fault) => engine.disk_failed(entry, fault),
+        match engine.publisher.pop_within(BATCH_PATIENCE) {
+            Popped::Closed => return None,
+            Popped::Item(PublishJob::Large { entry, root }) => publish_large(engine, entry, root),
+            Popped::Item(PublishJob::Full) => publish_batch(engine),
+            // It comes when every file is published, so there is no batch any more.
+            Popped::Item(PublishJob::FinishFolders) => finish_folders(engine),
+            Popped::TimedOut if now == seen => publish_batch(engine),
+            Popped::Item(PublishJob::Begun) | Popped::TimedOut => {}
+        }
+        seen = now;
     }
 }
 
-fn publish_batch<D: Disk>(engine: &Engine<'_, D>, batch: &mut Batch<D>) {
-    if batch.files.is_empty() {
+fn publish_batch<D: Disk>(engine: &Engine<'_, D>) {
+    let gathered = std::mem::take(&mut *lock(&engine.gathered)).files;
+    let mut files = Vec::with_capacity(gathered.len());
+    let mut stored = Vec::with_capacity(gathered.len());
+    for (entry, root) in gathered {
+        let Some(listed) = engine.listing().entry(entry) else { continue };
+        let file = match lock(&engine.singles).remove(&entry) {
+            Some((file, proof)) => Ok((file, Some(proof))),
+            // Only an empty file comes without a chunk.
+            None => engine.store.write_single(publication(engine, listed), &[]).map(|(file, _)| (file, None)),
+        };
+        match file {
+            Ok((file, proof)) => {
+                files.push((entry, root));
+                stored.push((file, proof));
+            }
+            Err(fault) => engine.disk_failed(entry, fault),
+        }
+    }
+    if files.is_empty() {
         return;
     }
-    batch.bytes = 0;
-    let outcomes = engine.store.publish_batch(std::mem::take(&mut batch.stored));
-    let files = std::mem::take(&mut batch.files);
+    let outcomes = engine.store.publish_batch(stored);
     let done: Vec<_> =
         files.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(&file, _)| file).collect();
     note(engine, &done);
@@ -146,7 +137,8 @@ fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
     engine.step(Input::FoldersFinished);
 }
 
-fn publication<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Publication {
+/// How an entry is to appear.
+pub(super) fn publication<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Publication {
     Publication {
         path: entry.path.clone(),
         mode: entry.mode,

@@ -15,6 +15,8 @@ pub(super) struct Queue<T> {
 struct State<T> {
     items: VecDeque<T>,
     closed: bool,
+    /// Threads that wait: telling nobody costs a system call all the same.
+    waiting: usize,
 }
 
 /// What a wait led to.
@@ -30,7 +32,7 @@ pub(super) enum Popped<T> {
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { items: VecDeque::new(), closed: false }), changed: Condvar::new() }
+        Self { state: Mutex::new(State { items: VecDeque::new(), closed: false, waiting: 0 }), changed: Condvar::new() }
     }
 
     /// Appends an item. After the close it is dropped.
@@ -38,7 +40,9 @@ impl<T> Queue<T> {
         let mut state = self.lock();
         if !state.closed {
             state.items.push_back(item);
-            self.changed.notify_one();
+            if state.waiting > 0 {
+                self.changed.notify_one();
+            }
         }
     }
 
@@ -60,7 +64,9 @@ impl<T> Queue<T> {
             if let Some(item) = state.items.pop_front() {
                 return Some(item);
             }
+            state.waiting += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
     }
 
@@ -79,7 +85,9 @@ impl<T> Queue<T> {
             if left.is_zero() {
                 return Popped::TimedOut;
             }
+            state.waiting += 1;
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
         }
     }
 

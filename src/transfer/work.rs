@@ -1,8 +1,9 @@
 //! What the threads of a receiving transfer hand to each other, and what they count together.
 
 use super::frames::LaneFault;
-use crate::chunk::ChunkIndex;
+use crate::chunk::{ChunkIndex, Length};
 use crate::digest::{ChunkDigest, FileDigest};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_FILES_MAX};
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
 use crate::session::{End, LaneId};
 use crate::wire::{Message, Piece, SessionGrant};
@@ -21,6 +22,8 @@ pub(super) struct Counters {
     pub(super) wire: AtomicU64,
     /// Files that are final and did not fail.
     pub(super) files_done: AtomicU64,
+    /// Files that failed.
+    pub(super) files_failed: AtomicU64,
     /// Milliseconds from the start to the first piece, plus one; zero until it came.
     pub(super) first_byte_ms: AtomicU64,
 }
@@ -46,8 +49,40 @@ pub(super) enum DeskJob {
 /// What the publisher is to do.
 #[derive(Debug)]
 pub(super) enum PublishJob {
+    /// A batch has begun; more of it may come.
+    Begun,
     FinishFolders,
-    Publish { entry: EntryIndex, root: FileDigest },
+    /// The batch is as large as it may be, or has the last files of all.
+    Full,
+    Large {
+        entry: EntryIndex,
+        root: FileDigest,
+    },
+}
+
+/// Small files that are stored and wait for their common sync.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) files: Vec<(EntryIndex, FileDigest)>,
+    bytes: u64,
+}
+
+impl Gathered {
+    /// Adds a file while `unsettled` files, this one and all gathered ones among them, are not final. Returns what the
+    /// publisher is to be told, if anything: waking it for each file would cost more than the file.
+    pub(super) fn add(&mut self, file: (EntryIndex, FileDigest), length: Length, unsettled: u64) -> Option<PublishJob> {
+        self.files.push(file);
+        let is_last = self.files.len() as u64 >= unsettled;
+        let was_full = self.bytes >= BATCH_BYTES_MAX;
+        self.bytes = self.bytes.saturating_add(length.0);
+        match self.files.len() {
+            _ if is_last => Some(PublishJob::Full),
+            BATCH_FILES_MAX => Some(PublishJob::Full),
+            _ if !was_full && self.bytes >= BATCH_BYTES_MAX => Some(PublishJob::Full),
+            1 => Some(PublishJob::Begun),
+            _ => None,
+        }
+    }
 }
 
 /// What the main thread is told.

@@ -2,6 +2,7 @@
 
 use super::sim_core::{Core, Event};
 use super::sim_net::{Arrival, ConnId, Side};
+use super::sim_receiver::OnConflict;
 use super::sim_receiver::{HostLane, LaneThread, ReceiverEvent, ReceiverHost};
 use super::sim_sender::Around;
 use super::sim_shelf::{Payload, Shelf};
@@ -175,7 +176,8 @@ impl<S: Shelf> ReceiverHost<S> {
         if !self.lanes.contains_key(&lane) {
             return;
         }
-        let digest = match self.shelf.digest(lane) {
+        let (_, modified) = self.file(self.entry_of(chunk));
+        let digest = match self.shelf.digest(lane, modified, self.on_conflict == OnConflict::Overwrite) {
             Ok(digest) => digest,
             Err(error) => {
                 let entry = self.entry_of(chunk);

@@ -35,7 +35,7 @@ pub(crate) trait Shelf {
     /// Gives the chunk to a lane; false while another one has it.
     fn lease(&mut self, lane: LaneId, path: &RelPath, place: ChunkPlace) -> Result<bool, String>;
     fn fill(&mut self, lane: LaneId, offset: u64, payload: Payload) -> Result<(), String>;
-    fn digest(&mut self, lane: LaneId) -> Result<ChunkDigest, String>;
+    fn digest(&mut self, lane: LaneId, at: Timestamp, replace: bool) -> Result<ChunkDigest, String>;
     fn claim(&mut self, lane: LaneId, proof: VerifiedChunk) -> Result<(), String>;
     /// The lane has no chunk any more.
     fn release(&mut self, lane: LaneId);
@@ -179,7 +179,7 @@ impl Shelf for MemoryShelf {
         Ok(())
     }
 
-    fn digest(&mut self, lane: LaneId) -> Result<ChunkDigest, String> {
+    fn digest(&mut self, lane: LaneId, _: Timestamp, _: bool) -> Result<ChunkDigest, String> {
         let place = self.leases.get(&lane).ok_or("no chunk to hash")?.place;
         let digest = chunk_digest(place.geometry, place.index, self.chunk_mut(lane)?);
         self.leases.get_mut(&lane).ok_or("no chunk to hash")?.hashed = Some(digest);

@@ -79,6 +79,16 @@ impl StoreShelf {
     }
 }
 
+fn wish(path: &RelPath, at: Timestamp, replace: bool) -> Publication {
+    Publication {
+        path: path.clone(),
+        mode: Mode::masked(0o644),
+        modified: at,
+        conflict: if replace { OnConflict::Overwrite } else { OnConflict::Fail },
+        read_back: false,
+    }
+}
+
 impl Shelf for StoreShelf {
     fn start(&mut self, folders: &[RelPath]) -> Result<(), String> {
         let store = Store::open(self.disk.clone()).map_err(|error| error.to_string())?;
@@ -146,7 +156,7 @@ impl Shelf for StoreShelf {
         written.map_err(|error| self.refused(&path, &error))
     }
 
-    fn digest(&mut self, lane: LaneId) -> Result<ChunkDigest, String> {
+    fn digest(&mut self, lane: LaneId, at: Timestamp, replace: bool) -> Result<ChunkDigest, String> {
         match self.leases.remove(&lane) {
             Some(Held::Leased { path, mut lease }) => match lease.digest() {
                 Ok(digest) => {
@@ -156,7 +166,8 @@ impl Shelf for StoreShelf {
                 Err(error) => Err(self.refused(&path, &error)),
             },
             Some(Held::Single { path, bytes }) => {
-                let (file, digest) = self.store()?.write_single(&path, &bytes).map_err(|error| error.to_string())?;
+                let written = self.store()?.write_single(wish(&path, at, replace), &bytes);
+                let (file, digest) = written.map_err(|error| error.to_string())?;
                 self.leases.insert(lane, Held::Written { path, file });
                 Ok(digest)
             }
@@ -198,13 +209,7 @@ impl Shelf for StoreShelf {
     }
 
     fn publish(&mut self, path: &RelPath, root: FileDigest, at: Timestamp, replace: bool) -> Result<(), Refused> {
-        let wish = Publication {
-            path: path.clone(),
-            mode: Mode::masked(0o644),
-            modified: at,
-            conflict: if replace { OnConflict::Overwrite } else { OnConflict::Fail },
-            read_back: false,
-        };
+        let wish = wish(path, at, replace);
         let disk_refused = |error: StoreError| Refused::Disk(error.to_string());
         let store = self.store().map_err(Refused::Disk)?.clone();
         let published = if let Some(partial) = self.open.remove(path) {
@@ -214,9 +219,9 @@ impl Shelf for StoreShelf {
         } else {
             let (file, proof) = match self.singles.remove(path) {
                 Some((file, proof)) => (file, Some(proof)),
-                None => (store.write_single(path, &[]).map_err(disk_refused)?.0, None),
+                None => (store.write_single(wish, &[]).map_err(disk_refused)?.0, None),
             };
-            store.publish_batch(vec![(file, proof, wish)]).remove(0)
+            store.publish_batch(vec![(file, proof)]).remove(0)
         };
         match published {
             Ok(_) => {

@@ -187,10 +187,10 @@ impl Offer {
                 read_back: false,
             };
             if self.geometry(number).is_single() {
-                let (file, found) = store.write_single(&entry.path, self.bytes(number))?;
+                let (file, found) = store.write_single(wish, self.bytes(number))?;
                 let proof =
                     (length.0 > 0).then(|| self.verify(number, 0, found).expect("the disk holds what was written"));
-                batch.push((file, proof, wish));
+                batch.push((file, proof));
             } else {
                 let sealed = self.complete(store, number, &mut receipt)?;
                 receipt.published.push(store.publish(sealed, &wish)?);
