@@ -24,8 +24,11 @@ use std::time::{Duration, Instant};
 
 /// How often progress is told and a request to stop is noticed.
 const TURN: Duration = Duration::from_millis(100);
-/// Data lanes, unless the user says otherwise: one for each end's core was measured to be the fastest on loopback.
+/// Data lanes over a network, unless the user says otherwise: what one loses to a lost packet another one makes up for.
 const LANES_DEFAULT: u16 = 2;
+/// Data lanes within one machine. A second one measured no faster for a large file, at 10 % more CPU, and 30 % slower
+/// for small files: both would make them in one folder, one at a time.
+const LANES_WITHIN_MACHINE: u16 = 1;
 /// Times that a lost data lane is opened again while the control lane lives.
 const LANE_REOPENINGS_MAX: u32 = 8;
 /// Threads that open files and check claims.
@@ -45,7 +48,8 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
     let device = DeviceKey::generate().map_err(|error| TransferError::Network(error.into()))?;
     let dial = Dial { device, link };
     let control = dial.control()?;
-    let lanes = settings.lanes.unwrap_or(LANES_DEFAULT).min(DATA_LANES_MAX);
+    let usual = if control.stays_on_this_machine() { LANES_WITHIN_MACHINE } else { LANES_DEFAULT };
+    let lanes = settings.lanes.unwrap_or(usual).min(DATA_LANES_MAX);
     let receiver = Receiver::new(ReceiverSettings { lanes });
     let mut engine = Engine::new(&store, settings, observer, receiver, began);
     let outcome = thread::scope(|scope| {

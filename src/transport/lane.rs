@@ -66,6 +66,11 @@ impl Lane {
         self.peer_address
     }
 
+    /// Whether the other end runs on this machine, so that nothing on the way can be slow or lose anything.
+    pub fn stays_on_this_machine(&self) -> bool {
+        super::socket::stays_on_this_machine(self.pipe.socket())
+    }
+
     /// Bytes of TLS sent over this connection, its handshake included.
     pub fn bytes_sent(&self) -> u64 {
         self.pipe.bytes_sent()

@@ -28,8 +28,7 @@ pub(super) fn prepare(connection: &TcpStream) -> io::Result<()> {
 }
 
 /// Whether both ends are this machine: its loopback, or an address of its own that it dialled.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn stays_on_this_machine(connection: &TcpStream) -> bool {
+pub(super) fn stays_on_this_machine(connection: &TcpStream) -> bool {
     matches!((connection.local_addr(), connection.peer_addr()), (Ok(own), Ok(peer)) if own.ip() == peer.ip())
 }
 
