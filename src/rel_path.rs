@@ -8,7 +8,7 @@ pub const WORK_FOLDER: &str = ".haul";
 
 /// A relative path of plain components that stays below whatever folder it is joined to, on every platform.
 ///
-/// Only [`RelPath::parse`] makes one. Ordered component by component, so that a folder's children follow it directly.
+/// Only [`RelPath::parse`] and [`RelPath::parse_listed`] make one. Ordered component by component, so that a folder's children follow it directly.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct RelPath(Box<str>);
 
@@ -80,6 +80,12 @@ impl RelPath {
     /// Of several faults one that [refuses the whole offer](PathFault::refuses_whole_offer) is told first, so that
     /// nothing hides an attack behind a backslash.
     pub fn parse(text: &str) -> Result<Self, PathFault> {
+        let path = Self::parse_listed(text)?;
+        path.refusal().map_or(Ok(path), Err)
+    }
+
+    /// Checks a path of a listing, which may hold files that are refused alone: see [`RelPath::refusal`].
+    pub fn parse_listed(text: &str) -> Result<Self, PathFault> {
         if text.is_empty() {
             return Err(PathFault::Empty);
         }
@@ -89,14 +95,22 @@ impl RelPath {
         if text.starts_with(['/', '\\']) || starts_with_drive(text) {
             return Err(PathFault::Absolute);
         }
-        let mut mild = None;
         for (depth, component) in text.split('/').enumerate() {
             if depth >= PATH_DEPTH_MAX {
                 return Err(PathFault::Deep);
             }
-            mild = mild.or(check_component(component)?);
+            check_component(component)?;
         }
-        mild.map_or_else(|| Ok(Self(text.into())), Err)
+        Ok(Self(text.into()))
+    }
+
+    /// Why what this path names is refused, and nothing else of its offer. Such a path is never joined to a folder.
+    pub fn refusal(&self) -> Option<PathFault> {
+        self.0.chars().find_map(|character| match character {
+            '\\' => Some(PathFault::Backslash),
+            _ if is_misleading(character) => Some(PathFault::Misleading),
+            _ => None,
+        })
     }
 
     /// Checks a path that came as bytes.
@@ -165,26 +179,19 @@ fn starts_with_drive(text: &str) -> bool {
     matches!(text.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
 }
 
-/// The fault that refuses the whole offer as an error, one that refuses the file alone as a value.
-fn check_component(component: &str) -> Result<Option<PathFault>, PathFault> {
+/// Finds what refuses the whole offer.
+fn check_component(component: &str) -> Result<(), PathFault> {
     match component {
-        "" => return Err(PathFault::Empty),
+        "" => Err(PathFault::Empty),
         // What is one name here climbs out of the folder on Windows.
-        _ if component == "." || component.split('\\').any(|part| part == "..") => return Err(PathFault::Dots),
-        _ if is_work_folder(component) => return Err(PathFault::WorkFolder),
-        _ if component.len() > COMPONENT_BYTES_MAX => return Err(PathFault::ComponentTooLong),
-        _ => {}
-    }
-    let mut mild = None;
-    for character in component.chars() {
-        match character {
-            '\0'..='\x1f' | '\x7f'..='\u{9f}' => return Err(PathFault::Control),
-            '\\' => mild = mild.or(Some(PathFault::Backslash)),
-            _ if is_misleading(character) => mild = mild.or(Some(PathFault::Misleading)),
-            _ => {}
+        _ if component == "." || component.split('\\').any(|part| part == "..") => Err(PathFault::Dots),
+        _ if is_work_folder(component) => Err(PathFault::WorkFolder),
+        _ if component.len() > COMPONENT_BYTES_MAX => Err(PathFault::ComponentTooLong),
+        _ if component.chars().any(|character| matches!(character, '\0'..='\x1f' | '\x7f'..='\u{9f}')) => {
+            Err(PathFault::Control)
         }
+        _ => Ok(()),
     }
-    Ok(mild)
 }
 
 /// File systems that fold case find `.HAUL`, and HFS+ ignores the joiners, which are good in other names.

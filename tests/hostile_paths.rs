@@ -4,7 +4,7 @@
 mod hostile;
 
 use haul::digest::ListingDigest;
-use haul::rel_path::PathFault;
+use haul::rel_path::{PathFault, RelPath};
 use haul::session::{Output, PeerFault};
 use haul::wire::{FrameFault, MessageFault};
 use hostile::{CONTROL, HandEntry, ReceiverVictim, listing_page, welcome};
@@ -54,9 +54,20 @@ fn row_05_drives_and_shares_are_refused() {
     assert_refused(&paths, PathFault::Absolute);
 }
 
+#[track_caller]
+fn assert_refused_alone(path: &str, fault: PathFault) {
+    let victim = ReceiverVictim::deciding(&hostile::listing(&[(path, Some(1))]));
+    assert!(victim.outputs.contains(&Output::Offered), "{path:?}");
+    let listing = victim.receiver.listing().unwrap();
+    assert_eq!(listing.entries()[0].path.refusal(), Some(fault), "{path:?}");
+    assert_eq!(RelPath::parse(path), Err(fault));
+}
+
 #[test]
-fn row_06_a_backslash_is_refused() {
-    assert_refused(&["a\\b", "a/b\\c"], PathFault::Backslash);
+fn row_06_a_backslash_refuses_its_file_alone() {
+    for path in ["a\\b", "b\\c\\"] {
+        assert_refused_alone(path, PathFault::Backslash);
+    }
     assert_refused(&["a\\..\\..\\b"], PathFault::Dots);
 }
 
@@ -88,10 +99,10 @@ fn row_10_and_11_control_characters_and_escapes_are_refused() {
 }
 
 #[test]
-fn row_12_and_13_characters_that_hide_or_reorder_are_refused() {
+fn row_12_and_13_characters_that_hide_or_reorder_refuse_their_file_alone() {
     for code in (0x202a..=0x202e).chain(0x2066..=0x2069).chain([0x200b, 0xfeff, 0x200e, 0x200f, 0x61c]) {
         let path = format!("exe{}txt", char::from_u32(code).unwrap());
-        assert_refused(&[&path], PathFault::Misleading);
+        assert_refused_alone(&path, PathFault::Misleading);
     }
 }
 

@@ -43,7 +43,6 @@ fn rows_1_to_13_and_22_an_unsafe_path_refuses_the_whole_offer() {
         (5, "C:x"),
         (5, "\\\\server\\share\\x"),
         (5, "\\\\?\\C:\\x"),
-        (6, "a\\b"),
         (7, "a\0b"),
         (8, "a//b"),
         (8, "./a"),
@@ -55,10 +54,6 @@ fn rows_1_to_13_and_22_an_unsafe_path_refuses_the_whole_offer() {
         (11, "\x1b[2J"),
         (11, "\x1b]52;c;ZXZpbA==\x07"),
         (11, "a\u{9b}31m"),
-        (12, "a\u{202e}txt.exe"),
-        (12, "a\u{2066}b"),
-        (13, "a\u{200b}b"),
-        (13, "\u{feff}a"),
         (17, &long),
         (17, &deep),
         (22, ".haul"),
@@ -68,6 +63,33 @@ fn rows_1_to_13_and_22_an_unsafe_path_refuses_the_whole_offer() {
     for (row, path) in paths {
         let received = meet(Listed(vec![file(path, 0)]));
         assert_refused(&received, 12, "unsafe path", &format!("row {row}: {path:?}"));
+    }
+}
+
+/// Files with their bytes.
+struct Filled(Vec<(WireEntry, Vec<u8>)>);
+
+impl Script for Filled {
+    fn files(&self) -> Vec<(WireEntry, Vec<u8>)> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn rows_6_12_and_13_a_name_that_may_mislead_refuses_its_file_alone() {
+    for (row, name) in
+        [(6, "a\\b"), (12, "a\u{202e}txt.exe"), (12, "a\u{2066}b"), (13, "a\u{200b}b"), (13, "a\u{feff}")]
+    {
+        let inside = format!("{name}/inside");
+        let files = vec![
+            (file("0", 3), b"yes".to_vec()),
+            (folder(name), Vec::new()),
+            (file(&inside, 2), b"no".to_vec()),
+            (file("z", 4), b"also".to_vec()),
+        ];
+        let (received, left) = meet(Filled(files));
+        assert_eq!(received.assert_exit(23)["failed"], 2, "row {row}: {received:#?}");
+        assert_eq!(left, [".haul", "0", "z"][3 - left.len()..], "row {row}");
     }
 }
 

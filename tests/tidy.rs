@@ -110,10 +110,14 @@ const FUZZ_TARGETS: &[(&str, &[(&str, &str)])] = &[
     ),
     ("link_parse", &[("src/secret.rs", "parse")]),
     ("manifest_decode", &[]),
+    ("pair_sim", &[]),
     ("partial_open", &[("src/store/record.rs", "parse")]),
     ("printable", &[]),
     ("receiver_sm", &[]),
-    ("safe_rel_path", &[("src/rel_path.rs", "parse"), ("src/rel_path.rs", "parse_bytes")]),
+    (
+        "safe_rel_path",
+        &[("src/rel_path.rs", "parse"), ("src/rel_path.rs", "parse_bytes"), ("src/rel_path.rs", "parse_listed")],
+    ),
     ("sender_sm", &[]),
     ("tree_hash", &[]),
 ];

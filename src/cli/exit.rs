@@ -67,7 +67,7 @@ impl Exit {
             FailureClass::Io => Self::Io,
             FailureClass::Network => Self::Network,
             FailureClass::NoSpace => Self::NoSpace,
-            FailureClass::Partial => Self::Partial,
+            FailureClass::Name | FailureClass::Partial => Self::Partial,
             FailureClass::Protocol => Self::Protocol,
             FailureClass::Refused => Self::Refused,
             FailureClass::SourceChanged => Self::SourceChanged,

@@ -20,12 +20,14 @@ pub(crate) struct Events<W> {
     progress_at: Option<Instant>,
     /// The progress that its throttle held back.
     progress: Option<Progress>,
+    /// Files and folders that failed so far.
+    failed: u64,
 }
 
 impl<W: Write> Events<W> {
     /// `offer_first` holds every event back until the link is there.
     pub(crate) fn new(out: W, offer_first: bool) -> Self {
-        Self { out, held: offer_first.then(Vec::new), progress_at: None, progress: None }
+        Self { out, held: offer_first.then(Vec::new), progress_at: None, progress: None, failed: 0 }
     }
 
     /// Writes one event, or holds it back.
@@ -49,7 +51,10 @@ impl<W: Write> Events<W> {
                     self.write(&line);
                 }
             }
-            _ => self.put(value(event)),
+            _ => {
+                self.failed += u64::from(matches!(event, Event::FileFailed { .. }));
+                self.put(value(event));
+            }
         }
     }
 
@@ -57,9 +62,10 @@ impl<W: Write> Events<W> {
     pub(crate) fn listing(&mut self, offer: &OfferSummary) {
         let existing = offer.entries.iter().filter(|entry| entry.exists).count();
         let hidden = offer.entries.iter().filter(|entry| entry.hidden).count();
+        let refused = offer.entries.iter().filter(|entry| entry.refused).count();
         self.put(json!({
             "event": "listing", "files": offer.files, "folders": offer.folders, "bytes": offer.bytes,
-            "free_bytes": offer.free_bytes, "existing": existing, "hidden": hidden,
+            "free_bytes": offer.free_bytes, "existing": existing, "hidden": hidden, "refused": refused,
         }));
     }
 
@@ -76,7 +82,7 @@ impl<W: Write> Events<W> {
             "files": summary.files, "bytes": summary.bytes, "bytes_fetched": summary.bytes_fetched,
             "bytes_reused": summary.bytes_reused, "wire_bytes": summary.wire_bytes,
             "first_byte_ms": summary.first_byte_ms, "seconds": summary.seconds, "root": summary.root,
-            "failed": summary.failed.len(),
+            "failed": self.failed,
         }));
     }
 
@@ -179,6 +185,7 @@ fn class_name(class: FailureClass) -> &'static str {
         FailureClass::Integrity => "integrity",
         FailureClass::Interrupted => "interrupted",
         FailureClass::Io => "io",
+        FailureClass::Name => "name",
         FailureClass::Network => "network",
         FailureClass::NoSpace => "no_space",
         FailureClass::Partial => "partial",

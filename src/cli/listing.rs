@@ -16,12 +16,9 @@ pub(crate) fn text(offer: &OfferSummary, lines_max: usize, can_list_all: bool) -
     for entry in offer.entries.iter().take(lines_max) {
         let size = if entry.folder { "folder".to_owned() } else { units::size(entry.bytes) };
         let slash = if entry.folder { "/" } else { "" };
-        let remarks: &[&str] = match (entry.exists, entry.hidden) {
-            (true, true) => &["exists here", "hidden"],
-            (true, false) => &["exists here"],
-            (false, true) => &["hidden"],
-            (false, false) => &[],
-        };
+        let remarks =
+            [(entry.exists, "exists here"), (entry.hidden, "hidden"), (entry.refused, "left out for its name")];
+        let remarks: Vec<_> = remarks.into_iter().filter(|(holds, _)| *holds).map(|(_, remark)| remark).collect();
         let remarks = if remarks.is_empty() { String::new() } else { format!("  ({})", remarks.join(", ")) };
         text.push_str(&format!("{size:>12}  {}{slash}{remarks}\n", printable(&entry.path)));
     }
@@ -101,7 +98,7 @@ mod tests {
     use haul::transfer::OfferLine;
 
     fn line(path: &str, bytes: u64) -> OfferLine {
-        OfferLine { path: path.into(), folder: false, bytes, exists: false, hidden: false }
+        OfferLine { path: path.into(), folder: false, bytes, exists: false, hidden: false, refused: false }
     }
 
     fn offer() -> OfferSummary {

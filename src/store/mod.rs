@@ -266,6 +266,9 @@ impl<D: Disk> Inner<D> {
 
     /// The folder that holds `path`.
     fn folder_of(&self, path: &RelPath) -> Result<Place<'_, D::Folder>, StoreError> {
+        if path.refusal().is_some() {
+            return Err(StoreError::Misuse("a name that is refused"));
+        }
         self.folder(path.parent().as_ref())
     }
 

@@ -163,6 +163,7 @@ pub struct OfferSummary {
 }
 
 /// One entry of an offer.
+#[allow(clippy::struct_excessive_bools, reason = "independent remarks")]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OfferLine {
     /// Path within the offer, raw.
@@ -175,6 +176,8 @@ pub struct OfferLine {
     pub exists: bool,
     /// Whether a name in the path starts with a dot.
     pub hidden: bool,
+    /// Whether it has a name that is never written, and so is left out.
+    pub refused: bool,
 }
 
 /// What the user says to an offer.

@@ -35,6 +35,7 @@ pub(super) fn files(failures: &[FailedFile], total: u64, needed: u64, free: u64)
         FailureClass::NoSpace if all_alike => TransferError::NoSpace { needed, free },
         FailureClass::Exists if all_alike => TransferError::Exists { count },
         FailureClass::Integrity if all_alike => TransferError::Integrity { files: count },
+        FailureClass::Name if all_alike => TransferError::Names { count },
         FailureClass::SourceChanged if all_alike => TransferError::SourceChanged { files: count },
         FailureClass::Io if all_alike && count == total => {
             TransferError::Io { what: format!("cannot store `{}`", first.path), cause: first.fault.clone().into() }

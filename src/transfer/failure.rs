@@ -53,6 +53,12 @@ pub enum TransferError {
         #[source]
         cause: Cause,
     },
+    /// Names that may mislead whoever reads them, or that are paths elsewhere, are never written.
+    #[error("{count} {} left out for {}", if *count == 1 { "entry was" } else { "entries were" }, if *count == 1 { "its name" } else { "their names" })]
+    Names {
+        /// How many files and folders.
+        count: u64,
+    },
     /// The network failed for good, or no lane can be opened at all.
     #[error("the network failed")]
     Network(#[source] Cause),
@@ -111,6 +117,8 @@ pub enum FailureClass {
     Interrupted,
     /// Disk or file system.
     Io,
+    /// A name that is never written.
+    Name,
     /// Network.
     Network,
     /// No room.
@@ -139,6 +147,7 @@ impl TransferError {
             Self::Integrity { .. } => FailureClass::Integrity,
             Self::Interrupted => FailureClass::Interrupted,
             Self::Io { .. } => FailureClass::Io,
+            Self::Names { .. } => FailureClass::Name,
             Self::Network(_) => FailureClass::Network,
             Self::NoSpace { .. } => FailureClass::NoSpace,
             Self::Partial { .. } => FailureClass::Partial,
@@ -158,7 +167,7 @@ impl TransferError {
             | FailureClass::Exists
             | FailureClass::Refused => "nothing was written by this run; what earlier runs fetched is still there",
             FailureClass::Integrity => "the parts that were verified are kept; nothing unverified was published",
-            FailureClass::Partial | FailureClass::SourceChanged => {
+            FailureClass::Name | FailureClass::Partial | FailureClass::SourceChanged => {
                 "every other file is complete; the verified parts of failed files are kept"
             }
             FailureClass::Bug
@@ -187,6 +196,7 @@ impl TransferError {
             }
             Self::Interrupted | Self::Network(_) | Self::Timeout { .. } => "run the same command again to continue",
             Self::Io { .. } => "once the cause is gone, run the same command again to continue",
+            Self::Names { .. } => "rename them on the sending side and send them again",
             Self::NoSpace { .. } => {
                 "free some room or choose another folder with --into, then run the same command again"
             }

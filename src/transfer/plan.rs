@@ -29,6 +29,10 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
     // Nothing lies in a folder that is not there, so it is not looked for: a new tree has one look for each folder.
     let mut missing = HashSet::new();
     for entry in listing.entries() {
+        if entry.path.refusal().is_some() {
+            existing.push(Existing::Nothing);
+            continue;
+        }
         let found = if entry.path.parent().is_some_and(|folder| missing.contains(&folder)) {
             Existing::Nothing
         } else {
@@ -68,6 +72,7 @@ pub(super) fn summary(listing: &Listing, survey: &Survey) -> OfferSummary {
         bytes: entry.file_length().map_or(0, |length| length.0),
         exists: *existing != Existing::Nothing,
         hidden: entry.path.is_hidden(),
+        refused: entry.path.refusal().is_some(),
     });
     OfferSummary {
         entries: lines.collect(),
@@ -101,9 +106,10 @@ pub(super) fn plans<D: Disk>(
     (0..)
         .map(EntryIndex)
         .zip(entries)
-        .map(|(index, (entry, existing))| match entry.kind {
-            EntryKind::Folder => make_folder(engine, entry),
-            EntryKind::File { .. } => plan_file(engine, index, entry, *existing, published.get(&index)),
+        .map(|(index, (entry, existing))| match (entry.path.refusal(), entry.kind) {
+            (Some(fault), _) => fail(engine, entry, fault.to_string(), FailureClass::Name),
+            (None, EntryKind::Folder) => make_folder(engine, entry),
+            (None, EntryKind::File { .. }) => plan_file(engine, index, entry, *existing, published.get(&index)),
         })
         .collect()
 }
@@ -111,10 +117,7 @@ pub(super) fn plans<D: Disk>(
 fn make_folder<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Plan {
     match engine.store.make_folder(&entry.path) {
         Ok(()) => Plan::Folder,
-        Err(fault) => {
-            engine.entry_failed(&entry.path, fault.to_string(), FailureClass::Exists);
-            Plan::Failed
-        }
+        Err(fault) => fail(engine, entry, fault.to_string(), FailureClass::Exists),
     }
 }
 
@@ -141,15 +144,18 @@ fn plan_file<D: Disk>(
         (Existing::File { .. }, ..) if same_length => Plan::Compare,
         (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Plan::Fetch,
         _ => {
-            engine.counters.files_failed.fetch_add(1, Ordering::Relaxed);
-            engine.entry_failed(
-                &entry.path,
-                StoreError::Exists { path: entry.path.as_str().into() }.to_string(),
-                FailureClass::Exists,
-            );
-            Plan::Failed
+            let fault = StoreError::Exists { path: entry.path.as_str().into() };
+            fail(engine, entry, fault.to_string(), FailureClass::Exists)
         }
     }
+}
+
+fn fail<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, fault: String, class: FailureClass) -> Plan {
+    if entry.file_length().is_some() {
+        engine.counters.files_failed.fetch_add(1, Ordering::Relaxed);
+    }
+    engine.entry_failed(&entry.path, fault, class);
+    Plan::Failed
 }
 
 /// Refuses names that the destination takes for one. Whether it does is tried out there, not guessed.
@@ -159,7 +165,7 @@ fn refuse_collisions<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<(),
         return Ok(());
     }
     let mut seen = HashSet::new();
-    for entry in listing.entries() {
+    for entry in listing.entries().iter().filter(|entry| entry.path.refusal().is_none()) {
         if !seen.insert(folded(&entry.path, folding)) {
             return Err(TransferError::Io {
                 what: format!(

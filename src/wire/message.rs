@@ -230,10 +230,11 @@ impl Message {
 }
 
 impl WireEntry {
-    /// The entry, once its path is found safe. Mode and time are brought into range.
+    /// The entry, once its path is found safe; it may yet be [refused alone](RelPath::refusal). Mode and time are brought
+    /// into range.
     pub fn check(&self) -> Result<Entry, PathFault> {
         Ok(Entry {
-            path: RelPath::parse(&self.path)?,
+            path: RelPath::parse_listed(&self.path)?,
             kind: match self.length {
                 Some(length) => EntryKind::File { length: Length(length) },
                 None => EntryKind::Folder,

@@ -149,7 +149,9 @@ impl<S: Script> Gate<S> {
                 Message::ChunksRequest { gaps, piece_bytes, held, .. } => {
                     self.send_chunks(lane, &gaps, piece_bytes, held)?;
                 }
-                Message::SealRequest { .. } => send_message(lane, &Message::Seal { manifest: self.manifest() })?,
+                Message::SealRequest { without, .. } => {
+                    send_message(lane, &Message::Seal { manifest: self.manifest(&without) })?;
+                }
                 Message::Done { .. } => send_message(lane, &Message::DoneAck)?,
                 Message::Ping { token } => send_message(lane, &Message::Pong { token })?,
                 _ => return Ok(()),
@@ -197,10 +199,10 @@ impl<S: Script> Gate<S> {
         chunk_digest(place.geometry, place.index, self.bytes(number))
     }
 
-    fn manifest(&self) -> [u8; 32] {
+    fn manifest(&self, without: &[u32]) -> [u8; 32] {
         let mut seal = SealHasher::new(self.listing().digest());
         for entry in self.listing().files() {
-            seal.push(Some(self.root(entry)));
+            seal.push((!without.contains(&entry.0)).then(|| self.root(entry)));
         }
         seal.finish().0
     }

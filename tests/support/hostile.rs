@@ -236,7 +236,7 @@ pub fn listing(entries: &[(&str, Option<u64>)]) -> Listing {
     let mut builder = ListingBuilder::new();
     for &(path, length) in entries {
         let kind = length.map_or(EntryKind::Folder, |length| EntryKind::File { length: Length(length) });
-        let path = RelPath::parse(path).unwrap();
+        let path = RelPath::parse_listed(path).unwrap();
         builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(0, 0) }).unwrap();
     }
     let totals = builder.totals();

@@ -186,6 +186,14 @@ fn push_hash_pages(listing: &Listing, input: &mut Unstructured<'_>) {
 /// Whatever is accepted stays below the folder that it is joined to, by our rules, by those of `std` and by Windows'.
 pub(super) fn safe_rel_path(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match (RelPath::parse(text), RelPath::parse_listed(text)) {
+        (Ok(path), Ok(listed)) => assert!(path == listed && path.refusal().is_none()),
+        (Err(fault), Ok(listed)) => {
+            assert_eq!(listed.refusal(), Some(fault), "what a listing may hold has its reason not to be written");
+            assert!(!fault.refuses_whole_offer());
+        }
+        (parsed, Err(fault)) => assert_eq!((parsed, fault.refuses_whole_offer()), (Err(fault), true)),
+    }
     let Ok(path) = RelPath::parse(text) else { return };
     assert_eq!(path.as_str(), text);
     assert_eq!(RelPath::parse(path.as_str()), Ok(path.clone()));
