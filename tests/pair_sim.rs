@@ -23,7 +23,8 @@ mod support {
 }
 
 use support::sim_core::Counts;
-use support::sim_pair::{Outcome, run_seed};
+use support::sim_pair::{self, Outcome};
+use support::sim_rng::Rng;
 use support::sim_shelf::{MemoryShelf, Shelf};
 use support::sim_store::StoreShelf;
 
@@ -54,7 +55,7 @@ fn one_seed_is_one_run() {
 #[test]
 fn a_disk_that_flips_a_published_byte_is_caught() {
     for seed in (0..1000).step_by(100) {
-        let caught = run_seed(seed, MemoryShelf::that_flips_published_bits());
+        let caught = sim_pair::run(Rng::new(seed), MemoryShelf::that_flips_published_bits());
         let violation = caught.expect_err("a flipped byte goes unnoticed");
         assert!(violation.contains("published with other bytes"), "seed {seed}: {violation}");
     }
@@ -79,7 +80,8 @@ fn run_seeds(usually: u64, run: impl Fn(u64) -> Outcome) {
 
 fn run<S: Shelf + Default>(seed: u64) -> Outcome {
     let replay = Replay(seed);
-    let outcome = run_seed(seed, S::default()).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+    let outcome =
+        sim_pair::run(Rng::new(seed), S::default()).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     std::mem::forget(replay);
     outcome
 }

@@ -49,9 +49,8 @@ macro_rules! around {
     };
 }
 
-/// Runs one seed to its end; says what must not have happened and did.
-pub(crate) fn run_seed<S: Shelf>(seed: u64, shelf: S) -> Result<Outcome, String> {
-    let mut rng = Rng::new(seed);
+/// Runs a transfer by the choices of `rng` to its end; says what must not have happened and did.
+pub(crate) fn run<S: Shelf>(mut rng: Rng, shelf: S) -> Result<Outcome, String> {
     let source = Source::new(&mut rng);
     let net = SimNet::new(&mut rng);
     let mut core = Core::new(rng);

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod codec;
+mod pair;
 mod partial;
 mod receiver;
 mod sender;
@@ -21,11 +22,12 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 pub type Driver = fn(&[u8]);
 
 /// Every target with its driver, in the order of their names.
-pub const TARGETS: [(&str, Driver); 10] = [
+pub const TARGETS: [(&str, Driver); 11] = [
     ("canary", canary),
     ("frame_decode", codec::frame_decode),
     ("link_parse", codec::link_parse),
     ("manifest_decode", codec::manifest_decode),
+    ("pair_sim", pair::pair_sim),
     ("partial_open", partial::partial_open),
     ("printable", codec::printable),
     ("receiver_sm", receiver::receiver_sm),
