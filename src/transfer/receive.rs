@@ -10,7 +10,7 @@ use super::work::MainEvent;
 use super::{
     Cancel, Decision, Event, FailureClass, Observer, Phase, ReceiveSettings, Summary, TransferError, failed, plan,
 };
-use crate::limits::{DATA_LANES_MAX, PROOF_DEADLINE};
+use crate::limits::{CHUNK_BYTES_MIN, DATA_LANES_MAX, PROOF_DEADLINE};
 use crate::secret::{Link, SessionId, SessionSecret};
 use crate::session::{End, Input, LaneId, LaneRole, Receiver, ReceiverSettings};
 use crate::store::{RealDisk, Record, RecordId, Store};
@@ -24,11 +24,12 @@ use std::time::{Duration, Instant};
 
 /// How often progress is told and a request to stop is noticed.
 const TURN: Duration = Duration::from_millis(100);
-/// Data lanes over a network, unless the user says otherwise: what one loses to a lost packet another one makes up for.
+/// Data lanes, unless the user says otherwise: what one loses to a lost packet another one makes up for, and each end
+/// has the work of one for each of two cores.
 const LANES_DEFAULT: u16 = 2;
-/// Data lanes within one machine. A second one measured no faster for a large file, at 10 % more CPU, and 30 % slower
-/// for small files: both would make them in one folder, one at a time.
-const LANES_WITHIN_MACHINE: u16 = 1;
+/// Average length from which files count as large: within one machine a second lane measured 10 % faster for those, and
+/// 30 % slower for small ones, since both make them in one folder, which takes one at a time.
+const LARGE_FILE_BYTES: u64 = CHUNK_BYTES_MIN;
 /// Times that a lost data lane is opened again while the control lane lives.
 const LANE_REOPENINGS_MAX: u32 = 8;
 /// Threads that open files and check claims.
@@ -48,8 +49,8 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
     let device = DeviceKey::generate().map_err(|error| TransferError::Network(error.into()))?;
     let dial = Dial { device, link };
     let control = dial.control()?;
-    let usual = if control.stays_on_this_machine() { LANES_WITHIN_MACHINE } else { LANES_DEFAULT };
-    let lanes = settings.lanes.unwrap_or(usual).min(DATA_LANES_MAX);
+    let lanes = settings.lanes.unwrap_or(LANES_DEFAULT).min(DATA_LANES_MAX);
+    let may_spare_lanes = settings.lanes.is_none() && control.stays_on_this_machine();
     let receiver = Receiver::new(ReceiverSettings { lanes });
     let mut engine = Engine::new(&store, settings, observer, receiver, began);
     let outcome = thread::scope(|scope| {
@@ -61,6 +62,8 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
             next_lane: 0,
             control: LaneId(0),
             grant: None,
+            may_spare_lanes,
+            lanes_spared: 0,
             reopened: 0,
         };
         conduct.start_lane(control, LaneRole::Control);
@@ -92,6 +95,9 @@ struct Conduct<'scope, 'env, 'e> {
     next_lane: u32,
     control: LaneId,
     grant: Option<SessionGrant>,
+    /// Whether one data lane is enough until the listing shows large files.
+    may_spare_lanes: bool,
+    lanes_spared: u16,
     reopened: u32,
 }
 
@@ -127,10 +133,10 @@ impl Conduct<'_, '_, '_> {
                 Popped::Item(MainEvent::End(End::Complete)) => return Ok(()),
                 Popped::Item(MainEvent::End(end)) => return Err(failed::end(end)),
                 Popped::Item(MainEvent::Granted { grant, lanes }) => {
-                    for _ in 0..lanes {
-                        self.open_data_lane(&grant);
-                    }
+                    let at_first = if self.may_spare_lanes { lanes.min(1) } else { lanes };
+                    self.lanes_spared = lanes - at_first;
                     self.grant = Some(grant);
+                    self.open_data_lanes(at_first);
                 }
                 Popped::Item(MainEvent::LaneEnded { lane, fault }) => self.lane_ended(lane, fault)?,
                 Popped::Item(MainEvent::Offered) => self.decide()?,
@@ -150,6 +156,12 @@ impl Conduct<'_, '_, '_> {
             let fault = run_lane(engine, id, lane, role);
             engine.main.push(MainEvent::LaneEnded { lane: id, fault });
         });
+    }
+
+    fn open_data_lanes(&mut self, count: u16) {
+        if let Some(grant) = self.grant.clone() {
+            (0..count).for_each(|_| self.open_data_lane(&grant));
+        }
     }
 
     /// Dials on a thread of its own, so that a slow handshake holds up nothing.
@@ -190,9 +202,7 @@ impl Conduct<'_, '_, '_> {
         if self.reopened > LANE_REOPENINGS_MAX {
             return Err(TransferError::Network("data connections keep breaking".into()));
         }
-        if let Some(grant) = self.grant.clone() {
-            self.open_data_lane(&grant);
-        }
+        self.open_data_lanes(1);
         Ok(())
     }
 
@@ -223,6 +233,11 @@ impl Conduct<'_, '_, '_> {
         let _ = engine.record.set(record);
         self.start_desks();
         engine.step(Input::Accepted(plans));
+        let totals = listing.totals();
+        if totals.bytes / u64::from(totals.files.max(1)) >= LARGE_FILE_BYTES {
+            let spared = std::mem::take(&mut self.lanes_spared);
+            self.open_data_lanes(spared);
+        }
         Ok(())
     }
 

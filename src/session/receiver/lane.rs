@@ -161,9 +161,9 @@ impl Lane {
     }
 
     /// Bytes to keep asked for: twice what the lane carries in a round trip, so that the next request is there before
-    /// the last answer ends, and a floor that covers the time that either side takes to wake.
+    /// the last answer ends, and a floor for lanes that were not measured yet.
     fn window(&self) -> u64 {
-        let round_trip = self.pace.round_trip.unwrap_or_default();
+        let round_trip = self.pace.round_trip.unwrap_or_default().max(TURNAROUND);
         let in_flight = self.pace.bytes_per_second * round_trip.as_secs_f64() * 2.0;
         // The cast saturates; the clamp follows.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -255,6 +255,9 @@ impl Lane {
         self.asked.iter().map(|asked| asked.chunks.clone()).chain(landed)
     }
 }
+
+/// The least that counts as a round trip: on the fastest links it is either side's time to wake and to finish a chunk.
+const TURNAROUND: Duration = Duration::from_millis(2);
 
 impl Answer {
     fn is(self, message: &Message) -> bool {
