@@ -8,7 +8,7 @@ mod store_kit;
 
 use haul::chunk::ChunkIndex;
 use haul::chunk_set::ChunkSet;
-use haul::store::{OnConflict, Standing, Store, StoreError};
+use haul::store::{Disk, DiskFile, DiskFolder, OnConflict, OpenHow, Standing, Store, StoreError};
 use sim_disk::{Failure, Seeded, SimDisk};
 use store_kit::{Offer, path, wish};
 
@@ -262,7 +262,6 @@ fn garbled_chunks_and_claims_cost_a_fetch_of_those_chunks_and_no_more() {
 }
 
 fn flip(disk: &SimDisk, name: &str, at: usize) {
-    use haul::store::{Disk, DiskFile, DiskFolder, OpenHow};
     let folder = disk.destination().open_folder(".haul").unwrap();
     let file = folder.open_file(name.strip_prefix(".haul/").unwrap(), OpenHow::Write).unwrap();
     let mut byte = [0];
@@ -416,4 +415,21 @@ fn a_journal_keeps_whole_rows_and_drops_torn_ones() {
         record.remove().unwrap();
         assert_eq!(store.records().unwrap(), []);
     }
+}
+
+#[test]
+fn a_file_that_was_there_before_stays_once_it_was_vouched_for() {
+    let disk = SimDisk::new();
+    let file = disk.destination().open_file("f", OpenHow::Create).unwrap();
+    assert_eq!(file.write_at(b"named and not yet durable", 0).unwrap(), 25);
+    let is_kept = |disk: &SimDisk, seed| disk.crash(seed).read("f").as_deref() == Some(b"named and not yet durable");
+    assert!(!(0..64).all(|seed| is_kept(&disk, seed)), "without a sync it may go");
+    let store = Store::open(disk.clone()).unwrap();
+    store.vouch_for(&path("f"));
+    assert!(store.finish_folders(Vec::new()).is_empty());
+    for seed in 0..64 {
+        assert!(is_kept(&disk, seed), "image from seed {seed}");
+    }
+    store.vouch_for(&path("gone"));
+    assert_eq!(store.finish_folders(Vec::new()).len(), 1, "what cannot be made durable is told");
 }

@@ -26,6 +26,7 @@ mod publish;
 mod real_disk;
 mod record;
 mod sync;
+mod vouched;
 mod work;
 
 pub use batch::SingleFile;
@@ -47,7 +48,7 @@ use buffers::Buffers;
 use disk::read_full;
 use places::{Place, Places};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, PoisonError};
 use work::Work;
@@ -71,6 +72,8 @@ pub(crate) struct Inner<D: Disk> {
     work: Mutex<Option<Arc<Work<D>>>>,
     /// Folders that gained entries and were not synced since, each with a count that grows with every entry.
     unsynced: Mutex<BTreeMap<Option<RelPath>, u64>>,
+    /// Files that count as received and were there before.
+    vouched: Mutex<BTreeSet<RelPath>>,
     background_sync_bytes: u64,
 }
 
@@ -120,6 +123,7 @@ impl<D: Disk> Store<D> {
             buffers: Buffers::default(),
             work: Mutex::new(None),
             unsynced: Mutex::new(BTreeMap::new()),
+            vouched: Mutex::default(),
             background_sync_bytes: BACKGROUND_SYNC_BYTES,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -213,7 +217,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Gives folders their permission bits and times, after all files in them are published, and makes that durable.
+    /// Gives folders their permission bits and times, after all files in them are published, and makes that durable, and
+    /// before it the files that were [vouched for](Store::vouch_for), of which it returns those that failed.
     ///
     /// Deepest first, because what is done inside a folder changes its time, and bits without write permission end
     /// what can be done inside.
@@ -221,6 +226,8 @@ impl<D: Disk> Store<D> {
         &self,
         mut folders: Vec<(RelPath, Mode, Timestamp)>,
     ) -> Vec<(RelPath, Result<Durability, StoreError>)> {
+        let failed = self.inner.sync_vouched().into_iter().map(|(path, fault)| (path, Err(fault)));
+        let mut results: Vec<_> = failed.collect();
         folders.sort_by(|one, other| other.0.cmp(&one.0));
         let set: Vec<_> = folders
             .into_iter()
@@ -236,12 +243,11 @@ impl<D: Disk> Store<D> {
             })
             .collect();
         let synced = self.inner.sync_folders(set.iter().map(|(path, _)| Some(path.clone())));
-        set.into_iter()
-            .map(|(path, set)| {
-                let result = set.and_then(|()| synced.of(Some(&path)));
-                (path, result)
-            })
-            .collect()
+        results.extend(set.into_iter().map(|(path, set)| {
+            let result = set.and_then(|()| synced.of(Some(&path)));
+            (path, result)
+        }));
+        results
     }
 }
 

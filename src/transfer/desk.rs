@@ -76,6 +76,7 @@ fn compare<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, root: FileDigest)
         Ok(_) => Verdict::Keep,
     };
     if verdict == Verdict::Identical {
+        engine.store.vouch_for(&listed.path);
         let bytes = geometry.file_length().0;
         engine.reuse(bytes);
         engine.file_done(entry, root, FileOutcome::Identical);

@@ -96,7 +96,10 @@ impl<S: Shelf> ReceiverHost<S> {
         let (path, _) = self.file(entry);
         let geometry = self.session.listing().unwrap().geometry(entry).unwrap();
         let verdict = match self.shelf.root_of(&path, geometry) {
-            Some(found) if found == root => Verdict::Identical,
+            Some(found) if found == root => {
+                self.shelf.vouch_for(&path);
+                Verdict::Identical
+            }
             _ if self.on_conflict == OnConflict::Overwrite => Verdict::Fetch,
             _ => Verdict::Keep,
         };
@@ -113,6 +116,7 @@ impl<S: Shelf> ReceiverHost<S> {
         }
         let replace = self.on_conflict == OnConflict::Overwrite;
         if self.shelf.exists(&path) && self.shelf.root_of(&path, geometry) == Some(root) {
+            self.shelf.vouch_for(&path);
             around.core.counts.add("published before", 1);
         } else {
             self.watch.publishing(&path, root);
