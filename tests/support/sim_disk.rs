@@ -62,6 +62,8 @@ struct State {
     /// Changes of names that no sync has covered, in order.
     pending: Vec<Change>,
     locks: BTreeMap<u64, BTreeMap<u64, Lock>>,
+    /// Files of which a sync of everything lost bytes: Linux tells the next sync of the file, once.
+    unseen_errors: BTreeSet<u64>,
     next_inode: u64,
     next_handle: u64,
     capacity: u64,
@@ -136,6 +138,7 @@ impl SimDisk {
             durable_names: BTreeMap::from([(TOP, BTreeMap::new())]),
             pending: Vec::new(),
             locks: BTreeMap::new(),
+            unseen_errors: BTreeSet::new(),
             next_inode: TOP + 1,
             next_handle: 0,
             capacity: 1 << 40,
@@ -414,6 +417,9 @@ impl SimFile {
         let mut state = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let entered = state.enter(Kind::Syncs);
         if entered.is_ok() {
+            if state.unseen_errors.remove(&self.inode) {
+                return Err(io::Error::from_raw_os_error(5));
+            }
             state.sync_file(self.inode);
         } else if !state.is_off() {
             state.forget(self.inode);
@@ -655,6 +661,11 @@ impl State {
     }
 
     fn forget_all(&mut self) {
+        for (&number, inode) in &self.inodes {
+            if matches!(&inode.node, Node::File { dirty, .. } if !dirty.is_empty()) {
+                self.unseen_errors.insert(number);
+            }
+        }
         for inode in self.inodes.keys().copied().collect::<Vec<_>>() {
             self.forget(inode);
         }
@@ -691,6 +702,7 @@ impl State {
             }
         }
         self.locks.clear();
+        self.unseen_errors.clear();
         self.plan = None;
         self.boot = BootId([self.boot.0[0].wrapping_add(1); 16]);
         let names = self.durable_names.clone();
