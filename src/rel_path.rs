@@ -8,7 +8,8 @@ pub const WORK_FOLDER: &str = ".haul";
 
 /// A relative path of plain components that stays below whatever folder it is joined to, on every platform.
 ///
-/// Only [`RelPath::parse`] and [`RelPath::parse_listed`] make one. Ordered component by component, so that a folder's children follow it directly.
+/// Only [`RelPath::parse`] and [`RelPath::parse_listed`] make one. Ordered component by component, so that a folder's
+/// children follow it directly.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct RelPath(Box<str>);
 

@@ -68,6 +68,7 @@ fn row_06_a_backslash_refuses_its_file_alone() {
     for path in ["a\\b", "b\\c\\"] {
         assert_refused_alone(path, PathFault::Backslash);
     }
+    assert_eq!(RelPath::parse("a/b\\c"), Err(PathFault::Backslash));
     assert_refused(&["a\\..\\..\\b"], PathFault::Dots);
 }
 

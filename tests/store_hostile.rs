@@ -7,8 +7,9 @@ mod sim_disk;
 #[path = "support/store_kit.rs"]
 mod store_kit;
 
-use haul::chunk::{ChunkIndex, Length};
+use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::manifest::Mode;
+use haul::rel_path::RelPath;
 use haul::store::{OnConflict, RealDisk, RecordId, Standing, Store, StoreError};
 use sim_disk::Seeded;
 use std::fs;
@@ -271,6 +272,34 @@ fn against_a_flipping_link(work: impl Fn(&Store, usize) -> Result<(), StoreError
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "something left the destination");
     let after = fs::metadata(outside.path()).unwrap();
     assert_eq!((after.mode(), after.mtime()), (before.mode(), before.mtime()), "something outside was changed");
+}
+
+#[test]
+fn rows_6_12_and_13_a_refused_name_is_never_joined_to_a_folder() {
+    for name in ["a\\b", "a\u{202e}b", "a\u{200b}b"] {
+        let folder = TempDir::new().unwrap();
+        let store = open(folder.path());
+        let inside = folder.path().join(name);
+        fs::create_dir(&inside).unwrap();
+        fs::write(inside.join("mine"), b"mine").unwrap();
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o750)).unwrap();
+        let before = fs::metadata(&inside).unwrap();
+        let refused = RelPath::parse_listed(name).unwrap();
+        let mine = RelPath::parse_listed(&format!("{name}/mine")).unwrap();
+        let geometry = Geometry::of(Length(4)).unwrap();
+        let finished = store.finish_folders(vec![(refused.clone(), Mode::masked(0o777), store_kit::when())]);
+        let outcomes = [
+            finished.into_iter().next().unwrap().1.map(drop),
+            store.look(&mine).map(drop),
+            store.make_folder(&refused),
+            store.hash_existing(&mine, geometry).map(drop),
+        ];
+        for outcome in outcomes {
+            assert!(matches!(outcome, Err(StoreError::Misuse(_))), "{name:?}: {outcome:?}");
+        }
+        let after = fs::metadata(&inside).unwrap();
+        assert_eq!((after.mode(), after.mtime_nsec()), (before.mode(), before.mtime_nsec()), "{name:?} was changed");
+    }
 }
 
 #[test]

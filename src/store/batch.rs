@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Files synced one by one; above that the whole file system is, where that can be had. It also writes what others
 /// have written, so it only pays for many.
-const FILES_ONE_BY_ONE_MAX: usize = 8;
+pub(super) const FILES_ONE_BY_ONE_MAX: usize = 8;
 
 /// A small file that lies complete in the work folder. Dropped before it is published, it is gone.
 ///

@@ -251,6 +251,11 @@ impl<D: Disk> Store<D> {
     }
 }
 
+/// Keeps a name that is refused alone from being joined to a folder, whoever asks.
+fn check_name(path: &RelPath) -> Result<(), StoreError> {
+    if path.refusal().is_some() { Err(StoreError::Misuse("a name that is refused")) } else { Ok(()) }
+}
+
 impl<D: Disk> Inner<D> {
     /// The folder of unfinished transfers, made where there is none.
     fn work(&self) -> Result<Arc<Work<D>>, StoreError> {
@@ -272,13 +277,12 @@ impl<D: Disk> Inner<D> {
 
     /// The folder that holds `path`.
     fn folder_of(&self, path: &RelPath) -> Result<Place<'_, D::Folder>, StoreError> {
-        if path.refusal().is_some() {
-            return Err(StoreError::Misuse("a name that is refused"));
-        }
+        check_name(path)?;
         self.folder(path.parent().as_ref())
     }
 
     fn folder(&self, path: Option<&RelPath>) -> Result<Place<'_, D::Folder>, StoreError> {
+        path.map_or(Ok(()), check_name)?;
         self.places.open(&*self.disk, path)
     }
 

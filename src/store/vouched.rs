@@ -2,15 +2,13 @@
 //!
 //! An earlier run may have given such a file its name and died, or failed, before that was durable (R9).
 
+use super::batch::FILES_ONE_BY_ONE_MAX;
 use super::disk::{Disk, DiskFile, DiskFolder, Durability, OpenHow};
 use super::fault::StoreError;
 use super::{Inner, Store};
 use crate::rel_path::RelPath;
 use std::io;
 use std::sync::PoisonError;
-
-/// Files synced one by one; above that the whole file system is, where that can be had.
-const FILES_ONE_BY_ONE_MAX: usize = 8;
 
 impl<D: Disk> Store<D> {
     /// Counts the file at `path` as received although it was there before. [`Store::finish_folders`] makes it durable.

@@ -126,7 +126,8 @@ fn finish<D: Disk>(
 }
 
 fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
-    let folders = engine.listing().entries().iter().filter(|entry| entry.file_length().is_none());
+    let is_made = |entry: &&Entry| entry.file_length().is_none() && entry.path.refusal().is_none();
+    let folders = engine.listing().entries().iter().filter(is_made);
     let folders = folders.map(|entry| (entry.path.clone(), entry.mode, entry.modified)).collect();
     for (path, outcome) in engine.store.finish_folders(folders) {
         match outcome {

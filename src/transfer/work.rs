@@ -93,3 +93,29 @@ pub(super) enum MainEvent {
     LaneEnded { lane: LaneId, fault: Option<LaneFault> },
     Offered,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_publisher_is_told_of_the_first_file_a_full_batch_and_the_last_file() {
+        let file = |number: usize| (EntryIndex(u32::try_from(number).unwrap()), FileDigest([0; 32]));
+        let mut many = Gathered::default();
+        for number in 1..=BATCH_FILES_MAX {
+            let told = many.add(file(number), Length(1), u64::MAX);
+            match number {
+                1 => assert!(matches!(told, Some(PublishJob::Begun))),
+                BATCH_FILES_MAX => assert!(matches!(told, Some(PublishJob::Full))),
+                _ => assert!(told.is_none(), "file {number}"),
+            }
+        }
+        let mut heavy = Gathered::default();
+        assert!(matches!(heavy.add(file(1), Length(1), u64::MAX), Some(PublishJob::Begun)));
+        assert!(matches!(heavy.add(file(2), Length(BATCH_BYTES_MAX), u64::MAX), Some(PublishJob::Full)));
+        assert!(heavy.add(file(3), Length(1), u64::MAX).is_none(), "told once");
+        let mut last = Gathered::default();
+        assert!(matches!(last.add(file(1), Length(1), 2), Some(PublishJob::Begun)));
+        assert!(matches!(last.add(file(2), Length(1), 2), Some(PublishJob::Full)));
+    }
+}

@@ -66,7 +66,8 @@ impl Lane {
         self.peer_address
     }
 
-    /// Whether the other end runs on this machine, so that nothing on the way can be slow or lose anything.
+    /// Whether the connection ends on this machine: at the other end itself, or at something that passes its bytes on,
+    /// such as a tunnel. Between here and there nothing is slow or lost.
     pub fn stays_on_this_machine(&self) -> bool {
         super::socket::stays_on_this_machine(self.pipe.socket())
     }
