@@ -29,8 +29,14 @@ use support::sim_shelf::{MemoryShelf, Shelf};
 use support::sim_store::StoreShelf;
 
 /// Seeds that once failed.
-const FAILED_ONCE: [u64; 5] =
-    [1_753_358_407_433_809, 1_753_358_855_397_860, 1_753_359_285_299_530, 1_753_371_895_121_031, 1_753_373_069_375_254];
+const FAILED_ONCE: [u64; 6] = [
+    1_753_358_407_433_809,
+    1_753_358_855_397_860,
+    1_753_359_285_299_530,
+    1_753_371_895_121_031,
+    1_753_373_069_375_254,
+    1_753_373_180_031_388,
+];
 
 /// Fresh seeds of one run, unless `HAUL_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 300;

@@ -323,6 +323,22 @@ fn another_boot_makes_claims_ones_to_check_and_an_unknown_one_too() {
 }
 
 #[test]
+fn what_was_begun_of_a_file_that_turns_out_to_be_there_goes_unless_it_is_in_use() {
+    let (folder, store) = destination();
+    let length = Length(2 * CHUNK as u64);
+    let opened = store.open_partial(&path("f"), length).unwrap();
+    store.vouch_for(&path("f"), length);
+    assert_eq!(store.left_overs().unwrap().len(), 1, "it is in use");
+    drop(opened);
+    store.vouch_for(&path("f"), Length(length.0 + 1));
+    assert_eq!(store.left_overs().unwrap().len(), 1, "it is for another length");
+    store.vouch_for(&path("f"), length);
+    assert!(store.left_overs().unwrap().is_empty());
+    drop(store);
+    assert!(!folder.path().join(".haul").exists());
+}
+
+#[test]
 fn a_partial_file_in_use_is_busy_and_is_not_cleaned_away() {
     let (folder, store) = destination();
     let length = Length(2 * CHUNK as u64);

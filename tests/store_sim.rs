@@ -6,7 +6,7 @@ mod sim_disk;
 #[path = "support/store_kit.rs"]
 mod store_kit;
 
-use haul::chunk::ChunkIndex;
+use haul::chunk::{ChunkIndex, Length};
 use haul::chunk_set::ChunkSet;
 use haul::store::{Disk, DiskFile, DiskFolder, OnConflict, OpenHow, Standing, Store, StoreError};
 use sim_disk::{Failure, Seeded, SimDisk};
@@ -425,11 +425,11 @@ fn a_file_that_was_there_before_stays_once_it_was_vouched_for() {
     let is_kept = |disk: &SimDisk, seed| disk.crash(seed).read("f").as_deref() == Some(b"named and not yet durable");
     assert!(!(0..64).all(|seed| is_kept(&disk, seed)), "without a sync it may go");
     let store = Store::open(disk.clone()).unwrap();
-    store.vouch_for(&path("f"));
+    store.vouch_for(&path("f"), Length(25));
     assert!(store.finish_folders(Vec::new()).is_empty());
     for seed in 0..64 {
         assert!(is_kept(&disk, seed), "image from seed {seed}");
     }
-    store.vouch_for(&path("gone"));
+    store.vouch_for(&path("gone"), Length(1));
     assert_eq!(store.finish_folders(Vec::new()).len(), 1, "what cannot be made durable is told");
 }

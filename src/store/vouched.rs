@@ -5,14 +5,21 @@
 use super::batch::FILES_ONE_BY_ONE_MAX;
 use super::disk::{Disk, DiskFile, DiskFolder, Durability, OpenHow};
 use super::fault::StoreError;
+use super::footer::Footer;
 use super::{Inner, Store};
+use crate::chunk::Length;
 use crate::rel_path::RelPath;
 use std::io;
 use std::sync::PoisonError;
 
 impl<D: Disk> Store<D> {
-    /// Counts the file at `path` as received although it was there before. [`Store::finish_folders`] makes it durable.
-    pub fn vouch_for(&self, path: &RelPath) {
+    /// Counts the file at `path`, of `length` bytes, as received although it was there before.
+    ///
+    /// [`Store::finish_folders`] makes it durable. What was begun of it is of no more use and goes, unless a process
+    /// has it open.
+    pub fn vouch_for(&self, path: &RelPath, length: Length) {
+        // A partial file that stays is untidy and no more; it is listed as unfinished, and can be removed there.
+        let _ = self.remove_left_over(&Footer::part_name(path, length));
         self.inner.vouched.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
     }
 }

@@ -76,9 +76,8 @@ fn compare<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, root: FileDigest)
         Ok(_) => Verdict::Keep,
     };
     if verdict == Verdict::Identical {
-        engine.store.vouch_for(&listed.path);
-        let bytes = geometry.file_length().0;
-        engine.reuse(bytes);
+        engine.store.vouch_for(&listed.path, geometry.file_length());
+        engine.reuse(geometry.file_length().0);
         engine.file_done(entry, root, FileOutcome::Identical);
     }
     engine.step(Input::Compared { entry, verdict });

@@ -168,9 +168,9 @@ impl<S: Shelf> Pair<S> {
             |fault: &FileFault| *fault == FileFault::Exists && self.receiver.on_conflict() == OnConflict::Keep;
         let is_whole = self.receiver.watch.failed().values().all(is_excused);
         let is_over = is_whole && !sender.offer.is_stale(&self.source);
-        let leftovers = self.receiver.shelf.leftovers().len();
-        if is_over && self.receiver.watch.failed().is_empty() && leftovers > self.source.orphans() {
-            return Err(format!("{leftovers} partial files are left and nobody needs them"));
+        let leftovers = self.receiver.shelf.leftovers();
+        if is_over && self.receiver.watch.failed().is_empty() && leftovers.len() > self.source.orphans() {
+            return Err(format!("partial files are left and nobody needs them: {leftovers:?}"));
         }
         Ok(is_over)
     }

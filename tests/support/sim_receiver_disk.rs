@@ -97,7 +97,7 @@ impl<S: Shelf> ReceiverHost<S> {
         let geometry = self.session.listing().unwrap().geometry(entry).unwrap();
         let verdict = match self.shelf.root_of(&path, geometry) {
             Some(found) if found == root => {
-                self.shelf.vouch_for(&path);
+                self.shelf.vouch_for(&path, geometry);
                 Verdict::Identical
             }
             _ if self.on_conflict == OnConflict::Overwrite => Verdict::Fetch,
@@ -116,7 +116,8 @@ impl<S: Shelf> ReceiverHost<S> {
         }
         let replace = self.on_conflict == OnConflict::Overwrite;
         if self.shelf.exists(&path) && self.shelf.root_of(&path, geometry) == Some(root) {
-            self.shelf.vouch_for(&path);
+            self.shelf.close(&path);
+            self.shelf.vouch_for(&path, geometry);
             around.core.counts.add("published before", 1);
         } else {
             self.watch.publishing(&path, root);

@@ -44,7 +44,7 @@ pub(crate) trait Shelf {
     /// Closes what is open of a file.
     fn close(&mut self, path: &RelPath);
     /// A file that was there before counts as received.
-    fn vouch_for(&mut self, path: &RelPath);
+    fn vouch_for(&mut self, path: &RelPath, geometry: Geometry);
     fn finish_folders(&mut self, folders: &[RelPath]) -> Result<(), String>;
     /// The process ends in good order.
     fn stop(&mut self);
@@ -249,7 +249,11 @@ impl Shelf for MemoryShelf {
         self.singles.remove(path);
     }
 
-    fn vouch_for(&mut self, _path: &RelPath) {}
+    fn vouch_for(&mut self, path: &RelPath, geometry: Geometry) {
+        if !self.open.contains(path) && self.partials.get(path).is_some_and(|partial| partial.geometry == geometry) {
+            self.partials.remove(path);
+        }
+    }
 
     fn finish_folders(&mut self, _folders: &[RelPath]) -> Result<(), String> {
         Ok(())

@@ -238,9 +238,9 @@ impl Shelf for StoreShelf {
         self.singles.remove(path);
     }
 
-    fn vouch_for(&mut self, path: &RelPath) {
+    fn vouch_for(&mut self, path: &RelPath, geometry: Geometry) {
         if let Ok(store) = self.store() {
-            store.vouch_for(path);
+            store.vouch_for(path, geometry.file_length());
         }
     }
 
