@@ -8,7 +8,7 @@ mod store_kit;
 
 use haul::chunk::{ChunkIndex, Length};
 use haul::chunk_set::ChunkSet;
-use haul::store::{Disk, DiskFile, DiskFolder, OnConflict, OpenHow, Standing, Store, StoreError};
+use haul::store::{Disk, DiskFile, DiskFolder, Folding, OnConflict, OpenHow, Standing, Store, StoreError};
 use sim_disk::{Failure, Seeded, SimDisk};
 use store_kit::{Offer, path, wish};
 
@@ -432,4 +432,11 @@ fn a_file_that_was_there_before_stays_once_it_was_vouched_for() {
     }
     store.vouch_for(&path("gone"), Length(1));
     assert_eq!(store.finish_folders(Vec::new()).len(), 1, "what cannot be made durable is told");
+}
+
+#[test]
+fn row_20_a_file_system_that_folds_case_is_found_out() {
+    let folding = |disk: SimDisk| Store::open(disk).unwrap().folding().unwrap();
+    assert_eq!(folding(SimDisk::new().that_folds_case()), Folding { case: true, form: false });
+    assert_eq!(folding(SimDisk::new()), Folding { case: false, form: false });
 }

@@ -161,25 +161,52 @@ fn fail<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, fault: String, class: Fa
 /// Refuses names that the destination takes for one. Whether it does is tried out there, not guessed.
 fn refuse_collisions<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<(), TransferError> {
     let folding = store.folding().map_err(|fault| failed::store("cannot write to the destination", fault))?;
+    let paths = listing.entries().iter().map(|entry| &entry.path).filter(|path| path.refusal().is_none());
+    match collision(paths, folding) {
+        None => Ok(()),
+        Some(path) => Err(TransferError::Io {
+            what: format!("`{}` and another name of the offer are one name at the destination", path.as_str()),
+            cause: "choose a folder on a file system that tells them apart".into(),
+        }),
+    }
+}
+
+/// The first path that another one before it shares its name with, where names fold so.
+fn collision<'a>(mut paths: impl Iterator<Item = &'a RelPath>, folding: Folding) -> Option<&'a RelPath> {
     if !folding.case && !folding.form {
-        return Ok(());
+        return None;
     }
     let mut seen = HashSet::new();
-    for entry in listing.entries().iter().filter(|entry| entry.path.refusal().is_none()) {
-        if !seen.insert(folded(&entry.path, folding)) {
-            return Err(TransferError::Io {
-                what: format!(
-                    "`{}` and another name of the offer are one name at the destination",
-                    entry.path.as_str()
-                ),
-                cause: "choose a folder on a file system that tells them apart".into(),
-            });
-        }
-    }
-    Ok(())
+    paths.find(|path| !seen.insert(folded(path, folding)))
 }
 
 fn folded(path: &RelPath, folding: Folding) -> String {
     let form: String = if folding.form { path.as_str().nfc().collect() } else { path.as_str().to_owned() };
     if folding.case { form.to_lowercase() } else { form }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_20_names_collide_where_the_destination_folds_them_and_nowhere_else() {
+        let (case, form) = (Folding { case: true, form: false }, Folding { case: false, form: true });
+        let (neither, both) = (Folding { case: false, form: false }, Folding { case: true, form: true });
+        let cases = [
+            (["README", "readme"], vec![case, both]),
+            (["\u{e9}", "e\u{301}"], vec![form, both]),
+            (["\u{c9}", "e\u{301}"], vec![both]),
+            (["a/b", "A/B"], vec![case, both]),
+            (["a/b", "b"], vec![]),
+        ];
+        for (names, colliding) in cases {
+            let paths = names.map(|name| RelPath::parse(name).unwrap());
+            for folding in [neither, case, form, both] {
+                let found = collision(paths.iter(), folding);
+                let expected = colliding.contains(&folding).then_some(&paths[1]);
+                assert_eq!(found, expected, "{names:?} {folding:?}");
+            }
+        }
+    }
 }

@@ -69,6 +69,8 @@ struct State {
     capacity: u64,
     boot: BootId,
     syncs_file_system: bool,
+    /// Whether names that differ in case alone are one name.
+    folds_case: bool,
     calls: u64,
     plan: Option<Plan>,
     hits: u64,
@@ -144,6 +146,7 @@ impl SimDisk {
             capacity: 1 << 40,
             boot: BootId([1; 16]),
             syncs_file_system: true,
+            folds_case: false,
             calls: 0,
             plan: None,
             hits: 0,
@@ -153,6 +156,12 @@ impl SimDisk {
     /// A file system whose syncfs(2) cannot be believed.
     pub(crate) fn without_file_system_sync(self) -> Self {
         self.state().syncs_file_system = false;
+        self
+    }
+
+    /// A file system that looks names up whatever their case.
+    pub(crate) fn that_folds_case(self) -> Self {
+        self.state().folds_case = true;
         self
     }
 
@@ -286,8 +295,10 @@ impl DiskFolder for SimFolder {
 
     fn facts(&self, name: &str) -> io::Result<Option<Facts>> {
         let mut state = self.enter(Kind::Looks)?;
-        let Some(&inode) = state.entries(self.inode)?.get(name) else { return Ok(None) };
-        state.facts(inode).map(Some)
+        let folds = state.folds_case;
+        let is_same = |found: &str| found == name || (folds && found.to_lowercase() == name.to_lowercase());
+        let found = state.entries(self.inode)?.iter().find(|(found, _)| is_same(found)).map(|(_, &inode)| inode);
+        found.map(|inode| state.facts(inode)).transpose()
     }
 
     fn own_facts(&self) -> io::Result<Facts> {
