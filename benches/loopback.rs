@@ -1,4 +1,5 @@
-//! What a lane costs over loopback: both ends of one encrypted connection, in wall time per byte.
+//! What a lane costs over loopback: both ends of one encrypted connection, in wall time per byte, beside the same
+//! bytes through a bare TCP connection.
 
 mod support;
 
@@ -7,6 +8,8 @@ use haul::limits::PIECE_BYTES_MAX;
 use haul::secret::{Key, Room, SessionId, SessionSecret};
 use haul::transport::{DeviceKey, Gatekeeper, Lane, LaneIntro, Listener, ListenerEvent, Proof, Purpose, connect};
 use haul::wire::{Encoding, Piece, piece_head};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of one timed transfer.
 const TRANSFER_BYTES: u64 = 64 << 20;
+/// Bytes before the bytes of a piece.
+const PIECE_HEAD_BYTES: usize = 32;
 const ROOM: Room = Room::from_bytes(*b"room of a bench!");
 const KEY: [u8; 16] = *b"key of a bench!!";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,20 +32,38 @@ fn main() {
     let mut group = criterion.benchmark_group("loopback");
     group.throughput(Throughput::Bytes(TRANSFER_BYTES));
     for piece_bytes in [16 << 10, PIECE_BYTES_MAX] {
-        let (mut near, far) = lanes();
-        let sending = Sending::start(far, piece_bytes);
+        let (mut near, mut far) = lanes();
+        let head = move |chunk| piece_head(Piece { chunk, offset: 0, length: piece_bytes }, Encoding::Raw);
+        let sending = Sending::start(piece_bytes, move |chunk, bytes| {
+            far.send(&[&head(chunk), bytes]).expect("the other end reads");
+        });
         let mut into = vec![0; piece_bytes as usize];
         group.bench_function(format!("lane, pieces of {} KiB", piece_bytes / 1024), |bencher| {
             bencher.iter_custom(|rounds| {
                 let began = Instant::now();
                 for _ in 0..rounds {
                     sending.again();
-                    read_pieces(&mut near, &mut into);
+                    read_pieces(&mut into, |bytes| near.read_exact(bytes).expect("the other end sends"));
                 }
                 began.elapsed()
             });
         });
     }
+    let (mut near, mut far) = bare_connection();
+    let sending = Sending::start(PIECE_BYTES_MAX, move |_, bytes| {
+        far.write_all(&[0; PIECE_HEAD_BYTES]).and_then(|()| far.write_all(bytes)).expect("the other end reads");
+    });
+    let mut into = vec![0; PIECE_BYTES_MAX as usize];
+    group.bench_function(format!("bare TCP, pieces of {} KiB", PIECE_BYTES_MAX / 1024), |bencher| {
+        bencher.iter_custom(|rounds| {
+            let began = Instant::now();
+            for _ in 0..rounds {
+                sending.again();
+                read_pieces(&mut into, |bytes| near.read_exact(bytes).expect("the other end sends"));
+            }
+            began.elapsed()
+        });
+    });
     group.finish();
     criterion.final_summary();
 }
@@ -51,14 +74,13 @@ struct Sending {
 }
 
 impl Sending {
-    fn start(mut lane: Lane, piece_bytes: u32) -> Self {
+    fn start(piece_bytes: u32, mut send: impl FnMut(u64, &[u8]) + Send + 'static) -> Self {
         let (orders, taken) = mpsc::channel();
         thread::spawn(move || {
             let bytes = support::noise(piece_bytes as usize);
             while let Ok(()) = taken.recv() {
                 for chunk in 0..TRANSFER_BYTES / u64::from(piece_bytes) {
-                    let head = piece_head(Piece { chunk, offset: 0, length: piece_bytes }, Encoding::Raw);
-                    lane.send(&[&head, &bytes]).expect("the other end reads");
+                    send(chunk, &bytes);
                 }
             }
         });
@@ -70,12 +92,18 @@ impl Sending {
     }
 }
 
-fn read_pieces(lane: &mut Lane, into: &mut [u8]) {
-    let mut head = [0; 32];
+fn read_pieces(into: &mut [u8], mut read: impl FnMut(&mut [u8])) {
     for _ in 0..TRANSFER_BYTES / into.len() as u64 {
-        lane.read_exact(&mut head).expect("the other end sends");
-        lane.read_exact(into).expect("the other end sends");
+        read(&mut [0; PIECE_HEAD_BYTES]);
+        read(into);
     }
+}
+
+/// Both ends of a connection without anything of ours.
+fn bare_connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let near = listener.local_addr().and_then(TcpStream::connect).expect("the listener is there");
+    (near, listener.accept().expect("the connection is there").0)
 }
 
 /// Both ends of one lane.
