@@ -87,6 +87,8 @@ pub const LANE_SILENCE_MAX: Duration = Duration::from_secs(8);
 /// A control lane that owes nothing is asked for a sign of life after so long without one: a connection that broke
 /// unnoticed would never be missed.
 pub const CONTROL_PING_AFTER: Duration = Duration::from_secs(4);
+/// Longest wait between two tries to open a lost lane again.
+pub const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The answering side says so every time that an answer takes this long.
 pub const WORKING_EVERY: Duration = Duration::from_secs(1);
 /// A session without any lane is forgotten by the host after so long.

@@ -7,8 +7,8 @@ use haul::digest::ChunkDigest;
 use haul::limits::{CHUNK_BYTES_MIN, CONTROL_PING_AFTER, LANE_SILENCE_MAX};
 use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
-use haul::session::{Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
-use haul::wire::{FEATURES, Message, Piece, SessionGrant, VERSION, WireEntry};
+use haul::session::{End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
+use haul::wire::{FEATURES, Message, Piece, Refusal, SessionGrant, VERSION, WireEntry};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -50,6 +50,28 @@ fn a_control_lane_that_broke_unnoticed_is_missed() {
     side.pass(CONTROL_PING_AFTER);
     side.pass(LANE_SILENCE_MAX);
     assert_eq!(side.seen.last(), Some(&Output::CloseLane { lane: CONTROL }));
+}
+
+#[test]
+fn a_data_lane_that_the_host_does_not_know_is_no_end_but_a_reason_to_connect_anew() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.open_files();
+    side.seen.clear();
+    let refused = Message::Refused { refusal: Refusal::Stopped };
+    side.tell(Input::Message { lane: DATA, message: refused.clone() });
+    assert_eq!(side.seen, [Output::CloseLane { lane: CONTROL }, Output::CloseLane { lane: DATA }]);
+    side.tell(Input::LaneLost { lane: DATA });
+    side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Data });
+    assert_eq!(side.asked_of(OTHER_DATA), [0, 1, 2, 3], "the session goes on");
+    side.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
+    side.tell(Input::Message { lane: CONTROL, message: refused });
+    assert_eq!(
+        side.seen.last(),
+        Some(&Output::End(End::Refused(Refusal::Stopped))),
+        "on the control lane it is the end"
+    );
 }
 
 /// A receiver whose other side is the test.

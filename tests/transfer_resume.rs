@@ -42,7 +42,7 @@ fn a_killed_sender_serves_the_same_link_again() {
     let sending = playground.send(&[&file], &[]);
     let link = sending.link.clone();
     let proxy = Proxy::new(&link, 48 * MIB, Then::Stall);
-    let mut first = playground.receive(&proxy.link(&link), &into, &[]);
+    let mut first = playground.receive(&proxy.link(&link), &into, &["--retry-for=0"]);
     until_half(&mut first);
     sending.kill();
     let lost = first.wait();

@@ -2,6 +2,7 @@
 
 use crate::cli::exit;
 use crate::cli::terminal::Color;
+use crate::cli::units;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use haul::limits::DATA_LANES_MAX;
@@ -9,6 +10,7 @@ use haul::transfer::Conflict;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Moves files between machines over networks that drop, stall and roam.
 ///
@@ -90,6 +92,12 @@ pub(crate) struct Receive {
 
     #[command(flatten)]
     pub(crate) lanes: Lanes,
+
+    /// Give up once the sender could not be reached for so long: 30s, 5m, 2h, 1d
+    ///
+    /// Without it, a sender that was lost is tried again without limit, and one that was never there is not.
+    #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
+    pub(crate) retry_for: Option<Duration>,
 
     /// Allow names that start with a dot to be written directly into the home folder
     #[arg(long)]
@@ -260,6 +268,15 @@ mod tests {
         for (text, is_valid) in [("0", false), ("1", true), ("16", true), ("17", false), ("-1", false), ("x", false)] {
             assert_eq!(parsed(&format!("haul send a --lanes={text}")).is_ok(), is_valid, "{text}");
         }
+    }
+
+    #[test]
+    fn patience_is_a_number_with_a_unit() {
+        let patience = |text| receive(&format!("haul receive L --retry-for {text}")).retry_for;
+        assert_eq!(patience("90s"), Some(Duration::from_secs(90)));
+        assert_eq!(patience("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(receive("haul receive L").retry_for, None);
+        assert!(parsed("haul receive L --retry-for soon").is_err());
     }
 
     #[test]

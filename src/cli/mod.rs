@@ -122,6 +122,9 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         conflict,
         read_back: receive.read_back,
         lanes: receive.lanes.count,
+        // Whoever says how long to try has a sender in mind that is not there yet.
+        wait_for_host: receive.retry_for.is_some_and(|patience| !patience.is_zero()),
+        retry_for: receive.retry_for,
         allow_hidden: receive.allow_hidden,
         state_dir: Places::detect().state,
     })

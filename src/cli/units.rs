@@ -31,6 +31,20 @@ pub(crate) fn time(duration: Duration) -> String {
     }
 }
 
+/// Reads `30s`, `5m`, `2h` or `1d`; a number alone counts seconds.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit.trim() {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err("a number with s, m, h or d behind it is wanted, as in 90s or 2h".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a number with s, m, h or d behind it is wanted, as in 90s or 2h")?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "that is longer than time is counted".into())
+}
+
 /// `1 file`, `2 files`, `20,000 files`.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{} {one}s", grouped(number)) }
@@ -65,6 +79,18 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read() {
+        for (text, seconds) in
+            [("0", 0), ("30", 30), ("30s", 30), ("5m", 300), ("2 min", 120), ("2h", 7200), ("1d", 86_400)]
+        {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1.5h", "1w", "99999999999999999999s", "999999999999999999d"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_have_three_digits_and_a_binary_unit() {

@@ -11,6 +11,8 @@ pub enum End {
     Complete,
     /// This side's user said no.
     Declined,
+    /// The host, met again after a break, offers something else now.
+    OfferChanged,
     /// The other side broke a rule.
     PeerFault(PeerFault),
     /// The other side ended it.

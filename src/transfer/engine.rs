@@ -29,7 +29,7 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     /// Small files that wait for their common sync; the publisher is told of the first and of a full batch.
     pub(super) gathered: Mutex<Gathered>,
     /// What the main thread is told.
-    pub(super) main: Queue<MainEvent>,
+    pub(super) main: Arc<Queue<MainEvent>>,
     /// The listing, once it is complete.
     pub(super) listing: OnceLock<Arc<Listing>>,
     /// What to do about names that are taken, once the user took the offer.
@@ -92,17 +92,18 @@ impl<'a, D: Disk> Engine<'a, D> {
         observer: &'a dyn Observer,
         receiver: Receiver,
         began: Instant,
+        counters: Counters,
     ) -> Self {
         let inner = Inner { receiver, mailboxes: BTreeMap::new(), closed: false };
         Self {
             store,
             settings,
             observer,
-            counters: Counters::default(),
+            counters,
             desk: Queue::new(),
             publisher: Queue::new(),
             gathered: Mutex::default(),
-            main: Queue::new(),
+            main: Arc::new(Queue::new()),
             listing: OnceLock::new(),
             conflict: OnceLock::new(),
             record: OnceLock::new(),
@@ -244,6 +245,11 @@ impl<'a, D: Disk> Engine<'a, D> {
     pub(super) fn root(&self) -> Option<String> {
         let manifest = || self.lock().receiver.manifest().map(|id| id.to_string());
         lock(&self.only_root).map(|root| root.to_string()).or_else(manifest)
+    }
+
+    /// Whether every file is published or given up, and only the other side does not know it yet.
+    pub(super) fn has_everything(&self) -> bool {
+        self.lock().receiver.has_everything()
     }
 
     /// Takes the failures noted so far.

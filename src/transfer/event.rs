@@ -109,7 +109,8 @@ pub enum Phase {
     Waiting,
 }
 
-/// How far a transfer is. No counter ever goes down within a run.
+/// How far a transfer is. No counter ever goes down within a run, unless the sender comes back with another offer: then
+/// all but those of the network start again.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Progress {
     /// Bytes of all files together.

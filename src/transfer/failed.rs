@@ -1,6 +1,5 @@
 //! What a failure is called, for one file and for a whole transfer.
 
-use super::frames::LaneFault;
 use super::{FailedFile, FailureClass, TransferError};
 use crate::limits::LANE_SILENCE_MAX;
 use crate::session::{End, FileFault};
@@ -58,19 +57,12 @@ pub(super) fn transport(error: TransportError, waited: Duration) -> TransferErro
     }
 }
 
-/// Why a lane ended.
-pub(super) fn lane(fault: LaneFault) -> TransferError {
-    match fault {
-        LaneFault::Frame(fault) => TransferError::Protocol(fault.into()),
-        LaneFault::Transport(error) => transport(error, LANE_SILENCE_MAX),
-    }
-}
-
 /// What an end other than a complete one means to this side.
 pub(super) fn end(end: End) -> TransferError {
     match end {
         End::Complete => TransferError::Bug("a complete transfer is no failure".into()),
         End::Declined => TransferError::Declined,
+        End::OfferChanged => TransferError::SourceChanged { files: 1 },
         End::PeerFault(fault) => TransferError::Protocol(fault.into()),
         End::Refused(refusal) => {
             let why = match refusal {

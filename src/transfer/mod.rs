@@ -17,7 +17,9 @@ pub mod event;
 pub mod failure;
 /// What a transfer is told before it starts.
 pub mod settings;
+mod conduct;
 mod desk;
+mod dial;
 mod engine;
 mod failed;
 mod frames;
@@ -27,6 +29,7 @@ mod plan;
 mod publisher;
 mod queue;
 mod receive;
+mod retry;
 mod send;
 mod serve;
 mod state;

@@ -309,7 +309,7 @@ fn ended_text(end: &End) -> String {
     match end {
         End::PeerFault(fault) => format!("a receiver broke the protocol: {fault}"),
         End::Refused(Refusal::Declined) => "a receiver declined the offer".into(),
-        End::Refused(_) | End::Declined => "a receiver stopped before the end".into(),
+        End::Refused(_) | End::Declined | End::OfferChanged => "a receiver stopped before the end".into(),
         End::Complete => "a receiver has everything".into(),
     }
 }

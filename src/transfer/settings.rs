@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// What to offer, where, and where to remember it.
@@ -37,6 +38,10 @@ pub struct ReceiveSettings {
     pub read_back: bool,
     /// Data lanes to open. `None`: the measured default.
     pub lanes: Option<u16>,
+    /// How long a lost host is tried again. `None`: without limit.
+    pub retry_for: Option<Duration>,
+    /// Whether a host that was never there is tried again like a lost one.
+    pub wait_for_host: bool,
     /// Whether hidden names may be written directly into the home folder.
     pub allow_hidden: bool,
     /// Where session secrets are remembered. `None`: nowhere.
@@ -60,7 +65,8 @@ pub enum Conflict {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for ReceiveSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { link: _, into, conflict, read_back, lanes, allow_hidden, state_dir } = self;
+        let Self { link: _, into, conflict, read_back, lanes, retry_for, wait_for_host, allow_hidden, state_dir } =
+            self;
         formatter
             .debug_struct("ReceiveSettings")
             .field("link", &"[redacted]")
@@ -68,6 +74,8 @@ impl fmt::Debug for ReceiveSettings {
             .field("conflict", conflict)
             .field("read_back", read_back)
             .field("lanes", lanes)
+            .field("retry_for", retry_for)
+            .field("wait_for_host", wait_for_host)
             .field("allow_hidden", allow_hidden)
             .field("state_dir", state_dir)
             .finish()
@@ -86,6 +94,8 @@ mod tests {
             conflict: Conflict::Fail,
             read_back: false,
             lanes: None,
+            retry_for: None,
+            wait_for_host: false,
             allow_hidden: false,
             state_dir: None,
         };

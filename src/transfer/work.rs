@@ -6,8 +6,9 @@ use crate::digest::{ChunkDigest, FileDigest};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_FILES_MAX};
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
 use crate::session::{End, LaneId};
+use crate::transport::{Lane, Purpose, TransportError};
 use crate::wire::{Message, Piece, SessionGrant};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What was done so far, in bytes unless it says otherwise.
 #[derive(Debug, Default)]
@@ -26,6 +27,19 @@ pub(super) struct Counters {
     pub(super) files_failed: AtomicU64,
     /// Milliseconds from the start to the first piece, plus one; zero until it came.
     pub(super) first_byte_ms: AtomicU64,
+}
+
+impl Counters {
+    /// What came over the network so far, for a session that begins again in the same run.
+    pub(super) fn of_the_network(&self) -> Self {
+        let same = |counter: &AtomicU64| AtomicU64::new(counter.load(Ordering::Relaxed));
+        Self {
+            fetched: same(&self.fetched),
+            wire: same(&self.wire),
+            first_byte_ms: same(&self.first_byte_ms),
+            ..Self::default()
+        }
+    }
 }
 
 /// What a lane's thread is to do.
@@ -86,11 +100,21 @@ impl Gathered {
 }
 
 /// What the main thread is told.
-#[derive(Debug)]
 pub(super) enum MainEvent {
+    /// A lane was opened, or could not be.
+    Dialled {
+        purpose: Purpose,
+        outcome: Result<Box<Lane>, TransportError>,
+    },
     End(End),
-    Granted { grant: SessionGrant, lanes: u16 },
-    LaneEnded { lane: LaneId, fault: Option<LaneFault> },
+    Granted {
+        grant: SessionGrant,
+        lanes: u16,
+    },
+    LaneEnded {
+        lane: LaneId,
+        fault: Option<LaneFault>,
+    },
     Offered,
 }
 

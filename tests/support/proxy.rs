@@ -17,7 +17,7 @@ pub struct Proxy {
 /// What happens once the budget of bytes towards the receiver is used up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Then {
-    /// Every connection is closed.
+    /// Every connection is closed, until the proxy is told to let them be.
     Cut,
     /// Bytes are held back until the proxy is told to release them.
     Stall,
@@ -103,7 +103,7 @@ impl Shared {
         state.reached = true;
         self.changed.notify_all();
         if self.then == Then::Cut {
-            return false;
+            return state.released;
         }
         drop(self.changed.wait_while(state, |state| !state.released).unwrap());
         true

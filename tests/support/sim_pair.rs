@@ -8,7 +8,7 @@ use super::sim_sender::{Around, SenderHost};
 use super::sim_shelf::Shelf;
 use super::sim_source::Source;
 use haul::digest::ListingDigest;
-use haul::session::{End, FileFault, PeerFault};
+use haul::session::{End, FileFault};
 use haul::wire::Refusal;
 use std::time::Duration;
 
@@ -147,7 +147,7 @@ impl<S: Shelf> Pair<S> {
             End::Complete => return self.is_complete(),
             End::Declined if self.calm_since.is_none() => {}
             End::Refused(Refusal::Stopped) if self.sender.as_ref().is_none_or(SenderHost::is_stopped) => {}
-            End::PeerFault(PeerFault::ListingDigest) if self.is_relisted => {}
+            End::OfferChanged if self.is_relisted => {}
             other => return Err(format!("the receiver ends with {other:?}")),
         }
         Ok(false)

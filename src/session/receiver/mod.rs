@@ -66,12 +66,18 @@ impl Receiver {
         }
     }
 
-    /// The manifest's id, once the session ended complete.
+    /// The manifest's id, once both sides agree on it.
     pub fn manifest(&self) -> Option<ManifestId> {
         match &self.state {
+            State::Fetching(fetch) => fetch.manifest(),
             State::Ended { manifest, .. } => *manifest,
             _ => None,
         }
+    }
+
+    /// Whether every file is published or given up, so that all that is left is to tell the sender.
+    pub fn has_everything(&self) -> bool {
+        matches!(&self.state, State::Fetching(fetch) if fetch.is_done())
     }
 
     /// Takes what happened at `now`. After the end, nothing has an effect.
@@ -145,11 +151,23 @@ impl Receiver {
         let silent: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.dead_at().is_some_and(|at| at <= now)).collect();
         let silent: Vec<_> = silent.into_iter().map(|(&id, _)| id).collect();
         for id in silent {
-            self.outputs.push_back(Output::CloseLane { lane: id });
-            match self.lanes.get_mut(&id) {
-                Some(lane) if lane.role() == LaneRole::Data => lane.close(),
-                _ => self.lose_lane(id),
-            }
+            self.give_up(id);
+        }
+    }
+
+    /// Gives up a data lane that the host does not serve, and the control lane, which it does not know either.
+    fn give_up_with_control(&mut self, id: LaneId) {
+        let control = self.lanes.iter().find(|(_, lane)| lane.role() == LaneRole::Control).map(|(&id, _)| id);
+        for id in control.into_iter().chain([id]) {
+            self.give_up(id);
+        }
+    }
+
+    fn give_up(&mut self, id: LaneId) {
+        self.outputs.push_back(Output::CloseLane { lane: id });
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.role() == LaneRole::Data => lane.close(),
+            _ => self.lose_lane(id),
         }
     }
 
@@ -166,6 +184,11 @@ impl Receiver {
         lane.heard(now);
         match message {
             Message::Working => return lane.owes().then_some(()).ok_or(PeerFault::OutOfTurn("Working")),
+            // The host lost sight of this session: it is found again over a new control lane.
+            Message::Refused { .. } if lane.role() == LaneRole::Data => {
+                self.give_up_with_control(id);
+                return Ok(());
+            }
             Message::Refused { refusal } => {
                 self.end(End::Refused(refusal));
                 return Ok(());
@@ -227,7 +250,10 @@ impl Receiver {
             State::Deciding { listing } if listing.digest() == announced => {}
             State::Fetching(fetch) if fetch.listing().digest() == announced => {}
             // What was accepted is frozen; another listing is another offer.
-            _ => return Err(PeerFault::ListingDigest),
+            _ => {
+                self.end(End::OfferChanged);
+                return Ok(());
+            }
         }
         let lanes = lanes.min(self.settings.lanes);
         self.outputs.push_back(Output::Granted { grant, lanes });

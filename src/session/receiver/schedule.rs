@@ -38,6 +38,11 @@ impl Fetch {
         }
     }
 
+    /// Whether everything is done, whether or not the sender was told.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.closing, Closing::Done | Closing::Told)
+    }
+
     fn publish_empty_files(&mut self, outputs: &mut VecDeque<Output>) {
         while self.files.publishing() < PUBLISH_QUEUE_MAX
             && let Some(entry) = self.files.next_empty(&self.listing)
