@@ -9,7 +9,7 @@ use crate::digest::{ChunkDigest, FileDigest, ManifestId, empty_file_digest};
 use crate::limits::CHUNK_RETRIES_MAX;
 use crate::manifest::{EntryIndex, HashPages, Listing};
 use crate::session::{End, FileFault, LaneId, PeerFault};
-use crate::wire::{Change, Message};
+use crate::wire::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -174,40 +174,6 @@ impl Fetch {
         }
     }
 
-    /// The sender says, in place of pieces, that an entry's source is no longer what was listed.
-    pub(super) fn source_changed(
-        &mut self,
-        lane: &mut Lane,
-        entry: EntryIndex,
-        change: Change,
-        outputs: &mut VecDeque<Output>,
-    ) -> Result<(), PeerFault> {
-        lane.drop_entry(&self.listing, entry).ok_or(PeerFault::UnknownEntry)?;
-        self.fail(entry, FileFault::SourceChanged(change), outputs);
-        Ok(())
-    }
-
-    fn source_changed_in_hashes(
-        &mut self,
-        entry: EntryIndex,
-        change: Change,
-        outputs: &mut VecDeque<Output>,
-    ) -> Result<(), PeerFault> {
-        if self.closing == Closing::Seal {
-            return self.source_changed_at_seal(entry);
-        }
-        let request = self.hash_requests.pop_front().ok_or(PeerFault::OutOfTurn("SourceChanged"))?;
-        let Some((first, _)) = request else { return Ok(()) };
-        let chunks = self.listing.chunks_of(entry);
-        if !chunks.contains(&first) {
-            return Err(PeerFault::UnknownEntry);
-        }
-        self.pages.skip_to(chunks.end);
-        self.restart_hash_requests();
-        self.fail(entry, FileFault::SourceChanged(change), outputs);
-        Ok(())
-    }
-
     fn take_page(
         &mut self,
         first: u64,
@@ -236,7 +202,7 @@ impl Fetch {
         Ok(())
     }
 
-    fn restart_hash_requests(&mut self) {
+    pub(super) fn restart_hash_requests(&mut self) {
         self.hash_requests.iter_mut().for_each(|request| *request = None);
         self.hash_cursor = self.pages.next();
     }
@@ -382,7 +348,7 @@ impl Fetch {
     }
 
     /// Gives a file up. Its chunks on the way are discarded when they come.
-    fn fail(&mut self, entry: EntryIndex, fault: FileFault, outputs: &mut VecDeque<Output>) {
+    pub(super) fn fail(&mut self, entry: EntryIndex, fault: FileFault, outputs: &mut VecDeque<Output>) {
         if self.files.is_final(entry) {
             return;
         }

@@ -1,5 +1,6 @@
 //! The side that wants file data: asks, checks, and decides what is done.
 
+mod changed;
 mod event;
 mod fetch;
 mod files;

@@ -6,16 +6,6 @@ use crate::manifest::{EntryIndex, SealHasher};
 use crate::session::PeerFault;
 
 impl Fetch {
-    /// The sender cannot confirm the root of a file any more. Its bytes are verified against its pages, and it may still
-    /// be under way; only the seal does without it.
-    pub(super) fn source_changed_at_seal(&mut self, entry: EntryIndex) -> Result<(), PeerFault> {
-        if self.root(entry).is_none() || !self.unconfirmed.insert(entry) {
-            return Err(PeerFault::UnknownEntry);
-        }
-        self.closing = Closing::Hashes;
-        Ok(())
-    }
-
     /// The files that the seal has no root of.
     pub(super) fn without_root(&self) -> Vec<u32> {
         self.listing.files().filter(|&entry| self.sealed_root(entry).is_none()).map(|entry| entry.0).collect()
