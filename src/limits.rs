@@ -57,6 +57,9 @@ pub const REQUEST_RANGES_MAX: usize = 256;
 pub const REQUEST_CHUNKS_MAX: u64 = 1024;
 /// Most bytes in one request (a request of one chunk may be longer: it is that chunk).
 pub const REQUEST_BYTES_MAX: u64 = MIB;
+/// Chunks of which a receiver remembers how far they came before their lanes were lost; each may have a buffer of
+/// [`CHUNK_BYTES_MIN`]. Lanes take them up first, so that there are seldom more than lanes.
+pub const HELD_CHUNKS_MAX: usize = 2 * DATA_LANES_MAX as usize;
 /// Most files that one request for the seal leaves out; a longer list takes several.
 pub const SEAL_WITHOUT_MAX: usize = 12 * 1024;
 /// Requests of one lane that the answering side queues; a further one is a protocol error.

@@ -40,7 +40,7 @@ fn row_49_wrong_bytes_are_asked_for_once_more_over_another_lane_and_then_fail_th
     victim.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: OTHER });
     assert!(victim.outputs.contains(&Output::Discard { lane: DATA, chunk: 0 }));
     assert!(victim.outputs.contains(&Output::CloseLane { lane: DATA }));
-    victim.tell(Input::LaneLost { lane: DATA });
+    victim.tell(Input::LaneLost { lane: DATA, held: None });
     let second = LaneId(2);
     victim.tell(Input::LaneOpened { lane: second, role: LaneRole::Data });
     let rereads = victim.sent().filter(|message| matches!(message, Message::ChunksRequest { reread: true, .. }));
@@ -131,7 +131,7 @@ fn a_chunk_that_no_lane_brought_is_not_claimed() {
     victim.tell(Input::ChunkStored { lane: DATA, chunk: 0 });
     victim.assert_nothing_stored();
     bring_chunk(&mut victim, DATA);
-    victim.tell(Input::LaneLost { lane: DATA });
+    victim.tell(Input::LaneLost { lane: DATA, held: None });
     victim.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: PROMISED });
     victim.assert_nothing_stored();
 }

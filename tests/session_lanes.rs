@@ -4,7 +4,7 @@
 
 use haul::chunk::Length;
 use haul::digest::ChunkDigest;
-use haul::limits::{CHUNK_BYTES_MIN, CONTROL_PING_AFTER, LANE_SILENCE_MAX};
+use haul::limits::{CHUNK_BYTES_MIN, CONTROL_PING_AFTER, LANE_SILENCE_MAX, PIECE_BYTES_MIN};
 use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::session::{End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
@@ -32,8 +32,58 @@ fn chunks_of_a_lane_that_is_being_closed_are_nobody_elses_until_it_is_gone() {
     side.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: DIGEST });
     assert!(side.seen.iter().any(|output| matches!(output, Output::Claim { lane: DATA, chunk: 0, .. })));
     side.tell(Input::ChunkStored { lane: DATA, chunk: 0 });
-    side.tell(Input::LaneLost { lane: DATA });
+    side.tell(Input::LaneLost { lane: DATA, held: None });
     assert_eq!(side.asked_of(OTHER_DATA), [1, 2, 3], "what is stored is not asked for again");
+}
+
+#[test]
+fn what_came_of_a_chunk_before_its_lane_was_lost_is_left_out_of_the_next_request() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.open_files();
+    let piece_bytes = side.seen.iter().find_map(piece_bytes).unwrap();
+    side.bring(DATA, 0);
+    side.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: DIGEST });
+    side.tell(Input::ChunkStored { lane: DATA, chunk: 0 });
+    for place in 0..3 {
+        let offset = u64::from(place * piece_bytes);
+        side.tell(Input::PieceArrived { lane: DATA, piece: Piece { chunk: 1, offset, length: piece_bytes } });
+    }
+    side.seen.clear();
+    // The third piece was announced and did not come whole.
+    let landed = 2 * u64::from(piece_bytes);
+    side.tell(Input::LaneLost { lane: DATA, held: Some((1, landed + 5)) });
+    side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Data });
+    assert_eq!(side.held_of(OTHER_DATA), [(vec![1], landed), (vec![2, 3], 0)]);
+    let piece = Piece { chunk: 1, offset: landed, length: piece_bytes };
+    side.seen.clear();
+    side.tell(Input::PieceArrived { lane: OTHER_DATA, piece });
+    let place = side.listing.place(1).unwrap();
+    assert_eq!(side.seen, [Output::Place { lane: OTHER_DATA, place, piece, last: false }]);
+}
+
+#[test]
+fn what_is_held_is_no_more_than_was_asked_and_nothing_of_a_chunk_that_came_damaged() {
+    let mut side = Side::new(&[2 * CHUNK_BYTES_MIN]);
+    side.give_hashes(2);
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.open_files();
+    side.bring(DATA, 0);
+    side.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: ChunkDigest([8; 32]) });
+    side.seen.clear();
+    side.tell(Input::LaneLost { lane: DATA, held: Some((0, CHUNK_BYTES_MIN)) });
+    side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Data });
+    assert_eq!(side.held_of(OTHER_DATA), [(vec![0], 0), (vec![1], 0)]);
+    side.seen.clear();
+    // Chunk 7 does not exist, and all of chunk 1 cannot be left out.
+    side.tell(Input::LaneLost { lane: OTHER_DATA, held: Some((7, CHUNK_BYTES_MIN)) });
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.tell(Input::LaneLost { lane: DATA, held: Some((1, CHUNK_BYTES_MIN)) });
+    side.seen.clear();
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    let all_but_one_piece = CHUNK_BYTES_MIN - u64::from(PIECE_BYTES_MIN);
+    assert_eq!(side.held_of(DATA), [(vec![0], 0), (vec![1], all_but_one_piece)]);
 }
 
 #[test]
@@ -62,7 +112,7 @@ fn a_data_lane_that_the_host_does_not_know_is_no_end_but_a_reason_to_connect_ane
     let refused = Message::Refused { refusal: Refusal::Stopped };
     side.tell(Input::Message { lane: DATA, message: refused.clone() });
     assert_eq!(side.seen, [Output::CloseLane { lane: CONTROL }, Output::CloseLane { lane: DATA }]);
-    side.tell(Input::LaneLost { lane: DATA });
+    side.tell(Input::LaneLost { lane: DATA, held: None });
     side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Data });
     assert_eq!(side.asked_of(OTHER_DATA), [0, 1, 2, 3], "the session goes on");
     side.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
@@ -158,6 +208,18 @@ impl Side {
         for offset in (0..CHUNK_BYTES_MIN).step_by(piece_bytes as usize) {
             self.tell(Input::PieceArrived { lane, piece: Piece { chunk, offset, length: piece_bytes } });
         }
+    }
+
+    /// The requests on a lane: which chunks, and how much of the first is left out.
+    fn held_of(&self, lane: LaneId) -> Vec<(Vec<u64>, u64)> {
+        let of_request = |output: &Output| match output {
+            Output::Send { lane: of, message: Message::ChunksRequest { gaps, held, .. } } if *of == lane => {
+                let chunks = haul::chunk_set::ChunkSet::from_gaps(gaps).unwrap();
+                Some((chunks.ranges().flatten().collect(), *held))
+            }
+            _ => None,
+        };
+        self.seen.iter().filter_map(of_request).collect()
     }
 
     fn asked_of(&self, lane: LaneId) -> Vec<u64> {

@@ -190,7 +190,7 @@ impl Pair {
             Output::CloseLane { lane } => {
                 self.lanes_closed += 1;
                 self.sender.handle(Duration::ZERO, SenderInput::LaneLost { lane });
-                self.tell(Input::LaneLost { lane });
+                self.tell(Input::LaneLost { lane, held: None });
                 self.next_lane = LaneId(self.next_lane.0 + 1);
                 self.open_lane(self.next_lane, LaneRole::Data);
             }

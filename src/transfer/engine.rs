@@ -38,6 +38,10 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     pub(super) record: OnceLock<Record<D>>,
     pub(super) partials: Mutex<HashMap<EntryIndex, OpenPartial<D>>>,
     pub(super) singles: Mutex<HashMap<EntryIndex, (SingleFile<D>, VerifiedChunk)>>,
+    /// The first bytes of chunks that are whole files, from lanes that were lost; at most [`HELD_CHUNKS_MAX`].
+    ///
+    /// [`HELD_CHUNKS_MAX`]: crate::limits::HELD_CHUNKS_MAX
+    pub(super) set_aside: Mutex<HashMap<u64, Vec<u8>>>,
     failures: Mutex<Vec<FailedFile>>,
     best_effort: AtomicBool,
     only_root: Mutex<Option<FileDigest>>,
@@ -111,6 +115,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             only_root: Mutex::default(),
             partials: Mutex::default(),
             singles: Mutex::default(),
+            set_aside: Mutex::default(),
             failures: Mutex::default(),
             disk_faults: Mutex::default(),
             inner: Mutex::new(inner),
@@ -137,10 +142,10 @@ impl<'a, D: Disk> Engine<'a, D> {
         self.lock().mailboxes.insert(lane, mailbox);
     }
 
-    /// Forgets a lane. What was asked of it goes back.
-    pub(super) fn remove_lane(&self, lane: LaneId) {
+    /// Forgets a lane. What was asked of it goes back, but for the bytes of a chunk that are `held`.
+    pub(super) fn remove_lane(&self, lane: LaneId, held: Option<(u64, u64)>) {
         self.lock().mailboxes.remove(&lane);
-        self.step(Input::LaneLost { lane });
+        self.step(Input::LaneLost { lane, held });
     }
 
     /// Waits until the lane has something to do, or owes a frame.
@@ -364,6 +369,8 @@ impl<'a, D: Disk> Engine<'a, D> {
     fn file_failed(&self, entry: EntryIndex, fault: &FileFault) {
         lock(&self.partials).remove(&entry);
         lock(&self.singles).remove(&entry);
+        let chunks = self.listing().chunks_of(entry);
+        lock(&self.set_aside).retain(|chunk, _| !chunks.contains(chunk));
         let disk = lock(&self.disk_faults).remove(&entry);
         let Some(listed) = self.listing().entry(entry) else { return };
         self.counters.files_failed.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use super::publisher::publication;
 use super::work::LaneWork;
 use crate::chunk::ChunkIndex;
 use crate::digest::ChunkDigest;
-use crate::limits::CHUNK_BYTES_MIN;
+use crate::limits::{CHUNK_BYTES_MIN, HELD_CHUNKS_MAX};
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
 use crate::session::{Input, LaneId, LaneRole};
 use crate::store::{Disk, Lease, SingleFile, StoreError};
@@ -39,6 +39,8 @@ struct Landing<D: Disk> {
     chunk: u64,
     place: ChunkPlace,
     target: Target<D>,
+    /// Bytes of it, from the first one on, that lie there.
+    filled: u64,
 }
 
 enum Target<D: Disk> {
@@ -70,9 +72,8 @@ pub(super) fn run_lane<D: Disk>(engine: &Engine<'_, D>, id: LaneId, lane: Lane, 
     engine.step(Input::LaneOpened { lane: id, role });
     let outcome = thread.run();
     thread.count_wire();
-    // A landing that is given up lets go of its chunk before another lane may ask for it.
-    thread.landing = None;
-    engine.remove_lane(id);
+    let held = thread.put_landing_aside();
+    engine.remove_lane(id, held);
     if outcome.is_ok() {
         // The other side learns that nothing was cut off; if it is gone, it does not matter.
         let _ = thread.lane.close();
@@ -130,11 +131,8 @@ impl<D: Disk> LaneThread<'_, '_, D> {
     }
 
     fn take_payload(&mut self, place: ChunkPlace, piece: Piece) -> Result<(), LaneFault> {
-        if piece.offset == 0 || self.landing.is_none() {
-            self.landing = None;
-            let target = self.target(place);
-            self.landing = Some(Landing { chunk: piece.chunk, place, target });
-            self.single.clear();
+        if piece.offset == 0 || self.landing.as_ref().is_none_or(|landing| landing.chunk != piece.chunk) {
+            self.land(place, piece);
         }
         let length = piece.length as usize;
         let (lane, zero) = (&mut self.lane, self.encoding == Encoding::Zero);
@@ -166,10 +164,43 @@ impl<D: Disk> LaneThread<'_, '_, D> {
         self.engine.note_first_byte();
         self.engine.counters.fetched.fetch_add(u64::from(piece.length), Ordering::Relaxed);
         self.count_wire();
-        if let Err(fault) = stored {
-            self.give_up(place.entry, fault)?;
+        match (stored, &mut self.landing) {
+            (Err(fault), _) => self.give_up(place.entry, fault)?,
+            (Ok(()), Some(landing)) => landing.filled = piece.offset + u64::from(piece.length),
+            (Ok(()), None) => {}
         }
         Ok(())
+    }
+
+    /// Makes the chunk at `place` the one that lands. Its first pieces may have come over a lane that is gone.
+    fn land(&mut self, place: ChunkPlace, piece: Piece) {
+        self.landing = None;
+        let target = self.target(place);
+        if matches!(target, Target::Single) {
+            self.single = lock(&self.engine.set_aside).remove(&piece.chunk).unwrap_or_default();
+            // Were less set aside than is held, the chunk would fail its hash and be asked for anew.
+            self.single.resize(usize::try_from(piece.offset).unwrap_or(0), 0);
+        }
+        self.landing = Some(Landing { chunk: piece.chunk, place, target, filled: piece.offset });
+    }
+
+    /// Lets go of the chunk that was landing, before another lane may ask for it, and says how much of it lies in its
+    /// place: for a chunk that is its whole file that is a buffer, which the next lane takes up.
+    fn put_landing_aside(&mut self) -> Option<(u64, u64)> {
+        let landing = self.landing.take()?;
+        match landing.target {
+            Target::Lease(_) => {}
+            Target::Single => {
+                self.single.truncate(usize::try_from(landing.filled).unwrap_or(0));
+                let mut set_aside = lock(&self.engine.set_aside);
+                if set_aside.len() >= HELD_CHUNKS_MAX {
+                    return None;
+                }
+                set_aside.insert(landing.chunk, std::mem::take(&mut self.single));
+            }
+            Target::Claimed(_) | Target::Nowhere | Target::Stored(_) => return None,
+        }
+        Some((landing.chunk, landing.filled))
     }
 
     /// Where the chunk at `place` goes. A file that has failed has no partial any more.

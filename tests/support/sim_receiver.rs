@@ -49,6 +49,8 @@ pub(super) struct HostLane {
     pub(super) inbox: VecDeque<Arrival>,
     pub(super) thread: LaneThread,
     pub(super) is_closing: bool,
+    /// The chunk under way and how many of its bytes lie in their place.
+    pub(super) landing: Option<(u64, u64)>,
 }
 
 /// What a lane's thread does; it reads on when it is done.

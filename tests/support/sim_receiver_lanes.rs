@@ -46,8 +46,10 @@ impl<S: Shelf> ReceiverHost<S> {
         }
         let lane = LaneId(conn.0);
         around.core.note("lane opens", u64::from(lane.0), role as u64);
-        self.lanes
-            .insert(lane, HostLane { role, inbox: VecDeque::new(), thread: LaneThread::Reading, is_closing: false });
+        self.lanes.insert(
+            lane,
+            HostLane { role, inbox: VecDeque::new(), thread: LaneThread::Reading, is_closing: false, landing: None },
+        );
         self.tell(around, Input::LaneOpened { lane, role });
     }
 
@@ -73,8 +75,11 @@ impl<S: Shelf> ReceiverHost<S> {
         let Some(ended) = self.lanes.remove(&lane) else { return };
         around.core.note("lane closes", u64::from(lane.0), ended.role as u64);
         self.watch.lane_gone(lane);
+        if ended.landing.is_some() {
+            self.shelf.set_aside(lane);
+        }
         self.shelf.release(lane);
-        self.tell(around, Input::LaneLost { lane });
+        self.tell(around, Input::LaneLost { lane, held: ended.landing });
         if self.end.is_none() {
             let patience = around.core.rng.millis(1, 1000);
             self.dial(around.core, ended.role, patience);
@@ -127,12 +132,13 @@ impl<S: Shelf> ReceiverHost<S> {
         else {
             return;
         };
+        let is_landing = piece.offset > 0 && host_lane.landing.is_some_and(|(chunk, _)| chunk == piece.chunk);
         let (path, _) = self.file(place.entry);
-        let has_room = match piece.offset {
+        let has_room = match is_landing {
             // Chunks of a file that failed are read and forgotten.
             _ if self.watch.has_failed(place.entry) => Ok(false),
-            0 => self.shelf.lease(lane, &path, place),
-            _ => Ok(true),
+            false => self.shelf.lease(lane, &path, place),
+            true => Ok(true),
         };
         let filled = match has_room {
             Ok(false) if !self.watch.has_failed(place.entry) => {
@@ -152,8 +158,12 @@ impl<S: Shelf> ReceiverHost<S> {
                 (Encoding::Raw, bytes) => self.shelf.fill(lane, piece.offset, Payload::Raw(&bytes)),
             },
         };
-        if let Err(error) = filled {
-            self.disk_failed(around, place.entry, &error);
+        match (filled, self.lanes.get_mut(&lane)) {
+            (Err(error), _) => self.disk_failed(around, place.entry, &error),
+            (Ok(()), Some(host_lane)) => {
+                host_lane.landing = Some((piece.chunk, piece.offset + u64::from(piece.length)));
+            }
+            (Ok(()), None) => {}
         }
         if last {
             if let Some(host_lane) = self.lanes.get_mut(&lane) {
@@ -220,6 +230,7 @@ impl<S: Shelf> ReceiverHost<S> {
         self.shelf.release(lane);
         if let Some(host_lane) = self.lanes.get_mut(&lane) {
             host_lane.thread = LaneThread::Reading;
+            host_lane.landing = None;
             if host_lane.is_closing {
                 self.lane_ends(around, lane);
             }

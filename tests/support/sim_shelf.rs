@@ -68,6 +68,8 @@ pub(crate) trait Shelf {
     fn holds(&self, path: &RelPath, place: ChunkPlace, digest: ChunkDigest) -> bool;
     /// Lanes that have a chunk, for the check that none is left at the end.
     fn leases(&self) -> usize;
+    /// Keeps the bytes of a whole small file that a lane has, for the lane that goes on with it.
+    fn set_aside(&mut self, lane: LaneId);
     /// Partial files, for the check that none is left at the end.
     fn leftovers(&self) -> Vec<String>;
 }
@@ -81,6 +83,7 @@ pub(crate) struct MemoryShelf {
     /// Files of one chunk, whole and proven, with nothing that would outlive the process.
     singles: BTreeMap<RelPath, Vec<u8>>,
     open: BTreeSet<RelPath>,
+    set_aside: BTreeMap<RelPath, Vec<u8>>,
     boot: u32,
     has_no_power: bool,
     flips_published: bool,
@@ -160,7 +163,8 @@ impl Shelf for MemoryShelf {
         if self.leases.values().any(is_taken) {
             return Ok(false);
         }
-        let single = place.geometry.is_single().then(|| vec![0; place.length().0 as usize]);
+        let fresh = || vec![0; place.length().0 as usize];
+        let single = place.geometry.is_single().then(|| self.set_aside.remove(path).unwrap_or_else(fresh));
         if single.is_none() && !self.open.contains(path) {
             return Err("a chunk of a file that is not open".to_owned());
         }
@@ -204,6 +208,12 @@ impl Shelf for MemoryShelf {
 
     fn release(&mut self, lane: LaneId) {
         self.leases.remove(&lane);
+    }
+
+    fn set_aside(&mut self, lane: LaneId) {
+        if let Some(Leased { path, single: Some(bytes), .. }) = self.leases.remove(&lane) {
+            self.set_aside.insert(path, bytes);
+        }
     }
 
     fn check(&mut self, path: &RelPath, index: ChunkIndex, promised: ChunkDigest) -> Result<bool, String> {
@@ -266,6 +276,7 @@ impl Shelf for MemoryShelf {
     fn kill(&mut self) {
         self.leases.clear();
         self.singles.clear();
+        self.set_aside.clear();
         self.open.clear();
     }
 

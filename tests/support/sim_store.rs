@@ -22,6 +22,7 @@ pub(crate) struct StoreShelf {
     open: BTreeMap<RelPath, Arc<PartialFile<SimDisk>>>,
     leases: BTreeMap<LaneId, Held>,
     singles: BTreeMap<RelPath, (SingleFile<SimDisk>, VerifiedChunk)>,
+    set_aside: BTreeMap<RelPath, Vec<u8>>,
     /// The claims that are known to be on the disk and to stand.
     standing: BTreeMap<RelPath, (Geometry, BTreeMap<u32, ChunkDigest>)>,
     /// Whether the power goes at some call to come.
@@ -44,6 +45,7 @@ impl Default for StoreShelf {
             open: BTreeMap::new(),
             leases: BTreeMap::new(),
             singles: BTreeMap::new(),
+            set_aside: BTreeMap::new(),
             standing: BTreeMap::new(),
             power_goes: false,
         }
@@ -59,6 +61,7 @@ impl StoreShelf {
     fn leave(&mut self, disk: SimDisk) {
         self.leases.clear();
         self.singles.clear();
+        self.set_aside.clear();
         self.open.clear();
         self.store = None;
         self.disk = disk;
@@ -121,7 +124,9 @@ impl Shelf for StoreShelf {
         self.leases.remove(&lane);
         let path = path.clone();
         if place.geometry.is_single() {
-            self.leases.insert(lane, Held::Single { path, bytes: vec![0; place.length().0 as usize] });
+            let fresh = || vec![0; place.length().0 as usize];
+            let bytes = self.set_aside.remove(&path).unwrap_or_else(fresh);
+            self.leases.insert(lane, Held::Single { path, bytes });
             return Ok(true);
         }
         let partial = self.open.get(&path).ok_or("a chunk of a file that is not open")?;
@@ -195,6 +200,12 @@ impl Shelf for StoreShelf {
 
     fn release(&mut self, lane: LaneId) {
         self.leases.remove(&lane);
+    }
+
+    fn set_aside(&mut self, lane: LaneId) {
+        if let Some(Held::Single { path, bytes }) = self.leases.remove(&lane) {
+            self.set_aside.insert(path, bytes);
+        }
     }
 
     fn check(&mut self, path: &RelPath, index: ChunkIndex, promised: ChunkDigest) -> Result<bool, String> {

@@ -78,6 +78,9 @@ pub enum Input {
     LaneLost {
         /// Its name.
         lane: LaneId,
+        /// Number of the chunk that was landing, and how many of its bytes, from the first one on, lie in their place:
+        /// they are not asked for again.
+        held: Option<(u64, u64)>,
     },
     /// A message came.
     Message {

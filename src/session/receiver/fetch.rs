@@ -6,7 +6,7 @@ use super::{Input, Output, Plan, Verdict};
 use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest, ManifestId, empty_file_digest};
-use crate::limits::CHUNK_RETRIES_MAX;
+use crate::limits::{CHUNK_RETRIES_MAX, HELD_CHUNKS_MAX, PIECE_BYTES_MIN};
 use crate::manifest::{EntryIndex, HashPages, Listing};
 use crate::session::{End, FileFault, LaneId, PeerFault};
 use crate::wire::Message;
@@ -32,6 +32,8 @@ pub(super) struct Fetch {
     pub(super) in_flight: ChunkSet,
     /// Files whose chunks may yet be wanted, after a comparison.
     pub(super) undecided: BTreeSet<EntryIndex>,
+    /// Bytes of wanted chunks, from the first one on, that lie in their place already.
+    pub(super) held: BTreeMap<u64, u64>,
     /// How often each chunk came without its hash.
     pub(super) retries: BTreeMap<u64, u8>,
     pub(super) files: Files,
@@ -76,6 +78,7 @@ impl Fetch {
             in_flight: ChunkSet::new(),
             undecided: BTreeSet::new(),
             unconfirmed: BTreeSet::new(),
+            held: BTreeMap::new(),
             retries: BTreeMap::new(),
             closing: Closing::Hashes,
         };
@@ -115,8 +118,11 @@ impl Fetch {
         sets.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
-    /// Gives back what a lost lane was asked for.
-    pub(super) fn lose_lane(&mut self, lost: &Lane) {
+    /// Gives back what a lost lane was asked for, but for the bytes that are `held`.
+    pub(super) fn lose_lane(&mut self, lost: &Lane, held: Option<(u64, u64)>) {
+        if let Some((chunk, bytes)) = held.filter(|&(chunk, _)| lost.unfinished().any(|range| range.contains(&chunk))) {
+            self.hold(chunk, bytes);
+        }
         for range in lost.unfinished() {
             self.in_flight.remove(range.clone());
             for chunk in range {
@@ -134,6 +140,22 @@ impl Fetch {
                 Closing::Told => Closing::Done,
                 other => other,
             };
+        }
+    }
+
+    /// Notes that the first bytes of a chunk need not come again. A request leaves out whole pieces, and never all. Of a
+    /// chunk that once came without its hash, all bytes come again.
+    fn hold(&mut self, chunk: u64, bytes: u64) {
+        if self.retries.contains_key(&chunk) {
+            return;
+        }
+        let Some(place) = self.listing.place(chunk).filter(|place| self.files.takes_chunks(place.entry)) else {
+            return;
+        };
+        let bytes = bytes.min(place.length().0 - 1);
+        let bytes = bytes - bytes % u64::from(PIECE_BYTES_MIN);
+        if bytes > 0 && self.held.len() < HELD_CHUNKS_MAX {
+            self.held.insert(chunk, bytes);
         }
     }
 
@@ -356,7 +378,8 @@ impl Fetch {
         let chunks = self.listing.chunks_of(entry);
         self.wanted.remove(chunks.clone());
         self.claimed.remove(chunks.clone());
-        self.in_flight.remove(chunks);
+        self.in_flight.remove(chunks.clone());
+        self.held.retain(|chunk, _| !chunks.contains(chunk));
         self.undecided.remove(&entry);
         outputs.push_back(Output::FileFailed { entry, fault });
     }

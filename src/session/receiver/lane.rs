@@ -139,8 +139,8 @@ impl Lane {
         if answer.is(message) { Ok(()) } else { Err(PeerFault::OutOfTurn("the answer to another question")) }
     }
 
-    /// Notes a request for chunks.
-    pub(super) fn asked_for(&mut self, now: Duration, ranges: &[Range<u64>], bytes: u64, piece_bytes: u32) {
+    /// Notes a request for chunks of `bytes` in all, of the first of which `held` are left out.
+    pub(super) fn asked_for(&mut self, now: Duration, ranges: &[Range<u64>], bytes: u64, piece_bytes: u32, held: u64) {
         let request = self.pace.requests;
         self.pace.requests += 1;
         if !self.owes() {
@@ -149,9 +149,10 @@ impl Lane {
             self.pace.counted_since = now;
             self.pace.counted = 0;
         }
-        self.bytes_owed += bytes;
-        let asked = ranges.iter().cloned().map(|chunks| Asked { chunks, offset: 0, piece_bytes, request });
-        self.asked.extend(asked);
+        self.bytes_owed += bytes - held;
+        let offsets = std::iter::once(held).chain(std::iter::repeat(0));
+        let asked = ranges.iter().cloned().zip(offsets);
+        self.asked.extend(asked.map(|(chunks, offset)| Asked { chunks, offset, piece_bytes, request }));
     }
 
     /// Whether another request keeps the pipe full, and the sender takes it.

@@ -110,7 +110,7 @@ impl Receiver {
     fn take(&mut self, now: Duration, input: Input) -> Result<(), PeerFault> {
         match input {
             Input::LaneOpened { lane, role } => self.open_lane(now, lane, role),
-            Input::LaneLost { lane } => self.lose_lane(lane),
+            Input::LaneLost { lane, held } => self.lose_lane(lane, held),
             Input::Message { lane, message } => self.take_message(now, lane, message)?,
             Input::PieceArrived { lane, piece } => self.take_piece(now, lane, piece)?,
             Input::Accepted(plans) => self.accept(&plans),
@@ -138,10 +138,10 @@ impl Receiver {
         }
     }
 
-    fn lose_lane(&mut self, lane: LaneId) {
+    fn lose_lane(&mut self, lane: LaneId, held: Option<(u64, u64)>) {
         let Some(lost) = self.lanes.remove(&lane) else { return };
         match &mut self.state {
-            State::Fetching(fetch) => fetch.lose_lane(&lost),
+            State::Fetching(fetch) => fetch.lose_lane(&lost, held),
             // A listing under way starts again: the sender may have listed anew.
             State::Listing { .. } if lost.role() == LaneRole::Control => self.state = State::Greeting,
             _ => {}
@@ -168,7 +168,7 @@ impl Receiver {
         self.outputs.push_back(Output::CloseLane { lane: id });
         match self.lanes.get_mut(&id) {
             Some(lane) if lane.role() == LaneRole::Data => lane.close(),
-            _ => self.lose_lane(id),
+            _ => self.lose_lane(id, None),
         }
     }
 

@@ -64,13 +64,16 @@ impl Fetch {
             self.in_flight.insert(range.clone());
         }
         let reread = batch.chunks == 1 && self.retries.contains_key(&batch.ranges[0].start);
-        let piece_bytes = lane.piece_bytes();
-        lane.asked_for(now, &batch.ranges, batch.bytes, piece_bytes);
+        let held = self.held.remove(&batch.ranges[0].start).unwrap_or(0);
+        let mut piece_bytes = lane.piece_bytes();
+        // What is held is left out in whole pieces.
+        while !held.is_multiple_of(u64::from(piece_bytes)) {
+            piece_bytes /= 2;
+        }
+        lane.asked_for(now, &batch.ranges, batch.bytes, piece_bytes, held);
         let gaps = batch.ranges.into_iter().collect::<ChunkSet>().to_gaps();
-        outputs.push_back(Output::Send {
-            lane: id,
-            message: Message::ChunksRequest { gaps, piece_bytes, held: 0, reread },
-        });
+        outputs
+            .push_back(Output::Send { lane: id, message: Message::ChunksRequest { gaps, piece_bytes, held, reread } });
         true
     }
 
@@ -106,8 +109,9 @@ impl Fetch {
     fn add_to_batch(&self, batch: &mut Batch, range: Range<u64>) -> bool {
         for chunk in range {
             let length = self.listing.place(chunk).map_or(0, |place| place.length().0);
-            let is_retry = self.retries.contains_key(&chunk);
-            let full = batch.bytes + length > REQUEST_BYTES_MAX || batch.chunks == REQUEST_CHUNKS_MAX || is_retry;
+            // A request says for its first chunk alone what to leave out, and whether to read it again.
+            let is_special = self.retries.contains_key(&chunk) || self.held.contains_key(&chunk);
+            let full = batch.bytes + length > REQUEST_BYTES_MAX || batch.chunks == REQUEST_CHUNKS_MAX || is_special;
             if full && batch.chunks > 0 {
                 return false;
             }
@@ -120,7 +124,7 @@ impl Fetch {
             }
             batch.bytes += length;
             batch.chunks += 1;
-            if is_retry {
+            if is_special {
                 return false;
             }
         }

@@ -43,6 +43,8 @@ struct Model {
     /// What the last hashing of a chunk that a lane brought led to.
     hashed: BTreeMap<(LaneId, u64), ChunkDigest>,
     stored: ChunkSet,
+    /// How far the chunks came that were landing when their lanes were lost.
+    held: BTreeMap<u64, u64>,
     published: BTreeSet<EntryIndex>,
     failed: BTreeSet<EntryIndex>,
     /// Whether a hash was promised that no chunk has.
@@ -75,6 +77,7 @@ impl Model {
             promised: BTreeMap::new(),
             hashed: BTreeMap::new(),
             stored: ChunkSet::new(),
+            held: BTreeMap::new(),
             published: BTreeSet::new(),
             failed: BTreeSet::new(),
             lied: false,
@@ -152,8 +155,10 @@ impl Model {
     }
 
     fn lose_lane(&mut self, lane: LaneId) {
-        if self.lanes.remove(&lane).is_some() {
-            self.handle(Input::LaneLost { lane });
+        if let Some(lost) = self.lanes.remove(&lane) {
+            let landing = lost.asked.front().map(|&(chunk, brought, ..)| (chunk, brought));
+            self.held.extend(landing);
+            self.handle(Input::LaneLost { lane, held: landing });
         }
     }
 
@@ -466,6 +471,8 @@ impl Model {
                 lane.requests += 1;
                 let request = lane.requests;
                 let first = chunks[0];
+                let lies = self.held.remove(&first).unwrap_or(0);
+                assert!(held <= lies, "{held} bytes of chunk {first} are left out, of which {lies} came");
                 let start = |chunk| if chunk == first { held } else { 0 };
                 lane.asked.extend(chunks.iter().map(|&chunk| (chunk, start(chunk), piece_bytes, request)));
                 let unanswered: BTreeSet<_> = lane.asked.iter().map(|&(.., request)| request).collect();
