@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+#[path = "support/fault_proxy.rs"]
+mod fault_proxy;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/proxy.rs"]
 mod proxy;
 
+use fault_proxy::{Fault, FaultProxy, Way, Whom};
 use process::{Playground, Receiving, noise};
 use proxy::{Proxy, Then};
 use serde_json::Value;
@@ -32,6 +35,35 @@ fn connections_that_are_cut_are_opened_again_and_nothing_verified_is_fetched_aga
     assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
     assert!(!into.join(".haul").exists());
     assert_eq!(sending.wait().0, Some(0), "the sender learns that it arrived");
+}
+
+#[test]
+fn connections_that_live_for_less_than_a_chunk_bring_every_byte_once() {
+    let playground = Playground::new();
+    let source = playground.dir("source");
+    // A file of one chunk, one of several, and small ones.
+    fs::write(source.join("one chunk"), noise(250_000, 31)).unwrap();
+    fs::write(source.join("several"), noise(1_500_000, 32)).unwrap();
+    for number in 0..40 {
+        fs::write(source.join(format!("small {number}")), noise(3000 + number, 33 + number as u64)).unwrap();
+    }
+    let into = playground.dir("into");
+    let sending = playground.send(&[&source], &[]);
+    let proxy = FaultProxy::for_link(&sending.link);
+    proxy.inject_after(Whom::All, Way::ToReceiver, 100_000, Fault::Reset);
+    let received = playground.receive(&proxy.link(&sending.link), &into, &[]).wait();
+    let done = received.assert_ok();
+    let total: u64 = fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert_fetched_once(done, total, 0);
+    assert!(proxy.connections() > 15, "{} connections of 100,000 bytes", proxy.connections());
+    for entry in fs::read_dir(&source).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert!(
+            fs::read(into.join("source").join(&name)).unwrap() == fs::read(source.join(&name)).unwrap(),
+            "{name:?}"
+        );
+    }
+    assert_eq!(sending.wait().0, Some(0));
 }
 
 #[test]

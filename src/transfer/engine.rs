@@ -148,6 +148,11 @@ impl<'a, D: Disk> Engine<'a, D> {
         self.step(Input::LaneLost { lane, held });
     }
 
+    /// What the lane has still to do, without waiting.
+    pub(super) fn take_work(&self, lane: LaneId) -> VecDeque<LaneWork> {
+        self.lock().mailboxes.get_mut(&lane).map(|mailbox| std::mem::take(&mut mailbox.work)).unwrap_or_default()
+    }
+
     /// Waits until the lane has something to do, or owes a frame.
     pub(super) fn mail(&self, lane: LaneId) -> Mail {
         let mut inner = self.lock();

@@ -12,6 +12,7 @@ use crate::session::{Input, LaneId, LaneRole};
 use crate::store::{Disk, Lease, SingleFile, StoreError};
 use crate::transport::{Lane, TransportError};
 use crate::wire::{Encoding, FrameFault, Piece};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +25,8 @@ struct LaneThread<'e, 'a, D: Disk> {
     engine: &'e Engine<'a, D>,
     id: LaneId,
     lane: Lane,
+    /// What the session wants done, first to last.
+    due: VecDeque<LaneWork>,
     /// Frames to send before anything is read.
     unsent: Vec<u8>,
     /// How the payload that is next on the lane is encoded.
@@ -63,6 +66,7 @@ pub(super) fn run_lane<D: Disk>(engine: &Engine<'_, D>, id: LaneId, lane: Lane, 
         engine,
         id,
         lane,
+        due: VecDeque::new(),
         unsent: Vec::new(),
         encoding: Encoding::Raw,
         landing: None,
@@ -72,6 +76,7 @@ pub(super) fn run_lane<D: Disk>(engine: &Engine<'_, D>, id: LaneId, lane: Lane, 
     engine.step(Input::LaneOpened { lane: id, role });
     let outcome = thread.run();
     thread.count_wire();
+    thread.settle();
     let held = thread.put_landing_aside();
     engine.remove_lane(id, held);
     if outcome.is_ok() {
@@ -97,7 +102,8 @@ impl<D: Disk> LaneThread<'_, '_, D> {
                     }
                 }
                 Mail::Work(work) => {
-                    for work in work {
+                    self.due = work;
+                    while let Some(work) = self.due.pop_front() {
                         if matches!(work, LaneWork::Close) {
                             return self.flush();
                         }
@@ -124,7 +130,7 @@ impl<D: Disk> LaneThread<'_, '_, D> {
                 }
             }
             LaneWork::Claim { chunk, proof } => self.claim(chunk, proof),
-            LaneWork::Discard { chunk } => drop(self.landing.take_if(|landing| landing.chunk == chunk)),
+            LaneWork::Discard { chunk } => self.discard(chunk),
             LaneWork::Close => {}
         }
         Ok(())
@@ -182,6 +188,23 @@ impl<D: Disk> LaneThread<'_, '_, D> {
             self.single.resize(usize::try_from(piece.offset).unwrap_or(0), 0);
         }
         self.landing = Some(Landing { chunk: piece.chunk, place, target, filled: piece.offset });
+    }
+
+    /// Does what is left to do for a chunk that came whole: that the lane broke since takes nothing from it.
+    fn settle(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(self.engine.take_work(self.id));
+        for work in due {
+            match work {
+                LaneWork::Claim { chunk, proof } => self.claim(chunk, proof),
+                LaneWork::Discard { chunk } => self.discard(chunk),
+                LaneWork::Close | LaneWork::Place { .. } | LaneWork::Send(_) => {}
+            }
+        }
+    }
+
+    fn discard(&mut self, chunk: u64) {
+        drop(self.landing.take_if(|landing| landing.chunk == chunk));
     }
 
     /// Lets go of the chunk that was landing, before another lane may ask for it, and says how much of it lies in its
