@@ -87,6 +87,9 @@ pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
 pub const PROOF_DEADLINE: Duration = Duration::from_secs(10);
 /// A lane that owes a frame and is silent for so long is dead.
 pub const LANE_SILENCE_MAX: Duration = Duration::from_secs(8);
+/// A data lane that owes pieces and is silent for so long gives its work to one that has none; where all lanes are, it
+/// is time to try whether a new connection fares better.
+pub const STALLED_AFTER: Duration = Duration::from_secs(2);
 /// A control lane that owes nothing is asked for a sign of life after so long without one: a connection that broke
 /// unnoticed would never be missed.
 pub const CONTROL_PING_AFTER: Duration = Duration::from_secs(4);
@@ -143,6 +146,10 @@ const _: () = {
     assert!(REQUESTS_PIPELINED_MAX * 2 <= REQUESTS_QUEUED_MAX as u64 && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
     assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());
     assert!(CONTROL_PING_AFTER.as_millis() < LANE_SILENCE_MAX.as_millis());
+    assert!(
+        STALLED_AFTER.as_millis() > WORKING_EVERY.as_millis()
+            && STALLED_AFTER.as_millis() < LANE_SILENCE_MAX.as_millis()
+    );
     assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX && TOTAL_BYTES_MAX < u64::MAX / 2);
     assert!(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX <= UNPROVEN_CONNECTIONS_MAX);
 };

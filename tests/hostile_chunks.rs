@@ -14,7 +14,7 @@ use hostile::{CONTROL, DATA, ReceiverVictim, hash_page, listing, piece, seal};
 
 const PROMISED: ChunkDigest = ChunkDigest([1; 32]);
 const OTHER: ChunkDigest = ChunkDigest([2; 32]);
-const PIECE_BYTES: u32 = 64 * 1024;
+const PIECE_BYTES: u32 = haul::limits::PIECE_BYTES_MIN;
 
 /// A receiver that asked for chunk 0, of five pieces, the last of one byte, and for nothing else.
 fn victim() -> ReceiverVictim {

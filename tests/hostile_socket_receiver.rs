@@ -154,7 +154,7 @@ fn a_silent_receiver_holds_up_nobody() {
 }
 
 #[test]
-fn lanes_without_end_are_turned_away() {
+fn lanes_without_end_push_each_other_out() {
     let victim = Victim::new();
     let session = victim.session();
     let mut held = Vec::new();
@@ -166,9 +166,11 @@ fn lanes_without_end_are_turned_away() {
         held.push(lane);
     }
     let mut further = victim.data(&session.grant);
-    // The host may have closed it before this is sent.
-    let _ = further.send(&[&Message::Ping { token: 7 }.to_frame().unwrap()]);
-    assert_eq!(read(&mut further), None, "one lane more is closed");
+    send(&mut further, &Message::Ping { token: 8 });
+    assert_eq!(read(&mut further), Some(Message::Pong { token: 8 }), "the newest is served");
+    assert_eq!(read(&mut held[0]), None, "for it, the oldest is closed");
+    send(&mut held[1], &Message::Ping { token: 9 });
+    assert_eq!(read(&mut held[1]), Some(Message::Pong { token: 9 }), "and no other");
     drop(held);
     victim.serves_a_good_receiver("lanes without end");
 }

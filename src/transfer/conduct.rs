@@ -1,23 +1,18 @@
 //! The main thread of a receiving transfer: starts the others, opens lost lanes again, and decides when it is over.
 
-use super::desk::run_desk;
 use super::dial::{Dial, Outage};
 use super::engine::Engine;
 use super::frames::LaneFault;
 use super::lane_thread::run_lane;
-use super::publisher::run_publisher;
 use super::queue::Popped;
 use super::retry::Backoff;
 use super::work::MainEvent;
-use super::{Cancel, Decision, Event, Phase, TransferError, failed, plan};
-use crate::limits::{CHUNK_BYTES_MIN, PROOF_DEADLINE};
+use super::{Cancel, Event, Phase, TransferError, failed};
+use crate::limits::{PROOF_DEADLINE, STALLED_AFTER};
 use crate::secret::{SessionId, SessionSecret};
-use crate::session::{End, Input, LaneId, LaneRole};
-use crate::store::RecordId;
+use crate::session::{End, LaneId, LaneRole};
 use crate::transport::{Lane, Proof, Purpose, TransportError};
 use crate::wire::SessionGrant;
-use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, Scope};
@@ -28,11 +23,8 @@ const TURN: Duration = Duration::from_millis(100);
 /// A turn that took so long did so because this machine slept, or the process was stopped: what the other end made of
 /// the silence is not known, and finding out takes longer than connecting again.
 const SLEPT: Duration = Duration::from_secs(5);
-/// Threads that open files and check claims.
-const DESK_THREADS: usize = 2;
-/// Average length from which files count as large: within one machine a second lane measured 10 % faster for those, and
-/// 30 % slower for small ones, since both make them in one folder, which takes one at a time.
-const LARGE_FILE_BYTES: u64 = CHUNK_BYTES_MIN;
+/// Longest wait before a lost data lane is tried again while the control lane lives.
+const DATA_LANE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Tries to tell a sender that everything is there, where it cannot be reached any more.
 const LAST_WORD_TRIES: u32 = 4;
 /// Proofs that the host may turn down: it may have been stopping when it did.
@@ -40,16 +32,17 @@ const WRONG_PROOFS_MAX: u32 = 3;
 
 /// Starts threads, answers what they tell, and tries again what was lost.
 pub(super) struct Conduct<'scope, 'env, 'e> {
-    engine: &'scope Engine<'e>,
-    dial: Arc<Dial>,
+    pub(super) engine: &'scope Engine<'e>,
+    pub(super) dial: Arc<Dial>,
     cancel: &'e Cancel,
-    scope: &'scope Scope<'scope, 'env>,
+    pub(super) scope: &'scope Scope<'scope, 'env>,
     next_lane: u32,
     control: Control,
     /// What is remembered from the loss of the control lane until the host greets again; the start counts as a loss.
     outage: Option<Outage>,
     grant: Option<SessionGrant>,
-    data: DataLanes,
+    pub(super) data: DataLanes,
+    probe: Probe,
     /// When the main thread was last awake.
     awake: Instant,
 }
@@ -61,13 +54,23 @@ enum Control {
     Waiting { until: Instant },
 }
 
+/// Whether a new connection fares better than lanes that have all fallen silent: the host's address or this machine's
+/// may have changed, or something on the way forgot the old ones.
+enum Probe {
+    /// Not before this.
+    Later(Instant),
+    Dialling,
+    /// It does: this one takes the control lane's place.
+    Proven(Box<Lane>),
+}
+
 /// The data lanes.
 #[derive(Default)]
-struct DataLanes {
+pub(super) struct DataLanes {
     /// How many there are to be.
-    wanted: u16,
+    pub(super) wanted: u16,
     /// How many more, once the listing shows large files.
-    spared: u16,
+    pub(super) spared: u16,
     /// How many there are, those being dialled included.
     open: u16,
     backoff: Backoff,
@@ -115,6 +118,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             outage: Some(Outage::new()),
             grant: None,
             data: DataLanes::default(),
+            probe: Probe::Later(Instant::now()),
             awake: Instant::now(),
         }
     }
@@ -147,6 +151,10 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
 
     fn take(&mut self, event: MainEvent) -> Result<Flow, TransferError> {
         match event {
+            MainEvent::Dialled { purpose: Purpose::Control, outcome } if matches!(self.control, Control::Up(_)) => {
+                self.probed(outcome.ok());
+                Ok(Flow::On)
+            }
             MainEvent::Dialled { purpose: Purpose::Control, outcome } => match outcome {
                 Ok(lane) => {
                     self.control = Control::Up(self.start_lane(*lane, LaneRole::Control));
@@ -241,8 +249,24 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         }
     }
 
+    /// A connection beside the silent ones is there, or none could be had. Where they came back to life meanwhile, they
+    /// stay.
+    fn probed(&mut self, lane: Option<Box<Lane>>) {
+        self.probe = match lane.filter(|_| self.engine.silence() >= STALLED_AFTER) {
+            Some(lane) => {
+                self.engine.abort_lanes();
+                Probe::Proven(lane)
+            }
+            None => Probe::Later(Instant::now() + STALLED_AFTER),
+        };
+    }
+
     /// Plans the next try, unless the user's patience is at its end or trying is of no use.
     fn control_lost(&mut self, error: TransportError) -> Result<Flow, TransferError> {
+        if let Probe::Proven(lane) = std::mem::replace(&mut self.probe, Probe::Later(Instant::now())) {
+            self.control = Control::Up(self.start_lane(*lane, LaneRole::Control));
+            return Ok(Flow::On);
+        }
         let outage = self.outage.get_or_insert_with(Outage::new);
         if self.engine.has_everything() && outage.backoff.tries() >= LAST_WORD_TRIES {
             return Ok(Flow::Over(Outcome::Complete));
@@ -273,7 +297,8 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         }
         self.data.fetched = fetched;
         self.data.open = self.data.open.saturating_sub(1);
-        self.data.next_try = Some(Instant::now() + self.data.backoff.next_wait());
+        // The control lane has its own waits; while it lives, there is somebody to come back to.
+        self.data.next_try = Some(Instant::now() + self.data.backoff.next_wait().min(DATA_LANE_WAIT_MAX));
     }
 
     /// Starts the tries that are due.
@@ -291,12 +316,15 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                     self.dial(by_session.unwrap_or_else(|| self.dial.by_link()), Purpose::Control);
                 }
             }
-            (Control::Up(_), None) if self.data.is_due(now) => {
-                if let Some(grant) = &self.grant {
-                    while self.data.open < self.data.wanted {
-                        self.data.open += 1;
-                        self.dial(by_session(grant), Purpose::Data);
-                    }
+            (Control::Up(_), None) => {
+                let Some(grant) = &self.grant else { return };
+                if matches!(self.probe, Probe::Later(at) if at <= now) && self.engine.silence() >= STALLED_AFTER {
+                    self.probe = Probe::Dialling;
+                    self.dial(by_session(grant), Purpose::Control);
+                }
+                while self.data.is_due(now) {
+                    self.data.open += 1;
+                    self.dial(by_session(grant), Purpose::Data);
                 }
             }
             _ => {}
@@ -311,50 +339,6 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         };
         due.map_or(TURN, |due| due.saturating_duration_since(Instant::now()).min(TURN))
     }
-
-    // The offer.
-
-    /// Surveys the destination, asks the user, and starts.
-    fn decide(&mut self) -> Result<(), TransferError> {
-        let engine = self.engine;
-        let listing = engine.listing();
-        let declined = |error: TransferError| {
-            engine.step(Input::Declined);
-            error
-        };
-        let survey = plan::survey(engine.store, listing).map_err(declined)?;
-        plan::refuse_hidden(engine, is_home(&engine.settings.into)).map_err(declined)?;
-        let conflict = match engine.observer.accept(&plan::summary(listing, &survey)) {
-            Decision::Accept => engine.settings.conflict,
-            Decision::AcceptWith(conflict) => conflict,
-            Decision::Refuse => return Err(declined(TransferError::Declined)),
-        };
-        // It is asked once, so nothing is there to be replaced.
-        let _ = engine.conflict.set(conflict);
-        engine.observer.event(&Event::Phase(Phase::Transferring));
-        let unusable = |fault| failed::store("the transfer's record cannot be kept", fault);
-        let record = engine.store.open_record(record_id(listing)).map_err(unusable).map_err(declined)?;
-        record.set_contents(self.dial.link.to_text().as_bytes()).map_err(unusable).map_err(declined)?;
-        let published: HashMap<_, _> = record.published().map_err(unusable).map_err(declined)?.into_iter().collect();
-        let plans = plan::plans(engine, &survey, &published);
-        // It is asked once, so nothing is there to be replaced.
-        let _ = engine.record.set(record);
-        self.start_desks();
-        engine.step(Input::Accepted(plans));
-        let totals = listing.totals();
-        if totals.bytes / u64::from(totals.files.max(1)) >= LARGE_FILE_BYTES {
-            self.data.wanted += std::mem::take(&mut self.data.spared);
-        }
-        Ok(())
-    }
-
-    fn start_desks(&self) {
-        let engine = self.engine;
-        for _ in 0..DESK_THREADS {
-            self.scope.spawn(move || run_desk(engine));
-        }
-        self.scope.spawn(move || run_publisher(engine));
-    }
 }
 
 impl DataLanes {
@@ -366,16 +350,4 @@ impl DataLanes {
 
 fn by_session(grant: &SessionGrant) -> Proof {
     Proof::Session { id: SessionId::from_bytes(grant.id), secret: SessionSecret::from_bytes(grant.secret) }
-}
-
-fn record_id(listing: &crate::manifest::Listing) -> RecordId {
-    let mut id = [0; 16];
-    id.copy_from_slice(&listing.digest().0[..16]);
-    RecordId(id)
-}
-
-/// Whether `folder` is the home folder of whoever runs this.
-fn is_home(folder: &Path) -> bool {
-    let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
-    home.and_then(|home| home.canonicalize().ok()).zip(folder.canonicalize().ok()).is_some_and(|(home, it)| home == it)
 }

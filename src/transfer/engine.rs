@@ -1,11 +1,11 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
+use super::mailbox::{Mail, Mailbox};
 use super::queue::Queue;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, Progress, ReceiveSettings, failed};
 use crate::chunk::Geometry;
 use crate::digest::FileDigest;
-use crate::limits::LANE_SILENCE_MAX;
 use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
 use crate::rel_path::RelPath;
 use crate::session::{FileFault, Input, LaneId, Output, Receiver};
@@ -13,7 +13,7 @@ use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, 
 use crate::transport::AbortHandle;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Everything that the threads of one receiving transfer share.
@@ -60,33 +60,6 @@ struct Inner {
     receiver: Receiver,
     mailboxes: BTreeMap<LaneId, Mailbox>,
     closed: bool,
-}
-
-/// What a lane's thread has still to do.
-struct Mailbox {
-    work: VecDeque<LaneWork>,
-    /// Where its thread waits, while it does: telling one that does not would cost as much as doing its work.
-    sleeper: Arc<Condvar>,
-    is_asleep: bool,
-    abort: AbortHandle,
-}
-
-impl Mailbox {
-    fn wake(&mut self) {
-        if std::mem::take(&mut self.is_asleep) {
-            self.sleeper.notify_one();
-        }
-    }
-}
-
-/// What a lane's thread finds when it looks.
-pub(super) enum Mail {
-    /// Nothing to do, and nothing owed: the transfer is over.
-    Closed,
-    /// Nothing to do but to read the next frame.
-    Owed,
-    /// This, first to last.
-    Work(VecDeque<LaneWork>),
 }
 
 impl<'a, D: Disk> Engine<'a, D> {
@@ -137,9 +110,7 @@ impl<'a, D: Disk> Engine<'a, D> {
 
     /// Makes a lane's mailbox before its first input.
     pub(super) fn add_lane(&self, lane: LaneId, abort: AbortHandle) {
-        let sleeper = Arc::new(Condvar::new());
-        let mailbox = Mailbox { work: VecDeque::new(), sleeper, is_asleep: false, abort };
-        self.lock().mailboxes.insert(lane, mailbox);
+        self.lock().mailboxes.insert(lane, Mailbox::new(abort));
     }
 
     /// Forgets a lane. What was asked of it goes back, but for the bytes of a chunk that are `held`.
@@ -150,7 +121,7 @@ impl<'a, D: Disk> Engine<'a, D> {
 
     /// What the lane has still to do, without waiting.
     pub(super) fn take_work(&self, lane: LaneId) -> VecDeque<LaneWork> {
-        self.lock().mailboxes.get_mut(&lane).map(|mailbox| std::mem::take(&mut mailbox.work)).unwrap_or_default()
+        self.lock().mailboxes.get_mut(&lane).map(Mailbox::take).unwrap_or_default()
     }
 
     /// Waits until the lane has something to do, or owes a frame.
@@ -159,8 +130,8 @@ impl<'a, D: Disk> Engine<'a, D> {
         loop {
             let Inner { receiver, mailboxes, closed } = &mut *inner;
             let Some(mailbox) = mailboxes.get_mut(&lane) else { return Mail::Closed };
-            if !mailbox.work.is_empty() {
-                return Mail::Work(std::mem::take(&mut mailbox.work));
+            if !mailbox.is_empty() {
+                return Mail::Work(mailbox.take());
             }
             if *closed {
                 return Mail::Closed;
@@ -168,8 +139,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             if receiver.is_owed(lane) {
                 return Mail::Owed;
             }
-            mailbox.is_asleep = true;
-            let sleeper = Arc::clone(&mailbox.sleeper);
+            let sleeper = mailbox.sleep();
             inner = sleeper.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -186,7 +156,7 @@ impl<'a, D: Disk> Engine<'a, D> {
 
     /// Breaks every lane, so that no thread waits for the network.
     pub(super) fn abort_lanes(&self) {
-        self.lock().mailboxes.values().for_each(|mailbox| mailbox.abort.abort());
+        self.lock().mailboxes.values().for_each(Mailbox::abort);
     }
 
     /// The complete listing.
@@ -291,12 +261,25 @@ impl<'a, D: Disk> Engine<'a, D> {
         }
     }
 
-    /// Gives the session up if a lane is silent for too long, or lets it ask again.
+    /// Tells the session which lanes brought something, and that time passed where that matters to it.
     pub(super) fn tick(&self) {
-        let due = self.lock().receiver.wake();
-        if due.is_some_and(|due| due <= self.began.elapsed().saturating_sub(TICK_SLACK)) {
-            self.step(Input::Tick);
+        let mut inner = self.lock();
+        let heard = inner.mailboxes.iter_mut().filter_map(|(&lane, mailbox)| mailbox.has_heard().then_some(lane));
+        let mut inputs: Vec<Input> = heard.map(|lane| Input::Heard { lane }).collect();
+        let now = self.began.elapsed();
+        if inner.receiver.wake().is_some_and(|due| due + TICK_SLACK <= now) {
+            inputs.push(Input::Tick);
         }
+        drop(inner);
+        for input in inputs {
+            self.step(input);
+        }
+    }
+
+    /// For how long every lane that owes something has been silent.
+    pub(super) fn silence(&self) -> Duration {
+        let heard = self.lock().receiver.heard_last();
+        heard.map_or(Duration::ZERO, |heard| self.began.elapsed().saturating_sub(heard))
     }
 
     fn current_file(&self) -> Option<String> {
@@ -312,7 +295,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::CloseLane { lane } => {
                 // Its thread may wait for the network, and holds the chunk that is landing until it ends.
                 if let Some(mailbox) = inner.mailboxes.get(&lane) {
-                    mailbox.abort.abort();
+                    mailbox.abort();
                 }
                 (lane, LaneWork::Close)
             }
@@ -329,8 +312,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             other => return self.route_elsewhere(other),
         };
         if let Some(mailbox) = inner.mailboxes.get_mut(&lane) {
-            mailbox.work.push_back(work);
-            mailbox.wake();
+            mailbox.put(work);
         }
     }
 
@@ -391,7 +373,7 @@ impl<'a, D: Disk> Engine<'a, D> {
 }
 
 /// A lane's own read gives up first and knows more about why; the tick is for one that waits elsewhere.
-const TICK_SLACK: Duration = LANE_SILENCE_MAX;
+const TICK_SLACK: Duration = Duration::from_millis(300);
 
 /// A poisoned lock means that another thread panicked; what it guards is whole between two statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,7 +1,8 @@
 //! One lane of a receiver: sends what the session asks for, and puts what comes where it belongs.
 
-use super::engine::{Engine, Mail, OpenPartial, lock};
+use super::engine::{Engine, OpenPartial, lock};
 use super::frames::{Incoming, LaneFault, read_frame};
+use super::mailbox::Mail;
 use super::publisher::publication;
 use super::work::LaneWork;
 use crate::chunk::ChunkIndex;

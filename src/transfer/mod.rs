@@ -18,12 +18,14 @@ pub mod failure;
 /// What a transfer is told before it starts.
 pub mod settings;
 mod conduct;
+mod decide;
 mod desk;
 mod dial;
 mod engine;
 mod failed;
 mod frames;
 mod lane_thread;
+mod mailbox;
 mod offer;
 mod plan;
 mod publisher;

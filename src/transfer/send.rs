@@ -171,18 +171,19 @@ impl Host {
         self.lock_sessions().values().for_each(|session| session.abort());
     }
 
-    /// The session that a lane belongs to: a new one for a link's proof, the one it names for a session's.
-    fn session_for(&self, intro: &LaneIntro) -> Result<Arc<ServedSession>, Refusal> {
+    /// The session that a lane belongs to, and whether it is new: one for each proof of the link, and the one that a
+    /// session's proof names.
+    fn session_for(&self, intro: &LaneIntro) -> Result<(Arc<ServedSession>, bool), Refusal> {
         let mut sessions = self.lock_sessions();
         let id = match (intro.who, intro.purpose) {
-            (Who::Session(id), Purpose::Data) => return sessions.get(&id).cloned().ok_or(Refusal::Stopped),
-            // A receiver that comes back left its old lanes behind.
-            (Who::Session(id), Purpose::Control) => {
-                if let Some(old) = sessions.remove(&id) {
-                    old.abort();
-                }
-                id
+            (Who::Session(id), Purpose::Data) => {
+                return sessions.get(&id).cloned().map(|session| (session, false)).ok_or(Refusal::Stopped);
             }
+            // A receiver that comes back may have lanes that still serve it, or that it lost and this side did not.
+            (Who::Session(id), Purpose::Control) => match sessions.get(&id) {
+                Some(session) => return Ok((Arc::clone(session), false)),
+                None => id,
+            },
             (Who::Link(_), _) => fresh_session_id().map_err(|_| Refusal::Busy)?,
         };
         if sessions.len() >= SESSIONS_MAX {
@@ -195,7 +196,7 @@ impl Host {
         let session = ServedSession::new(number, intro.peer_address, offer, counters, grant, self.lanes);
         let session = Arc::new(session);
         sessions.insert(id, Arc::clone(&session));
-        Ok(session)
+        Ok((session, true))
     }
 
     fn forget(&self, session: &Arc<ServedSession>) {
@@ -222,8 +223,8 @@ impl Gatekeeper for Host {
     }
 
     fn admit(&self, mut lane: Lane, intro: LaneIntro) {
-        let session = match self.session_for(&intro) {
-            Ok(session) => session,
+        let (session, is_new) = match self.session_for(&intro) {
+            Ok(found) => found,
             Err(refusal) => {
                 // Whether it hears why or only the close is the same to this side.
                 let _ = super::frames::send_message(&mut lane, &Message::Refused { refusal });
@@ -235,7 +236,7 @@ impl Gatekeeper for Host {
             Purpose::Control => LaneRole::Control,
             Purpose::Data => LaneRole::Data,
         };
-        if role == LaneRole::Control {
+        if is_new {
             self.tell(HostEvent::Connected { session: session.number, peer: session.peer });
         }
         if let Some(served) = session.serve(lane, role) {

@@ -41,9 +41,17 @@ struct Inner {
     sender: Sender,
     next_lane: u32,
     /// The lanes that are served.
-    aborts: BTreeMap<LaneId, AbortHandle>,
+    served: BTreeMap<LaneId, ServedLane>,
     end: Option<(End, u32)>,
     control_lanes: u32,
+}
+
+#[derive(Debug)]
+struct ServedLane {
+    role: LaneRole,
+    abort: AbortHandle,
+    /// Broken to make room for another; its thread is about to end.
+    is_evicted: bool,
 }
 
 /// How a lane's serving ended.
@@ -71,13 +79,13 @@ impl ServedSession {
             lanes,
         };
         let sender = Sender::new(settings);
-        let inner = Inner { sender, next_lane: 0, aborts: BTreeMap::new(), end: None, control_lanes: 0 };
+        let inner = Inner { sender, next_lane: 0, served: BTreeMap::new(), end: None, control_lanes: 0 };
         Self { number, peer, counters, offer, began: Instant::now(), inner: Mutex::new(inner) }
     }
 
     /// Serves `lane` until it or the session ends. Says so once for the session, on its control lane.
     pub(super) fn serve(&self, mut lane: Lane, role: LaneRole) -> Option<Served> {
-        let id = self.add_lane(&lane)?;
+        let id = self.add_lane(&lane, role)?;
         let outcome = self.serve_frames(&mut lane, id, role);
         if let Err(LaneFault::Frame(_)) = &outcome {
             self.end_badly();
@@ -87,9 +95,9 @@ impl ServedSession {
         // Nobody is left to read it where this fails.
         let _ = lane.close();
         let mut inner = self.lock();
-        inner.aborts.remove(&id);
+        inner.served.remove(&id);
         if let Some((end, failed)) = inner.end.take() {
-            inner.aborts.values().for_each(AbortHandle::abort);
+            inner.abort();
             return Some(Served::Ended(end, failed));
         }
         let is_last_control = role == LaneRole::Control && inner.control_lanes == 1;
@@ -101,18 +109,22 @@ impl ServedSession {
 
     /// Ends every lane of the session.
     pub(super) fn abort(&self) {
-        self.lock().aborts.values().for_each(AbortHandle::abort);
+        self.lock().abort();
     }
 
-    /// Names a lane, or turns it away: each costs a thread and a buffer, whatever its receiver does with it.
-    fn add_lane(&self, lane: &Lane) -> Option<LaneId> {
+    /// Names a lane, or turns it away: each costs a thread and a buffer, whatever its receiver does with it. Where there
+    /// are as many as there may be, the oldest makes room: a receiver that lost it need not be known to have.
+    fn add_lane(&self, lane: &Lane, role: LaneRole) -> Option<LaneId> {
         let mut inner = self.lock();
-        if inner.aborts.len() >= SESSION_LANES_MAX {
+        if inner.served.values().filter(|served| !served.is_evicted).count() >= SESSION_LANES_MAX {
+            inner.evict();
+        }
+        if inner.served.len() >= 2 * SESSION_LANES_MAX {
             return None;
         }
         inner.next_lane += 1;
         let id = LaneId(inner.next_lane);
-        inner.aborts.insert(id, lane.abort_handle());
+        inner.served.insert(id, ServedLane { role, abort: lane.abort_handle(), is_evicted: false });
         Some(id)
     }
 
@@ -234,6 +246,21 @@ impl ServedSession {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn abort(&self) {
+        self.served.values().for_each(|served| served.abort.abort());
+    }
+
+    /// Breaks the oldest data lane; there are more of them than of control lanes, or the receiver makes no sense.
+    fn evict(&mut self) {
+        let data = |served: &&mut ServedLane| !served.is_evicted && served.role == LaneRole::Data;
+        if let Some(oldest) = self.served.values_mut().find(data) {
+            oldest.is_evicted = true;
+            oldest.abort.abort();
+        }
     }
 }
 

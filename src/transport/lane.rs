@@ -5,7 +5,8 @@ use super::pipe::Pipe;
 use crate::limits;
 use std::fmt;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// A pipe to an end that has proven itself. One thread at a time uses it; what it reads was sent by that end, whole and
@@ -17,9 +18,12 @@ pub struct Lane {
     peer_address: SocketAddr,
 }
 
-/// Breaks one lane from any thread.
+/// Watches one lane from any thread, and breaks it.
 #[derive(Clone, Debug)]
-pub struct AbortHandle(Weak<TcpStream>);
+pub struct AbortHandle {
+    socket: Weak<TcpStream>,
+    bytes_received: Arc<AtomicU64>,
+}
 
 impl Lane {
     pub(super) fn new(mut pipe: Pipe, peer_address: SocketAddr) -> Self {
@@ -58,7 +62,10 @@ impl Lane {
 
     /// A handle that makes every waiting and later call on this lane fail. It does not keep the lane open.
     pub fn abort_handle(&self) -> AbortHandle {
-        AbortHandle(std::sync::Arc::downgrade(self.pipe.socket()))
+        AbortHandle {
+            socket: Arc::downgrade(self.pipe.socket()),
+            bytes_received: Arc::clone(self.pipe.bytes_received()),
+        }
     }
 
     /// Address of the other end.
@@ -79,14 +86,19 @@ impl Lane {
 
     /// Bytes of TLS received over this connection, its handshake included.
     pub fn bytes_received(&self) -> u64 {
-        self.pipe.bytes_received()
+        self.pipe.bytes_received().load(Ordering::Relaxed)
     }
 }
 
 impl AbortHandle {
+    /// Bytes of TLS received so far, its handshake included.
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes_received.load(Ordering::Relaxed)
+    }
+
     /// Breaks the connection in both directions: a call that waits returns with [`TransportError::Lost`].
     pub fn abort(&self) {
-        if let Some(socket) = self.0.upgrade() {
+        if let Some(socket) = self.socket.upgrade() {
             // It fails only where the connection is broken already.
             let _ = socket.shutdown(Shutdown::Both);
         }

@@ -12,6 +12,7 @@ use super::proof::Binding;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A TLS connection and the socket below it.
@@ -31,7 +32,8 @@ pub(super) struct Pipe {
     /// What the socket's two timeouts are set to, so that they are set only when they change.
     applied_timeouts: [Option<Duration>; 2],
     bytes_sent: u64,
-    bytes_received: u64,
+    /// Written by the thread that reads, and looked at by any.
+    bytes_received: Arc<AtomicU64>,
 }
 
 impl Pipe {
@@ -139,8 +141,8 @@ impl Pipe {
         self.bytes_sent
     }
 
-    pub(super) fn bytes_received(&self) -> u64 {
-        self.bytes_received
+    pub(super) fn bytes_received(&self) -> &Arc<AtomicU64> {
+        &self.bytes_received
     }
 
     fn new(socket: Arc<TcpStream>, machine: Machine, deadline: Instant) -> Self {
@@ -154,7 +156,7 @@ impl Pipe {
             silence_limit: None,
             applied_timeouts: [None; 2],
             bytes_sent: 0,
-            bytes_received: 0,
+            bytes_received: Arc::default(),
         }
     }
 
@@ -254,7 +256,7 @@ impl Pipe {
             Ok(0) => Err(TransportError::Lost),
             Ok(read) => {
                 self.machine.incoming.end += read;
-                self.bytes_received += read as u64;
+                self.bytes_received.fetch_add(read as u64, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => Err(self.wait_fault(error)),

@@ -67,6 +67,11 @@ pub enum Input {
     },
     /// Folders have their final modes and times, durably.
     FoldersFinished,
+    /// Bytes came over a lane, of a frame that is not whole yet: it is slow, not silent.
+    Heard {
+        /// Which.
+        lane: LaneId,
+    },
     /// A lane is ready to carry frames.
     LaneOpened {
         /// Its name.

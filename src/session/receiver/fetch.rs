@@ -34,6 +34,8 @@ pub(super) struct Fetch {
     pub(super) undecided: BTreeSet<EntryIndex>,
     /// Bytes of wanted chunks, from the first one on, that lie in their place already.
     pub(super) held: BTreeMap<u64, u64>,
+    /// Bytes a second that the data lane lost last carried: what the next one starts from.
+    pub(super) rate: f64,
     /// How often each chunk came without its hash.
     pub(super) retries: BTreeMap<u64, u8>,
     pub(super) files: Files,
@@ -79,6 +81,7 @@ impl Fetch {
             undecided: BTreeSet::new(),
             unconfirmed: BTreeSet::new(),
             held: BTreeMap::new(),
+            rate: 0.0,
             retries: BTreeMap::new(),
             closing: Closing::Hashes,
         };
@@ -122,6 +125,9 @@ impl Fetch {
     pub(super) fn lose_lane(&mut self, lost: &Lane, held: Option<(u64, u64)>) {
         if let Some((chunk, bytes)) = held.filter(|&(chunk, _)| lost.unfinished().any(|range| range.contains(&chunk))) {
             self.hold(chunk, bytes);
+        }
+        if lost.role() == crate::session::LaneRole::Data {
+            self.rate = lost.rate_for_next();
         }
         for range in lost.unfinished() {
             self.in_flight.remove(range.clone());

@@ -2,7 +2,7 @@
 
 use crate::limits::{
     CONTROL_PING_AFTER, LANE_SILENCE_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_TIME, REQUESTS_PIPELINED_MAX,
-    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    STALLED_AFTER, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
 use crate::manifest::{ChunkPlace, EntryIndex, Listing};
 use crate::session::{LaneRole, PeerFault};
@@ -59,10 +59,13 @@ struct Pace {
     bytes_per_second: f64,
     counted_since: Duration,
     counted: u64,
+    /// Whether a piece came.
+    has_brought: bool,
 }
 
 impl Lane {
-    pub(super) fn new(role: LaneRole) -> Self {
+    /// A lane that is expected to carry `rate` bytes a second; zero where nothing is known.
+    pub(super) fn new(role: LaneRole, rate: f64) -> Self {
         Self {
             role,
             welcomed: false,
@@ -76,11 +79,39 @@ impl Lane {
                 requests: 0,
                 probe: None,
                 round_trip: None,
-                bytes_per_second: 0.0,
+                bytes_per_second: rate,
                 counted_since: Duration::ZERO,
                 counted: 0,
+                has_brought: false,
             },
         }
+    }
+
+    /// Bytes a second, as measured or expected; zero where nothing is known.
+    pub(super) fn rate(&self) -> f64 {
+        self.pace.bytes_per_second
+    }
+
+    /// What a lane after this one is expected to carry: one that lived too short for a piece makes the next ones shorter.
+    pub(super) fn rate_for_next(&self) -> f64 {
+        if self.pace.has_brought || self.asked.is_empty() { self.rate() } else { self.rate() / 4.0 }
+    }
+
+    /// Whether a lane that carries `rate` bytes a second does what is left of this one's work much sooner.
+    pub(super) fn is_outdone_by(&self, now: Duration, rate: f64) -> bool {
+        if !self.owes() {
+            return false;
+        }
+        let is_stalled = now.saturating_sub(self.last_heard) >= STALLED_AFTER;
+        // Precision is lost above 2^52 bytes, which no lane owes.
+        #[allow(clippy::cast_precision_loss)]
+        let owed = self.bytes_owed as f64;
+        let is_known = rate > 0.0 && self.rate() > 0.0;
+        is_stalled || (is_known && owed / self.rate() > STALLED_AFTER.as_secs_f64() + 4.0 * owed / rate)
+    }
+
+    pub(super) fn last_heard(&self) -> Duration {
+        self.last_heard
     }
 
     pub(super) fn role(&self) -> LaneRole {
@@ -172,11 +203,9 @@ impl Lane {
         WINDOW_BYTES_MIN.saturating_add(in_flight).min(WINDOW_BYTES_MAX)
     }
 
-    /// Piece length that takes about 50 ms at the measured rate.
+    /// Piece length that takes about 50 ms at the measured rate, and the shortest where none was: a connection may not live
+    /// for longer than that.
     pub(super) fn piece_bytes(&self) -> u32 {
-        if self.pace.bytes_per_second <= 0.0 {
-            return PIECE_BYTES_MIN * 4;
-        }
         let target = self.pace.bytes_per_second * PIECE_TIME.as_secs_f64();
         let mut bytes = PIECE_BYTES_MAX;
         while bytes > PIECE_BYTES_MIN && f64::from(bytes) > target {
@@ -285,6 +314,7 @@ impl Pace {
             self.round_trip = Some(self.round_trip.map_or(round_trip, |least| least.min(round_trip)));
             self.probe = None;
         }
+        self.has_brought = true;
         self.counted += bytes;
         let elapsed = now.saturating_sub(self.counted_since);
         if elapsed >= Self::INTERVAL {

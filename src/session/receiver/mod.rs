@@ -12,6 +12,7 @@ pub use event::{Input, Output, Plan, Verdict};
 
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::digest::{ListingDigest, ManifestId};
+use crate::limits::STALLED_AFTER;
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
 use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
@@ -101,16 +102,27 @@ impl Receiver {
         self.lanes.get(&lane).is_some_and(Lane::owes)
     }
 
-    /// When a `Tick` is due, if nothing else happens before: the first moment at which a silent lane is dead, or an idle
-    /// one is asked for a sign of life.
+    /// When a `Tick` is due, if nothing else happens before: the first moment at which a silent lane is dead, an idle one
+    /// is asked for a sign of life, or a stalled one's work is given to an idle one.
     pub fn wake(&self) -> Option<Duration> {
-        self.lanes.values().filter_map(|lane| lane.dead_at().or(lane.ping_at())).min()
+        let due = self.lanes.values().filter_map(|lane| lane.dead_at().or(lane.ping_at()));
+        due.chain(self.stalled_at()).min()
+    }
+
+    /// The last moment at which anything came over a lane that owes a frame; nothing where none does.
+    pub fn heard_last(&self) -> Option<Duration> {
+        self.lanes.values().filter(|lane| lane.owes()).map(Lane::last_heard).max()
     }
 
     fn take(&mut self, now: Duration, input: Input) -> Result<(), PeerFault> {
         match input {
             Input::LaneOpened { lane, role } => self.open_lane(now, lane, role),
             Input::LaneLost { lane, held } => self.lose_lane(lane, held),
+            Input::Heard { lane } => {
+                if let Some(lane) = self.lanes.get_mut(&lane) {
+                    lane.heard(now);
+                }
+            }
             Input::Message { lane, message } => self.take_message(now, lane, message)?,
             Input::PieceArrived { lane, piece } => self.take_piece(now, lane, piece)?,
             Input::Accepted(plans) => self.accept(&plans),
@@ -127,12 +139,37 @@ impl Receiver {
         }
         if let State::Fetching(fetch) = &mut self.state {
             fetch.pump(now, &mut self.lanes, &mut self.outputs);
+            self.take_over(now);
         }
         Ok(())
     }
 
+    /// Near the end, gives up the lane that all others wait for, where an idle one can do its work much sooner. What
+    /// came of it stays; the rest is asked of another.
+    fn take_over(&mut self, now: Duration) {
+        let Some(idle) = self.idle_rate() else { return };
+        let is_slow = |(_, lane): &(&LaneId, &Lane)| lane.role() == LaneRole::Data && lane.is_outdone_by(now, idle);
+        if let Some(slow) = self.lanes.iter().find(is_slow).map(|(&id, _)| id) {
+            self.give_up(slow);
+        }
+    }
+
+    /// When a lane that owes has stalled for so long that an idle one takes over.
+    fn stalled_at(&self) -> Option<Duration> {
+        self.idle_rate()?;
+        let owing = self.lanes.values().filter(|lane| lane.role() == LaneRole::Data && lane.owes());
+        owing.map(|lane| lane.last_heard() + STALLED_AFTER).min()
+    }
+
+    /// Bytes a second of the fastest data lane that has nothing to do.
+    fn idle_rate(&self) -> Option<f64> {
+        let idle = self.lanes.values().filter(|lane| lane.role() == LaneRole::Data && lane.is_ready() && !lane.owes());
+        idle.map(Lane::rate).reduce(f64::max).filter(|_| matches!(self.state, State::Fetching(_)))
+    }
+
     fn open_lane(&mut self, now: Duration, lane: LaneId, role: LaneRole) {
-        self.lanes.insert(lane, Lane::new(role));
+        let rate = if let State::Fetching(fetch) = &self.state { fetch.rate } else { 0.0 };
+        self.lanes.insert(lane, Lane::new(role, rate));
         if role == LaneRole::Control {
             self.ask(now, lane, Answer::Welcome, Message::Hello { version: VERSION, features: FEATURES });
         }
