@@ -32,6 +32,7 @@ use std::io::ErrorKind;
 use store_kit::{Offer, Receipt, path, wish};
 use support::fault_play::{At, CHUNK, CHUNKS, Play, content};
 use support::sim_disk::{Failure, SimDisk};
+use support::sim_net::SimNet;
 
 /// Fails the calls of a publication from each one on in turn, for as long as the file has no name. `then` looks at what
 /// is there after each such failure; once the disk is whole again, a further run must complete. Returns how many calls
@@ -299,6 +300,51 @@ fn fault_read_only_rename() {
 
 fn is_read_only(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem)
+}
+
+#[test]
+fn fault_descriptors_run_out_manifest() {
+    runs_out_of_descriptors(At::Deciding, 3);
+}
+
+#[test]
+fn fault_descriptors_run_out_chunks() {
+    runs_out_of_descriptors(At::Chunks(2), 1);
+}
+
+#[test]
+fn fault_descriptors_run_out_verify() {
+    runs_out_of_descriptors(At::Verify, 1);
+}
+
+#[test]
+fn fault_descriptors_run_out_rename() {
+    // All that a move and the sync of its folder need is open since before: there is no error.
+    let mut play = Play::new();
+    play.until(At::Verify);
+    play.disk().run_out_of_descriptors(true);
+    play.until(At::Rename);
+    assert_eq!(play.end_with_failures(), []);
+    assert!(play.has_arrived());
+    for seed in 0..16 {
+        assert_eq!(play.disk().crash(seed).read("f").unwrap(), content());
+    }
+}
+
+/// Nothing more can be opened from here on: what is open goes on, all else is an error of its file alone, and a further
+/// run completes. `h` is opened last, at a moment that none of these comes after.
+fn runs_out_of_descriptors(moment: At, failing: usize) {
+    let items = vec![("f", Some(content())), ("g", Some(vec![4; 2 * CHUNK])), ("h", Some(vec![5; 500]))];
+    let mut play = Play::of(items, SimNet::of(1 << 20, 20));
+    play.until(moment);
+    let arrives = moment != At::Deciding;
+    play.disk().run_out_of_descriptors(true);
+    assert_eq!(play.end_with_failures(), vec![FileFault::Disk; failing], "{moment:?}");
+    assert_eq!((play.has_arrived(), play.disk().read("h")), (arrives, None), "{moment:?}");
+    play.disk().run_out_of_descriptors(false);
+    play.again();
+    play.finish();
+    play.assert_none_lost();
 }
 
 #[test]

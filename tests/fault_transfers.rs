@@ -231,6 +231,7 @@ fn fault_address_change_manifest() {
         changes_address(&mut play);
         play.finish();
         assert_eq!((play.receiver_runs, play.asked()), (1, CHUNKS), "{moment:?}");
+        assert_eq!(play.sender.as_ref().unwrap().ends().len(), 1, "{moment:?}: it is the same session");
     }
 }
 

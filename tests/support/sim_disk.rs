@@ -81,6 +81,8 @@ struct State {
     reserves: bool,
     /// What another program puts under the name that the next move is for, just before it.
     rival: Option<Vec<u8>>,
+    /// Files and folders that can still be opened.
+    descriptors: u64,
     calls: u64,
     plan: Option<Plan>,
     hits: u64,
@@ -159,6 +161,7 @@ impl SimDisk {
             folds_case: false,
             reserves: true,
             rival: None,
+            descriptors: u64::MAX,
             calls: 0,
             plan: None,
             hits: 0,
@@ -181,6 +184,11 @@ impl SimDisk {
     pub(crate) fn without_reservation(self) -> Self {
         self.state().reserves = false;
         self
+    }
+
+    /// From here on, nothing more can be opened, or everything again.
+    pub(crate) fn run_out_of_descriptors(&self, is_out: bool) {
+        self.state().descriptors = if is_out { 0 } else { u64::MAX };
     }
 
     /// Just before the next move to a name, another program puts a file there.
@@ -330,6 +338,7 @@ impl DiskFolder for SimFolder {
 
     fn open_folder(&self, name: &str) -> io::Result<Self> {
         let mut state = self.enter(Kind::Looks)?;
+        state.take_descriptor()?;
         let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
         state.entries(inode)?;
         Ok(Self { shared: Arc::clone(&self.shared), inode })
@@ -357,6 +366,7 @@ impl DiskFolder for SimFolder {
 
     fn open_file(&self, name: &str, how: OpenHow) -> io::Result<SimFile> {
         let mut state = self.enter(if how == OpenHow::Create { Kind::Allocates } else { Kind::Looks })?;
+        state.take_descriptor()?;
         let found = state.entries(self.inode)?.get(name).copied();
         let inode = match (found, how) {
             (Some(_), OpenHow::Create) => return Err(ErrorKind::AlreadyExists.into()),
@@ -619,6 +629,10 @@ impl State {
         };
         self.hits += 1;
         Err(error)
+    }
+
+    fn take_descriptor(&self) -> io::Result<()> {
+        if self.descriptors == 0 { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
     }
 
     fn is_off(&self) -> bool {
