@@ -150,6 +150,24 @@ impl Core {
         Self { agenda: Agenda::default(), rng, faults, trace, counts: Counts::default() }
     }
 
+    /// A run in which nothing goes wrong by chance. With `has_bad_disk`, the disk may refuse calls.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn quiet(rng: Rng, has_bad_disk: bool) -> Self {
+        let kinds = if has_bad_disk { vec![FaultKind::DiskFails] } else { Vec::new() };
+        let faults = Faults {
+            is_on: false,
+            kinds,
+            damaged_piece: 0,
+            disk_failure: 0,
+            slow_disk: 0,
+            slow_sender: 0,
+            declined: 0,
+        };
+        let is_printed = std::env::var_os("HAUL_SIM_LOG").is_some();
+        let trace = Trace { digest: 0, is_printed };
+        Self { agenda: Agenda::default(), rng, faults, trace, counts: Counts::default() }
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.agenda.now()
     }
@@ -192,6 +210,11 @@ impl Trace {
 impl Counts {
     pub(crate) fn add(&mut self, what: &'static str, count: u64) {
         *self.0.entry(what).or_default() += count;
+    }
+
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -42,10 +42,16 @@ pub(crate) struct SimFile {
 pub(crate) enum Failure {
     /// The device gives up; what a sync was to write is forgotten.
     Eio,
+    /// The same, for syncs alone.
+    EioOnSync,
+    /// The same, for writes alone.
+    EioOnWrite,
     /// No room: calls that may need some.
     Enospc,
     /// A signal came first: reads, writes and reservations.
     Eintr,
+    /// The file system takes no change any more.
+    ReadOnly,
     /// Half of a read or write is done.
     Short,
 }
@@ -71,6 +77,12 @@ struct State {
     syncs_file_system: bool,
     /// Whether names that differ in case alone are one name.
     folds_case: bool,
+    /// Whether room can be set aside.
+    reserves: bool,
+    /// What another program puts under the name that the next move is for, just before it.
+    rival: Option<Vec<u8>>,
+    /// Files and folders that can still be opened.
+    descriptors: u64,
     calls: u64,
     plan: Option<Plan>,
     hits: u64,
@@ -147,6 +159,9 @@ impl SimDisk {
             boot: BootId([1; 16]),
             syncs_file_system: true,
             folds_case: false,
+            reserves: true,
+            rival: None,
+            descriptors: u64::MAX,
             calls: 0,
             plan: None,
             hits: 0,
@@ -163,6 +178,22 @@ impl SimDisk {
     pub(crate) fn that_folds_case(self) -> Self {
         self.state().folds_case = true;
         self
+    }
+
+    /// A file system that cannot set room aside.
+    pub(crate) fn without_reservation(self) -> Self {
+        self.state().reserves = false;
+        self
+    }
+
+    /// From here on, nothing more can be opened, or everything again.
+    pub(crate) fn run_out_of_descriptors(&self, is_out: bool) {
+        self.state().descriptors = if is_out { 0 } else { u64::MAX };
+    }
+
+    /// Just before the next move to a name, another program puts a file there.
+    pub(crate) fn put_before_next_move(&self, bytes: &[u8]) {
+        self.state().rival = Some(bytes.to_vec());
     }
 
     /// Lets call number `at` (from 0, counted from here) fail, and all after it if it `lasts`.
@@ -307,6 +338,7 @@ impl DiskFolder for SimFolder {
 
     fn open_folder(&self, name: &str) -> io::Result<Self> {
         let mut state = self.enter(Kind::Looks)?;
+        state.take_descriptor()?;
         let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
         state.entries(inode)?;
         Ok(Self { shared: Arc::clone(&self.shared), inode })
@@ -334,6 +366,7 @@ impl DiskFolder for SimFolder {
 
     fn open_file(&self, name: &str, how: OpenHow) -> io::Result<SimFile> {
         let mut state = self.enter(if how == OpenHow::Create { Kind::Allocates } else { Kind::Looks })?;
+        state.take_descriptor()?;
         let found = state.entries(self.inode)?.get(name).copied();
         let inode = match (found, how) {
             (Some(_), OpenHow::Create) => return Err(ErrorKind::AlreadyExists.into()),
@@ -361,6 +394,12 @@ impl DiskFolder for SimFolder {
     fn rename(&self, name: &str, to: &Self, to_name: &str, replace: Replace) -> io::Result<()> {
         let mut state = self.enter(Kind::Allocates)?;
         let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
+        if let Some(bytes) = state.rival.take() {
+            let meta = Meta { mode: 0o644, modified: None };
+            let node = Node::File { cached: bytes.clone(), durable: bytes, dirty: BTreeSet::new() };
+            let rival = state.add(Inode { node, meta, durable_meta: meta, links: 0 });
+            state.link(to.inode, to_name, rival)?;
+        }
         if let Some(&there) = state.entries(to.inode)?.get(to_name) {
             if replace == Replace::Never {
                 return Err(ErrorKind::AlreadyExists.into());
@@ -477,6 +516,9 @@ impl DiskFile for SimFile {
 
     fn reserve(&self, length: u64) -> io::Result<bool> {
         let (mut state, _) = self.enter(Kind::Reserves)?;
+        if !state.reserves {
+            return Ok(false);
+        }
         let room = state.capacity.saturating_sub(state.used());
         let (cached, dirty) = state.file(self.inode)?;
         let length = usize::try_from(length).unwrap();
@@ -562,6 +604,11 @@ impl State {
         }
         let error = match plan.failure {
             Failure::Eio => io::Error::from_raw_os_error(5),
+            Failure::EioOnSync if kind == Kind::Syncs => io::Error::from_raw_os_error(5),
+            Failure::EioOnWrite if kind == Kind::Writes => io::Error::from_raw_os_error(5),
+            Failure::ReadOnly if !matches!(kind, Kind::Looks | Kind::Reads | Kind::Syncs) => {
+                ErrorKind::ReadOnlyFilesystem.into()
+            }
             Failure::Enospc if matches!(kind, Kind::Allocates | Kind::Reserves | Kind::Syncs | Kind::Writes) => {
                 ErrorKind::StorageFull.into()
             }
@@ -573,10 +620,19 @@ impl State {
                 self.hits += 1;
                 return Ok(true);
             }
-            Failure::Enospc | Failure::Eintr | Failure::Short => return Ok(false),
+            Failure::EioOnSync
+            | Failure::EioOnWrite
+            | Failure::Enospc
+            | Failure::Eintr
+            | Failure::ReadOnly
+            | Failure::Short => return Ok(false),
         };
         self.hits += 1;
         Err(error)
+    }
+
+    fn take_descriptor(&self) -> io::Result<()> {
+        if self.descriptors == 0 { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
     }
 
     fn is_off(&self) -> bool {

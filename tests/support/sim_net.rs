@@ -76,6 +76,19 @@ impl SimNet {
         }
     }
 
+    /// A network of this rate, whose frames take this long at most.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn of(bytes_per_second: u64, delay_ms: u64) -> Self {
+        let unreachable_until = Duration::ZERO;
+        Self { conns: BTreeMap::new(), next: 0, bytes_per_second, delay_ms, unreachable_until }
+    }
+
+    /// Connections that were ever made.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn conns_made(&self) -> u32 {
+        self.next
+    }
+
     pub(crate) fn delay(&self, rng: &mut Rng) -> Duration {
         rng.millis(self.delay_ms / 2, self.delay_ms)
     }

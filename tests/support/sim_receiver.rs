@@ -30,6 +30,8 @@ pub(crate) struct ReceiverHost<S> {
     pub(super) dialling: [u16; 2],
     pub(super) lanes_granted: u16,
     pub(super) plans: Vec<Plan>,
+    /// Whether this process told a sender that it is done.
+    pub(crate) has_told_done: bool,
     pub(super) on_conflict: OnConflict,
     /// What `Place` is for.
     pub(super) arriving: Option<(Encoding, Vec<u8>)>,
@@ -102,6 +104,7 @@ impl<S: Shelf> ReceiverHost<S> {
             dialling: [0, 0],
             lanes_granted: 0,
             plans: Vec::new(),
+            has_told_done: false,
             on_conflict: *core.rng.pick(&[
                 OnConflict::Overwrite,
                 OnConflict::Overwrite,
@@ -116,6 +119,23 @@ impl<S: Shelf> ReceiverHost<S> {
         self.on_conflict
     }
 
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn decide_conflicts(&mut self, how: OnConflict) {
+        self.on_conflict = how;
+    }
+
+    /// Whether the listing is there, and whether the user's word is.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn offer(&self) -> (bool, bool) {
+        (self.session.listing().is_some(), !self.plans.is_empty())
+    }
+
+    /// Open connections of a role.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn conns(&self, role: LaneRole) -> Vec<ConnId> {
+        self.lanes.iter().filter(|(_, lane)| lane.role == role).map(|(lane, _)| ConnId(lane.0)).collect()
+    }
+
     /// A process starts, with nothing but what is on the disk.
     pub(crate) fn start(&mut self, around: &mut Around, after: Duration) {
         let settings = ReceiverSettings { lanes: around.core.rng.between(1, 4) as u16 };
@@ -128,6 +148,7 @@ impl<S: Shelf> ReceiverHost<S> {
         self.dialling = [0, 0];
         self.lanes_granted = 0;
         self.plans.clear();
+        self.has_told_done = false;
         self.watch.run_starts();
         self.dial(around.core, LaneRole::Control, after);
     }
@@ -263,6 +284,7 @@ impl<S: Shelf> ReceiverHost<S> {
     }
 
     fn send(&mut self, around: &mut Around, lane: LaneId, message: &Message) {
+        self.has_told_done |= matches!(message, Message::Done { .. });
         if let Message::ChunksRequest { gaps, .. } = message {
             let chunks = ChunkSet::from_gaps(gaps).unwrap_or_default();
             around.core.note("chunks asked", u64::from(lane.0), chunks.len());

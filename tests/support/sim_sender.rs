@@ -34,6 +34,8 @@ struct Session {
     grant: SessionGrant,
     serving: BTreeMap<LaneId, Serving>,
     end: Option<End>,
+    /// Files that the receiver said to have failed.
+    failed: u32,
     is_stopped: bool,
 }
 
@@ -127,6 +129,12 @@ impl SenderHost {
         }
     }
 
+    /// How every session so far ended, and how many files it was told to have failed.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn ends(&self) -> Vec<Option<(End, u32)>> {
+        self.sessions.iter().map(|session| session.end.clone().map(|end| (end, session.failed))).collect()
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.sessions.iter().any(|session| session.is_stopped)
     }
@@ -146,7 +154,14 @@ impl SenderHost {
             grant: grant.clone(),
             lanes: self.lanes,
         });
-        self.sessions.push(Session { sender, grant, serving: BTreeMap::new(), end: None, is_stopped: false });
+        self.sessions.push(Session {
+            sender,
+            grant,
+            serving: BTreeMap::new(),
+            end: None,
+            failed: 0,
+            is_stopped: false,
+        });
         self.sessions.len() - 1
     }
 
@@ -190,6 +205,7 @@ impl SenderHost {
             self.violation = Some(format!("the sender ends with {end:?}"));
         }
         self.sessions[session].end = Some(end);
+        self.sessions[session].failed = failed;
         let conns: Vec<_> = self.session_of.iter().filter(|(_, of)| **of == session).map(|(&conn, _)| conn).collect();
         for conn in conns {
             self.close(around, conn);

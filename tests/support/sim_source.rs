@@ -91,6 +91,39 @@ impl Source {
         Self { items, digests: BTreeMap::new() }
     }
 
+    /// Folders (`None`) and files.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn of(items: Vec<(&str, Option<Vec<u8>>)>) -> Self {
+        let mut items: Vec<_> = items
+            .into_iter()
+            .map(|(path, bytes)| Item {
+                path: RelPath::parse(path).unwrap(),
+                versions: bytes.into_iter().map(Rc::new).collect(),
+                fault: None,
+                is_sly: false,
+            })
+            .collect();
+        items.sort_by(|one, other| one.path.cmp(&other.path));
+        Self { items, digests: BTreeMap::new() }
+    }
+
+    /// A file gets other content.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn rewrite(&mut self, path: &str, bytes: Vec<u8>) {
+        self.item(path).versions.push(Rc::new(bytes));
+    }
+
+    /// A file is gone, or cannot be read.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn lose(&mut self, path: &str, how: Change) {
+        self.item(path).fault = Some(how);
+    }
+
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    fn item(&mut self, path: &str) -> &mut Item {
+        self.items.iter_mut().find(|item| item.path.as_str() == path).unwrap()
+    }
+
     /// Content that some file of the tree has, or had.
     pub(crate) fn was_ever(&self, path: &RelPath, bytes: &[u8]) -> bool {
         let item = self.items.iter().find(|item| item.path == *path);

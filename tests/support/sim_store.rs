@@ -53,6 +53,18 @@ impl Default for StoreShelf {
 }
 
 impl StoreShelf {
+    /// The disk, for a test to fail or to look into.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// The file system cannot set room aside. Before anything is written.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn never_reserves(&mut self) {
+        self.disk = self.disk.clone().without_reservation();
+    }
+
     fn store(&self) -> Result<&Store<SimDisk>, String> {
         self.store.as_ref().ok_or_else(|| "no process uses the destination".to_owned())
     }

@@ -24,6 +24,11 @@ pub(crate) struct Watch {
     asked: BTreeMap<LaneId, ChunkSet>,
     /// Chunks whose bytes were found right and whose claim is being written.
     claiming: BTreeMap<LaneId, (u64, VerifiedChunk)>,
+    /// Chunks that this process asked for.
+    asked_in_run: ChunkSet,
+    /// Chunks that any process knew to be stored, and requests for one of them: for runs of one listing.
+    stored_ever: ChunkSet,
+    asked_again: u64,
     failed: BTreeMap<EntryIndex, FileFault>,
     publishing: BTreeSet<EntryIndex>,
     /// What earlier processes noted as published.
@@ -47,6 +52,7 @@ impl Watch {
         self.listing = None;
         self.stored = ChunkSet::new();
         self.asked.clear();
+        self.asked_in_run = ChunkSet::new();
         self.claiming.clear();
         self.failed.clear();
         self.publishing.clear();
@@ -93,7 +99,33 @@ impl Watch {
             self.fail(format!("chunk {chunk} survived a restart and is asked for again"));
         }
         self.asked.entry(lane).or_default().insert(chunk..chunk + 1);
+        self.asked_in_run.insert(chunk..chunk + 1);
+        self.asked_again += u64::from(self.stored_ever.contains(chunk));
         core.counts.add("chunk requests", 1);
+    }
+
+    /// Chunks that this process knows to be stored.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn stored_chunks(&self) -> &ChunkSet {
+        &self.stored
+    }
+
+    /// Chunks that this process asked for.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn asked_chunks(&self) -> &ChunkSet {
+        &self.asked_in_run
+    }
+
+    /// Requests for chunks that were stored before, by this process or an earlier one.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn asked_again(&self) -> u64 {
+        self.asked_again
+    }
+
+    /// Whether a complete file waits for its name, or is getting it.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn is_publishing(&self) -> bool {
+        !self.publishing.is_empty()
     }
 
     pub(crate) fn placed(&mut self, lane: LaneId, piece: Piece) {
@@ -132,6 +164,7 @@ impl Watch {
     pub(crate) fn stored(&mut self, source: &mut Source, shelf: &impl Shelf, path: &RelPath, chunk: u64) {
         self.check(!self.stored.contains(chunk), || format!("chunk {chunk} is stored twice"));
         self.stored.insert(chunk..chunk + 1);
+        self.stored_ever.insert(chunk..chunk + 1);
         let Some(place) = self.listing.as_ref().and_then(|listing| listing.place(chunk)) else { return };
         let digest = self.truth(source, place);
         let is_there = place.geometry.is_single() || shelf.holds(path, place, digest);
