@@ -155,7 +155,8 @@ fn fault_blackhole_chunks() {
         let noticed = play.core.now().saturating_sub(began);
         // The last frame before may have come a little earlier.
         assert!(noticed <= LANE_SILENCE_MAX + seconds(1), "noticed after {noticed:?}");
-        assert!(noticed + seconds(1) >= LANE_SILENCE_MAX, "given up after {noticed:?}");
+        // A lane next to one that has nothing to do is given up earlier than one that all others wait for.
+        assert!(noticed + seconds(1) >= STALLED_AFTER, "given up after {noticed:?}");
         play.finish();
         play.assert_none_lost();
         assert_eq!(play.receiver_runs, 1);
