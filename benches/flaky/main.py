@@ -57,6 +57,7 @@ class Bench:
 
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.remove(os.environ["FLAKY_LINK"])
 
     def run(self, rungs):
         describe(self.contenders)
