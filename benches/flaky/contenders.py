@@ -18,7 +18,8 @@ class Outcome:
     def __init__(self):
         self.finished = False
         self.seconds = 0.0
-        self.restarts = 0
+        # How the tool ended each time that it gave up.
+        self.exits = []
         # What the tool has of the file.
         self.bytes = 0
         # What the tool itself says that it fetched, where it says so.
@@ -68,7 +69,7 @@ class Contender:
             if passed >= limit:
                 break
             if code is not None:
-                outcome.restarts += 1
+                outcome.exits.append(code)
                 running = self.start(world, source, into)
             time.sleep(0.02)
         outcome.seconds = time.monotonic() - began

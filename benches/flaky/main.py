@@ -94,7 +94,7 @@ class Bench:
             raise OSError(f"{contender.name} fetched something else")
         shutil.rmtree(into)
         print(f"  {rung.name} {contender.name}: {outcome.seconds:.1f} s, {outcome.bytes} of {rung.bytes} bytes, "
-              f"{outcome.restarts} restarts, {outcome.counts}", file=sys.stderr)
+              f"gave up with {outcome.exits}, {outcome.counts}", file=sys.stderr)
         return outcome
 
 
@@ -113,7 +113,7 @@ def heading(rung):
 def row(rung, contender, runs):
     finished = [run for run in runs if run.finished]
     shares = percent(statistics.median(share(rung, run) for run in runs))
-    restarts = f"{statistics.median(run.restarts for run in runs):g}"
+    restarts = f"{statistics.median(len(run.exits) for run in runs):g}"
     if len(finished) < len(runs):
         arrived = statistics.median(run.bytes / rung.bytes for run in runs)
         of = f", {len(finished)} of {len(runs)} did" if finished else ""

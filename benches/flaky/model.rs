@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     pub(crate) jitter: Duration,
     /// Share of packets that are lost, in millionths.
     pub(crate) loss: u64,
-    /// Packets of a bad spell, on average.
+    /// How long a bad spell is on average, in full packets at the link's rate.
     pub(crate) burst: u64,
     /// Share of packets that others overtake, in millionths.
     pub(crate) reorder: u64,
@@ -56,12 +56,15 @@ pub(crate) struct Direction {
     /// When the last byte that was taken in is sent.
     busy_until: Duration,
     last_arrival: Duration,
-    /// Whether packets go through a bad spell (Gilbert and Elliott's second state).
+    /// Whether the last packet met a bad spell (the second state of Gilbert and Elliott), and when.
     is_bad: bool,
+    last_sent: Duration,
     /// The wave of the delay: from one value to another, in this span of time.
     wave: (Duration, f64, f64),
 }
 
+/// A full packet.
+const PACKET_BYTES: u64 = 1500;
 /// How many packets of a bad spell are lost.
 const BAD_LOSS: f64 = 0.8;
 /// How long the delay takes from one value to the next.
@@ -73,7 +76,15 @@ impl Direction {
     pub(crate) fn new(plan: &Plan, number: u64) -> Self {
         let rng = Rng(plan.seed.wrapping_mul(2).wrapping_add(number));
         let start = Duration::ZERO;
-        Self { plan: plan.clone(), rng, busy_until: start, last_arrival: start, is_bad: false, wave: (start, 0.0, 0.0) }
+        Self {
+            plan: plan.clone(),
+            rng,
+            busy_until: start,
+            last_arrival: start,
+            is_bad: false,
+            last_sent: start,
+            wave: (start, 0.0, 0.0),
+        }
     }
 
     /// What becomes of a packet of `length` bytes that comes at `now`.
@@ -106,9 +117,13 @@ impl Direction {
             return false;
         }
         let bad_share = self.plan.loss as f64 / 1e6 / BAD_LOSS;
-        let leave = 1.0 / self.plan.burst as f64;
-        let enter = leave * bad_share / (1.0 - bad_share);
-        self.is_bad = if self.is_bad { self.rng.share() >= leave } else { self.rng.share() < enter };
+        // Spells begin and end with time, not with packets: one that is sent again later may find the link good.
+        let spell = (self.plan.burst * PACKET_BYTES) as f64 / self.plan.bytes_per_second as f64;
+        let passed = self.busy_until.saturating_sub(self.last_sent).as_secs_f64();
+        let memory = (-passed / (spell * (1.0 - bad_share))).exp();
+        let state = if self.is_bad { 1.0 } else { 0.0 };
+        self.is_bad = self.rng.share() < bad_share + (state - bad_share) * memory;
+        self.last_sent = self.busy_until;
         self.is_bad && self.rng.share() < BAD_LOSS
     }
 
@@ -171,8 +186,6 @@ impl Rng {
 mod tests {
     use super::*;
 
-    const PACKET: u64 = 1500;
-
     fn plan() -> Plan {
         let delay = Duration::from_millis(50);
         Plan { seed: 1, bytes_per_second: 1_500_000, queue_bytes: 15_000, delay, burst: 4, ..Plan::default() }
@@ -185,18 +198,18 @@ mod tests {
     /// The fates of a packet every millisecond, which is the rate of the link.
     fn fates(plan: &Plan, count: u64) -> Vec<Fate> {
         let mut direction = Direction::new(plan, 0);
-        (0..count).map(|at| direction.offer(millis(at), PACKET)).collect()
+        (0..count).map(|at| direction.offer(millis(at), PACKET_BYTES)).collect()
     }
 
     #[test]
     fn packets_take_their_turn_and_the_queue_is_bounded() {
         let mut direction = Direction::new(&plan(), 0);
         for place in 1..=10 {
-            assert_eq!(direction.offer(Duration::ZERO, PACKET), Fate::Arrives(millis(place + 50)));
+            assert_eq!(direction.offer(Duration::ZERO, PACKET_BYTES), Fate::Arrives(millis(place + 50)));
         }
-        assert_eq!(direction.offer(Duration::ZERO, PACKET), Fate::NoRoom);
-        assert_eq!(direction.offer(millis(1), PACKET), Fate::Arrives(millis(61)));
-        assert_eq!(direction.offer(millis(100), PACKET), Fate::Arrives(millis(151)));
+        assert_eq!(direction.offer(Duration::ZERO, PACKET_BYTES), Fate::NoRoom);
+        assert_eq!(direction.offer(millis(1), PACKET_BYTES), Fate::Arrives(millis(61)));
+        assert_eq!(direction.offer(millis(100), PACKET_BYTES), Fate::Arrives(millis(151)));
     }
 
     #[test]
@@ -207,7 +220,24 @@ mod tests {
         assert!((8_000..12_000).contains(&count), "{count} of 200000 lost, 10000 expected");
         let runs = lost.windows(2).filter(|pair| pair[0] && !pair[1]).count();
         // Independent losses of this share would make runs of 1.05.
-        assert!(count > 2 * runs, "{count} losses in {runs} runs");
+        assert!(2 * count > 3 * runs, "{count} losses in {runs} runs");
+    }
+
+    #[test]
+    fn a_bad_spell_ends_while_nothing_is_sent() {
+        let lossy = Plan { loss: 200_000, burst: 100, ..plan() };
+        let mut direction = Direction::new(&lossy, 0);
+        let lost: Vec<bool> = (0..20_000)
+            .map(|pair| {
+                let at = millis(pair / 2 * 10_000 + pair % 2);
+                direction.offer(at, PACKET_BYTES) == Fate::Lost
+            })
+            .collect();
+        let both = |pairs: &mut dyn Iterator<Item = (bool, bool)>| pairs.filter(|pair| pair.0 && pair.1).count();
+        let near = both(&mut lost.chunks(2).map(|pair| (pair[0], pair[1])));
+        let far = both(&mut lost[1..].chunks_exact(2).map(|pair| (pair[0], pair[1])));
+        // A fifth of a fifth of 10000 pairs, where packets know nothing of each other.
+        assert!(near > 1200 && (300..500).contains(&far), "{near} pairs close together lost, {far} far apart");
     }
 
     #[test]
