@@ -29,7 +29,7 @@ mod support {
 
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::chunk_digest;
-use haul::limits::{LANE_SILENCE_MAX, PROOF_DEADLINE};
+use haul::limits::{LANE_SILENCE_MAX, PROOF_DEADLINE, STALLED_AFTER};
 use haul::session::{End, FileFault, LaneRole, PeerFault};
 use haul::store::{Disk, DiskFolder};
 use haul::wire::{Change, Encoding, Frame, Message, Piece};
