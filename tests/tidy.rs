@@ -89,7 +89,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("getrandom", &["transport"]),
     ("indicatif", &["cli"]),
     ("memmap2", &["mmap"]),
-    ("postcard", &["wire", "manifest", "store"]),
+    ("postcard", &["wire", "manifest", "store", "transfer"]),
     ("rayon", &["source", "store", "transfer"]),
     ("rustix::fs", &["store", "source"]),
     ("rustix::mm", &["mmap"]),
