@@ -124,6 +124,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         lanes: receive.lanes.count,
         allow_hidden: receive.allow_hidden,
         state_dir: Places::detect().state,
+        resuming: None,
     })
 }
 

@@ -8,6 +8,7 @@ pub use failure::{Cause, FailureClass, TransferError};
 pub use receive::receive;
 pub use send::send;
 pub use settings::{Conflict, ReceiveSettings, SendSettings};
+pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
 pub mod cancel;
@@ -17,11 +18,14 @@ pub mod event;
 pub mod failure;
 /// What a transfer is told before it starts.
 pub mod settings;
+/// What a folder holds that is not finished.
+pub mod unfinished;
 mod desk;
 mod engine;
 mod failed;
 mod frames;
 mod lane_thread;
+mod memory;
 mod offer;
 mod plan;
 mod publisher;

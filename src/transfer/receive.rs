@@ -4,8 +4,10 @@ use super::desk::run_desk;
 use super::engine::Engine;
 use super::frames::LaneFault;
 use super::lane_thread::run_lane;
+use super::memory::Accepted;
 use super::publisher::run_publisher;
 use super::queue::Popped;
+use super::unfinished;
 use super::work::MainEvent;
 use super::{
     Cancel, Decision, Event, FailureClass, Observer, Phase, ReceiveSettings, Summary, TransferError, failed, plan,
@@ -45,6 +47,7 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
     };
     let disk = RealDisk::open(&settings.into).map_err(unusable)?;
     let store = Store::open(disk).map_err(|fault| failed::store("the destination cannot be used", fault))?;
+    let held = unfinished::hold(&store, settings)?;
     observer.event(&Event::Phase(Phase::Connecting));
     let device = DeviceKey::generate().map_err(|error| TransferError::Network(error.into()))?;
     let dial = Dial { device, link };
@@ -53,6 +56,10 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
     let may_spare_lanes = settings.lanes.is_none() && control.stays_on_this_machine();
     let receiver = Receiver::new(ReceiverSettings { lanes });
     let mut engine = Engine::new(&store, settings, observer, receiver, began);
+    if let Some(record) = held {
+        // Nothing is there to be replaced: the engine is new.
+        let _ = engine.record.set(record);
+    }
     let outcome = thread::scope(|scope| {
         let mut conduct = Conduct {
             engine: &engine,
@@ -214,6 +221,10 @@ impl Conduct<'_, '_, '_> {
             engine.step(Input::Declined);
             error
         };
+        let id = record_id(listing);
+        if engine.settings.resuming.is_some_and(|resuming| resuming != id) {
+            return Err(declined(TransferError::OfferChanged));
+        }
         let survey = plan::survey(engine.store, listing).map_err(declined)?;
         plan::refuse_hidden(engine, is_home(&engine.settings.into)).map_err(declined)?;
         let conflict = match engine.observer.accept(&plan::summary(listing, &survey)) {
@@ -225,12 +236,16 @@ impl Conduct<'_, '_, '_> {
         let _ = engine.conflict.set(conflict);
         engine.observer.event(&Event::Phase(Phase::Transferring));
         let unusable = |fault| failed::store("the transfer's record cannot be kept", fault);
-        let record = engine.store.open_record(record_id(listing)).map_err(unusable).map_err(declined)?;
-        record.set_contents(self.dial.link.to_text().as_bytes()).map_err(unusable).map_err(declined)?;
+        if engine.record.get().is_none() {
+            let record = engine.store.open_record(id).map_err(unusable).map_err(declined)?;
+            // It is asked once, so nothing is there to be replaced.
+            let _ = engine.record.set(record);
+        }
+        let Some(record) = engine.record.get() else { return Err(TransferError::Bug("there is no record".into())) };
+        let accepted = Accepted { link: &self.dial.link, grant: self.grant.as_ref(), conflict, listing };
+        unfinished::remember(engine, record, &accepted).map_err(unusable).map_err(declined)?;
         let published: HashMap<_, _> = record.published().map_err(unusable).map_err(declined)?.into_iter().collect();
         let plans = plan::plans(engine, &survey, &published);
-        // It is asked once, so nothing is there to be replaced.
-        let _ = engine.record.set(record);
         self.start_desks();
         engine.step(Input::Accepted(plans));
         let totals = listing.totals();

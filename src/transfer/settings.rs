@@ -1,5 +1,6 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
+use crate::store::RecordId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ pub struct ReceiveSettings {
     pub allow_hidden: bool,
     /// Where session secrets are remembered. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// The record of the transfer that is continued: its offer was accepted before, and another one is not taken.
+    pub resuming: Option<RecordId>,
 }
 
 /// What happens to a file whose name is taken by different content.
@@ -60,7 +63,7 @@ pub enum Conflict {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for ReceiveSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { link: _, into, conflict, read_back, lanes, allow_hidden, state_dir } = self;
+        let Self { link: _, into, conflict, read_back, lanes, allow_hidden, state_dir, resuming } = self;
         formatter
             .debug_struct("ReceiveSettings")
             .field("link", &"[redacted]")
@@ -70,6 +73,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("lanes", lanes)
             .field("allow_hidden", allow_hidden)
             .field("state_dir", state_dir)
+            .field("resuming", resuming)
             .finish()
     }
 }
@@ -88,6 +92,7 @@ mod tests {
             lanes: None,
             allow_hidden: false,
             state_dir: None,
+            resuming: None,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
