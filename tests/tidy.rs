@@ -87,6 +87,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("cap_std", &["store", "source"]),
     ("clap", &["cli"]),
     ("getrandom", &["transport"]),
+    ("if_addrs", &["transfer"]),
     ("indicatif", &["cli"]),
     ("memmap2", &["mmap"]),
     ("postcard", &["wire", "manifest", "store", "transfer"]),

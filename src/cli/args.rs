@@ -45,7 +45,7 @@ pub(crate) struct Send {
     #[arg(long, value_name = "ADDR:PORT", env = "HAUL_BIND", hide_env_values = true)]
     pub(crate) bind: Option<SocketAddr>,
 
-    /// Put this address into the link, on a machine that has several
+    /// Put this address alone into the link, on a machine that has several
     #[arg(long, value_name = "IP", env = "HAUL_ADDRESS", hide_env_values = true)]
     pub(crate) address: Option<IpAddr>,
 

@@ -20,6 +20,7 @@ pub mod failure;
 pub mod settings;
 /// What a folder holds that is not finished.
 pub mod unfinished;
+mod addresses;
 mod desk;
 mod engine;
 mod failed;

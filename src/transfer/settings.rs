@@ -13,7 +13,7 @@ pub struct SendSettings {
     pub paths: Vec<PathBuf>,
     /// Where to listen. `None`: the port remembered for these paths, else any free one, on every address.
     pub bind: Option<SocketAddr>,
-    /// The address that the link names. `None`: the one that the system would reach its network from.
+    /// The only address that the link names. `None`: the bound one, or every one that a peer may reach.
     pub address: Option<IpAddr>,
     /// Most data lanes that one receiver may have. `None`: the measured default.
     pub lanes: Option<u16>,
