@@ -201,6 +201,11 @@ fn what_no_record_tells_about_is_named_and_its_link_continues_it() {
         told(&format!("`{}` cannot be read by this version", record.with_extension("done").display()));
         told(&format!("`{}` holds ", part.display()));
     }
+    // A part whose run stopped while it published: its footer is cut off.
+    let copy = part.with_file_name("0123456789abcdef0123456789abcdef.part");
+    fs::write(&copy, b"bytes").unwrap();
+    told(&format!("`{}`, 5 B, does not say what it is a part of", copy.display()));
+    fs::remove_file(&copy).unwrap();
     fs::remove_file(&record).unwrap();
     fs::remove_file(record.with_extension("done")).unwrap();
     told(" of 24.0 MiB of `data` and no record tells where from");

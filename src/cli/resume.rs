@@ -46,7 +46,9 @@ fn look(folder: &Path) -> Result<Holdings, Failure> {
 /// Says what was found, before any of it goes on.
 fn tell(board: &Board, folder: &Path, holdings: &Holdings) {
     if let Some(mut events) = board.events() {
-        holdings.left_behind.iter().for_each(|left| events.left_behind(left));
+        for left in &holdings.left_behind {
+            events.left_behind(left);
+        }
     }
     if !board.is_chatty() {
         return;
@@ -97,6 +99,10 @@ fn left_line(folder: &Path, left: &LeftBehind) -> String {
             units::size(left.bytes),
             printable(destined),
         ),
+        None if left.bytes > 0 => format!(
+            "`{path}`, {}, does not say what it is a part of; `haul receive` with its link continues it",
+            units::size(left.bytes)
+        ),
         None => format!("`{path}` cannot be read by this version; `haul receive` with its link continues it"),
     }
 }
@@ -109,7 +115,9 @@ fn continue_all(
     cancel: &Cancel,
 ) -> Vec<Ended> {
     let strands: Vec<_> = transfers.iter().map(|transfer| (transfer, Strand::new(board, transfer))).collect();
-    strands.iter().for_each(|(transfer, strand)| strand.found(transfer));
+    for (transfer, strand) in &strands {
+        strand.found(transfer);
+    }
     let next = AtomicUsize::new(0);
     let ended = Mutex::new(Vec::new());
     thread::scope(|scope| {

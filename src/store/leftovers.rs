@@ -32,6 +32,8 @@ pub struct PartGlance {
     pub name: String,
     /// The path and length that it is for, where its footer says so.
     pub destined: Option<(RelPath, Length)>,
+    /// Its own length.
+    pub bytes: u64,
     /// Bytes of the chunks that it claims to hold.
     pub claimed: u64,
 }
@@ -64,7 +66,8 @@ impl<D: Disk> Store<D> {
             let file = work.peek(&name);
             let destined = file.as_ref().and_then(read_destined);
             let claimed = file.as_ref().zip(destined.as_ref()).map_or(0, |(file, (_, length))| claimed(file, *length));
-            PartGlance { name, destined, claimed }
+            let bytes = file.and_then(|file| file.facts().ok()).map_or(0, |facts| facts.length);
+            PartGlance { name, destined, bytes, claimed }
         };
         Ok(self.part_names(&work)?.into_iter().map(glance).collect())
     }

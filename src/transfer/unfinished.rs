@@ -51,7 +51,7 @@ pub struct LeftBehind {
     pub path: PathBuf,
     /// The path that it is to have within the folder, raw, where it says so.
     pub destined: Option<String>,
-    /// Bytes of the file that it is to become; for a record that cannot be read, 0.
+    /// Bytes of the file that it is to become, or of itself where it does not say; 0 of a record that cannot be read.
     pub bytes: u64,
     /// Verified bytes in it.
     pub bytes_kept: u64,
@@ -127,6 +127,10 @@ impl Holdings {
         }
         holdings.transfers.sort_by_key(|transfer| (transfer.began, transfer.id));
         for part in parts {
+            if part.destined.is_none() && !holdings.transfers.is_empty() {
+                // A run that stopped while it published leaves one that does not say whose it is; its transfer finds it.
+                continue;
+            }
             let top = part.destined.as_ref().and_then(|(path, _)| path.components().next());
             let owner = holdings.transfers.iter_mut().find(|transfer| top.is_some_and(|top| transfer.may_have(top)));
             match owner {
@@ -194,7 +198,7 @@ impl LeftBehind {
 
     fn part(part: PartGlance) -> Self {
         let path = Path::new(WORK_FOLDER).join(part.name);
-        let bytes = part.destined.as_ref().map_or(0, |(_, length)| length.0);
+        let bytes = part.destined.as_ref().map_or(part.bytes, |(_, length)| length.0);
         let destined = part.destined.map(|(path, _)| path.as_str().to_owned());
         Self { path, destined, bytes, bytes_kept: part.claimed }
     }
