@@ -122,6 +122,12 @@ pub const FREE_SPACE_MARGIN_BYTES: u64 = 16 * MIB;
 
 /// Bytes that the hash cache may hold on disk.
 pub const HASH_CACHE_BYTES_MAX: u64 = 256 * MIB;
+/// Longest record of what an unfinished transfer was.
+pub const RECORD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes that the names of entries take in it; of more entries only the number is kept.
+pub const RECORD_NAMES_BYTES_MAX: usize = 16 * 1024;
+/// Addresses of a host in it.
+pub const RECORD_ADDRESSES_MAX: usize = 16;
 /// Largest record, journal or state file that is read at all.
 pub const STATE_FILE_BYTES_MAX: u64 = 64 * MIB;
 
@@ -150,6 +156,7 @@ const _: () = {
         STALLED_AFTER.as_millis() > WORKING_EVERY.as_millis()
             && STALLED_AFTER.as_millis() < LANE_SILENCE_MAX.as_millis()
     );
+    assert!(RECORD_NAMES_BYTES_MAX + RECORD_ADDRESSES_MAX * 32 + LINK_BYTES_MAX + 1024 <= RECORD_BYTES_MAX);
     assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX && TOTAL_BYTES_MAX < u64::MAX / 2);
     assert!(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX <= UNPROVEN_CONNECTIONS_MAX);
 };

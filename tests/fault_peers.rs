@@ -256,6 +256,10 @@ fn asks_for_no_time_of_day(places: &[&str]) {
             rest.extend(fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
             continue;
         }
+        // It notes when a transfer began, for people to read.
+        if place.ends_with("transfer/unfinished.rs") {
+            continue;
+        }
         let text = fs::read_to_string(&place).unwrap();
         let asks = ["SystemTime::now", "UNIX_EPOCH.elapsed", "clock_gettime", "gettimeofday"];
         let found = asks.iter().find(|ask| text.contains(**ask));

@@ -28,6 +28,7 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Receive(Receive),
+    Resume(Resume),
     Send(Send),
 }
 
@@ -46,7 +47,7 @@ pub(crate) struct Send {
     #[arg(long, value_name = "ADDR:PORT", env = "HAUL_BIND", hide_env_values = true)]
     pub(crate) bind: Option<SocketAddr>,
 
-    /// Put this address into the link, on a machine that has several
+    /// Put this address alone into the link, on a machine that has several
     #[arg(long, value_name = "IP", env = "HAUL_ADDRESS", hide_env_values = true)]
     pub(crate) address: Option<IpAddr>,
 
@@ -102,6 +103,24 @@ pub(crate) struct Receive {
     /// Allow names that start with a dot to be written directly into the home folder
     #[arg(long)]
     pub(crate) allow_hidden: bool,
+}
+
+/// Continues every unfinished transfer that a folder holds
+///
+/// Continues all of them at the same time, without being asked: each was accepted before, and goes on by the same rules
+/// and with the same files. Where a sender offers something else now, that transfer ends and the others go on. A folder
+/// that holds nothing to continue is no failure: it ends with 0. Where transfers fail in different ways it ends with 23.
+/// A sender that is not there is waited for.
+#[derive(Args, Debug)]
+#[command(after_long_help = exit::help())]
+pub(crate) struct Resume {
+    /// The folder that receives
+    #[arg(value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
+    pub(crate) folder: PathBuf,
+
+    /// Give up on a sender that could not be reached for so long: 30s, 5m, 2h, 1d
+    #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
+    pub(crate) retry_for: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -225,7 +244,7 @@ mod tests {
     fn receive(line: &str) -> Receive {
         match parsed(line).unwrap().command {
             Command::Receive(receive) => receive,
-            Command::Send(send) => panic!("{send:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -243,6 +262,17 @@ mod tests {
             assert!(matches!(parsed(&format!("haul {alias} a b")).unwrap().command, Command::Send(send)
                 if send.paths == [PathBuf::from("a"), PathBuf::from("b")]));
         }
+    }
+
+    #[test]
+    fn a_folder_to_resume_in_is_the_current_one_unless_it_is_named() {
+        let folder = |line| match parsed(line).unwrap().command {
+            Command::Resume(resume) => resume.folder,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(folder("haul resume"), PathBuf::from("."));
+        assert_eq!(folder("haul resume Downloads"), PathBuf::from("Downloads"));
+        assert!(parsed("haul resume a b").is_err());
     }
 
     #[test]
@@ -297,7 +327,7 @@ mod tests {
 
     #[test]
     fn help_of_each_command_has_the_exit_codes() {
-        for line in ["haul --help", "haul send --help", "haul receive --help"] {
+        for line in ["haul --help", "haul send --help", "haul receive --help", "haul resume --help"] {
             let help = parsed(line).unwrap_err().to_string();
             assert!(help.contains("Exit codes:\n") && help.contains(" 43  too little room"), "{help}");
         }

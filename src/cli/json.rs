@@ -2,7 +2,9 @@
 
 use crate::cli::progress::phase_name;
 use crate::cli::report::Failure;
-use haul::transfer::{Event, FailureClass, FileOutcome, OfferSummary, Phase, Progress, Summary};
+use haul::transfer::{
+    Event, FailureClass, FileOutcome, LeftBehind, OfferSummary, Phase, Progress, Summary, Unfinished,
+};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Writes events. Whoever reads them may stop at any time; the transfer goes on.
 pub(crate) struct Events<W> {
     out: W,
+    /// The transfer that the events are about, where a run has several.
+    transfer: Option<String>,
     /// The sending side's first event is its link, so what happens before waits here.
     held: Option<Vec<String>>,
     progress_at: Option<Instant>,
@@ -27,7 +31,12 @@ pub(crate) struct Events<W> {
 impl<W: Write> Events<W> {
     /// `offer_first` holds every event back until the link is there.
     pub(crate) fn new(out: W, offer_first: bool) -> Self {
-        Self { out, held: offer_first.then(Vec::new), progress_at: None, progress: None, failed: 0 }
+        Self { out, transfer: None, held: offer_first.then(Vec::new), progress_at: None, progress: None, failed: 0 }
+    }
+
+    /// The events of one transfer of several; each names it.
+    pub(crate) fn of_transfer(out: W, transfer: String) -> Self {
+        Self { transfer: Some(transfer), ..Self::new(out, false) }
     }
 
     /// Writes one event, or holds it back.
@@ -69,8 +78,46 @@ impl<W: Write> Events<W> {
         }));
     }
 
+    /// Writes what a folder holds of a transfer, before it is continued.
+    pub(crate) fn unfinished(&mut self, transfer: &Unfinished) {
+        let addresses: Vec<_> = transfer.addresses().iter().map(ToString::to_string).collect();
+        self.put(json!({
+            "event": "unfinished", "name": transfer.name, "others": transfer.others, "files": transfer.files,
+            "bytes": transfer.bytes, "files_done": transfer.files_published, "bytes_kept": transfer.bytes_kept,
+            "began": transfer.began, "addresses": addresses,
+        }));
+    }
+
+    /// Writes what nothing tells how to continue.
+    pub(crate) fn left_behind(&mut self, left: &LeftBehind) {
+        let path = left.path.to_string_lossy();
+        self.put(json!({
+            "event": "left_behind", "path": path, "destined": left.destined, "bytes": left.bytes,
+            "bytes_kept": left.bytes_kept,
+        }));
+    }
+
     /// Writes the last event of the run.
     pub(crate) fn done(&mut self, summary: &Summary, exit: u8, failure: Option<&Failure>) {
+        self.last("done", summary, exit, failure);
+    }
+
+    /// Writes the last event of one transfer of several.
+    pub(crate) fn ended(&mut self, summary: &Summary, exit: u8, failure: Option<&Failure>) {
+        self.last("ended", summary, exit, failure);
+    }
+
+    /// Files and folders that failed so far.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Counts what failed in the transfers of this run.
+    pub(crate) fn add_failed(&mut self, failed: u64) {
+        self.failed += failed;
+    }
+
+    fn last(&mut self, event: &str, summary: &Summary, exit: u8, failure: Option<&Failure>) {
         for line in self.held.take().unwrap_or_default() {
             self.write(&line);
         }
@@ -78,7 +125,7 @@ impl<W: Write> Events<W> {
             self.put(progress_value(&progress));
         }
         self.put(json!({
-            "event": "done", "ok": failure.is_none(), "exit": exit, "error": failure.map(Failure::sentence),
+            "event": event, "ok": failure.is_none(), "exit": exit, "error": failure.map(Failure::sentence),
             "files": summary.files, "bytes": summary.bytes, "bytes_fetched": summary.bytes_fetched,
             "bytes_reused": summary.bytes_reused, "wire_bytes": summary.wire_bytes,
             "first_byte_ms": summary.first_byte_ms, "seconds": summary.seconds, "root": summary.root,
@@ -86,7 +133,10 @@ impl<W: Write> Events<W> {
         }));
     }
 
-    fn put(&mut self, value: Value) {
+    fn put(&mut self, mut value: Value) {
+        if let Some(transfer) = &self.transfer {
+            value["transfer"] = transfer.as_str().into();
+        }
         let line = line(value);
         match &mut self.held {
             Some(held) => held.push(line),
@@ -96,7 +146,8 @@ impl<W: Write> Events<W> {
 
     fn write(&mut self, line: &str) {
         // A reader that went away is no reason to stop a transfer.
-        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+        // One write for each line: several transfers may share the output.
+        let _ = self.out.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.out.flush());
     }
 }
 
@@ -293,6 +344,15 @@ mod tests {
             "bytes_reused": 4, "wire_bytes": 7, "first_byte_ms": 12, "seconds": 0.5, "root": "ab", "failed": 0,
         });
         assert_eq!(lines(&events), [expected]);
+    }
+
+    #[test]
+    fn events_of_one_transfer_of_several_name_it_and_do_not_end_the_run() {
+        let mut events = Events::of_transfer(Vec::new(), "ab12".into());
+        events.event(&Event::Phase(Phase::Connecting), Instant::now());
+        events.ended(&Summary { ok: true, ..Summary::default() }, 0, None);
+        assert_eq!(names(&events), ["phase", "ended"]);
+        assert!(lines(&events).iter().all(|event| event["transfer"] == "ab12"));
     }
 
     #[test]

@@ -26,7 +26,9 @@ mod listing;
 mod places;
 mod progress;
 mod report;
+mod resume;
 mod signals;
+mod strand;
 mod terminal;
 mod units;
 mod view;
@@ -37,6 +39,7 @@ pub(crate) fn run() -> ExitCode {
     match args::parse(&arguments) {
         Ok(CommandLine { command: Command::Send(send), output }) => run_send(send, output).into(),
         Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output).into(),
+        Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output).into(),
         Err(error) => explain(&error, &arguments),
     }
 }
@@ -95,6 +98,10 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
         Err(failure) => return view.finish(Err(failure)),
     };
     let result = with_signals(&cancel, Side::Receiving, || haul::transfer::receive(&settings, &view, &cancel));
+    let result = result.map_err(|failure| match haul::transfer::unfinished(&settings.into) {
+        Ok(holdings) if holdings.has(&settings.link) => failure.resumable(&settings.into),
+        _ => failure,
+    });
     view.finish(result)
 }
 
@@ -127,6 +134,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         retry_for: receive.retry_for,
         allow_hidden: receive.allow_hidden,
         state_dir: Places::detect().state,
+        resuming: None,
     })
 }
 
@@ -136,14 +144,19 @@ fn with_signals(
     side: Side,
     transfer: impl FnOnce() -> Result<Summary, TransferError>,
 ) -> Result<Summary, Failure> {
-    let signals = Signals::install(cancel)
-        .map_err(|error| Failure::new(Exit::Other, "cannot take over Ctrl-C").because(error.to_string()))?;
+    let signals = install_signals(cancel)?;
     let started = Instant::now();
-    let error = match transfer() {
-        Ok(summary) => return Ok(summary),
-        Err(error) => error,
-    };
-    let mut failure = Failure::of(&error, side);
+    transfer().map_err(|error| failure_of(&error, side, &signals, started))
+}
+
+fn install_signals(cancel: &Cancel) -> Result<Signals, Failure> {
+    Signals::install(cancel)
+        .map_err(|error| Failure::new(Exit::Other, "cannot take over Ctrl-C").because(error.to_string()))
+}
+
+/// A transfer's error; one that a signal asked for says so by its code.
+fn failure_of(error: &TransferError, side: Side, signals: &Signals, started: Instant) -> Failure {
+    let mut failure = Failure::of(error, side);
     // A question that a signal cut off is answered with no.
     if let Some(exit) = signals.exit()
         && matches!(error.class(), FailureClass::Declined | FailureClass::Interrupted)
@@ -151,7 +164,7 @@ fn with_signals(
         failure = Failure { exit, ..Failure::of(&TransferError::Interrupted, side) };
     }
     failure.seconds = started.elapsed().as_secs_f64();
-    Err(failure)
+    failure
 }
 
 /// The person to ask, if there is one.

@@ -6,6 +6,7 @@ use crate::cli::units;
 use haul::printable::printable;
 use haul::transfer::{FailureClass, Summary, TransferError};
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 /// Which end of a transfer this process is.
@@ -64,6 +65,27 @@ impl Failure {
             ),
         };
         Self { exit: Exit::of(class), what, causes, kept: Some(kept.into()), next: Some(next.into()), seconds: 0.0 }
+    }
+
+    /// The same failure of a receiver whose folder remembers the transfer: to continue it takes no link.
+    pub(crate) fn resumable(mut self, folder: &Path) -> Self {
+        let continues = matches!(
+            self.exit,
+            Exit::ConnectTimeout
+                | Exit::Integrity
+                | Exit::Interrupted
+                | Exit::Io
+                | Exit::Network
+                | Exit::Partial
+                | Exit::SigInt
+                | Exit::SigTerm
+                | Exit::Timeout
+        );
+        if continues {
+            let command = format!("run `{}`", resume_command(folder));
+            self.next = self.next.map(|next| next.replace("run the same command again", &command));
+        }
+        self
     }
 
     /// A run that came to its end with files missing, or `None` where it has them all.
@@ -138,6 +160,21 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
     text
 }
 
+/// What a user types to continue what `folder` holds.
+fn resume_command(folder: &Path) -> String {
+    let text = folder.to_string_lossy();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    if text == "." {
+        "haul resume".to_owned()
+    } else if !text.starts_with('-') && text.bytes().all(is_plain) {
+        format!("haul resume {text}")
+    } else {
+        // What a shell takes for one word, whatever is in it.
+        let dashes = if text.starts_with('-') { "-- " } else { "" };
+        format!("haul resume {dashes}'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "shown only")]
 fn rate(bytes: u64, time: Duration) -> Option<u64> {
     (bytes > 0 && !time.is_zero()).then(|| (bytes as f64 / time.as_secs_f64()) as u64)
@@ -202,6 +239,21 @@ mod tests {
         assert_eq!(exit(5, &[FailureClass::SourceChanged]), Exit::SourceChanged);
         let whole = Summary { ok: true, ..Summary::default() };
         assert_eq!(Failure::of_summary(&whole, Side::Receiving), None);
+    }
+
+    #[test]
+    fn a_folder_that_remembers_its_transfer_is_named() {
+        let next = |error: &TransferError, folder: &str| {
+            Failure::of(error, Side::Receiving).resumable(Path::new(folder)).next.unwrap()
+        };
+        assert_eq!(next(&TransferError::Interrupted, "into"), "run `haul resume into` to continue");
+        assert_eq!(next(&TransferError::Interrupted, "."), "run `haul resume` to continue");
+        assert_eq!(next(&TransferError::Interrupted, "it's here"), "run `haul resume 'it'\\''s here'` to continue");
+        assert_eq!(next(&TransferError::Interrupted, "-x"), "run `haul resume -- '-x'` to continue");
+        let partial = TransferError::Partial { failed: 1, total: 2 };
+        assert_eq!(next(&partial, "into"), "run `haul resume into` to fetch what failed");
+        let room = TransferError::NoSpace { needed: 2, free: 1 };
+        assert!(next(&room, "into").ends_with("another folder with --into, then run the same command again"));
     }
 
     #[test]

@@ -17,9 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Redraws of the progress bar in a second.
-const REDRAWS_PER_SECOND: u8 = 10;
+pub(crate) const REDRAWS_PER_SECOND: u8 = 10;
 /// Columns that the spinner before each line takes.
-const SPINNER_COLUMNS: usize = 2;
+pub(crate) const SPINNER_COLUMNS: usize = 2;
 
 /// What a run is watched through.
 pub(crate) struct View {
@@ -145,7 +145,7 @@ impl View {
                 self.show_offer(state, link, &units::contents(*files, *folders, *bytes));
             }
             _ => {
-                if let Some(line) = self.line(event) {
+                if let Some(line) = line(event, &self.output, &self.terminal) {
                     state.say(&format!("{line}\n"));
                 }
             }
@@ -200,44 +200,6 @@ impl View {
                 bar.set_message(file);
             }
             None => state.bar = Some(new_bar(total, file)),
-        }
-    }
-
-    /// What a person reads about an event that is neither progress nor an offer.
-    fn line(&self, event: &Event) -> Option<String> {
-        let Output { quiet, verbose, json, .. } = self.output;
-        let is_chatty = !quiet && !json;
-        match event {
-            Event::FileDone { path, bytes, how, .. } => {
-                let path = printable(path);
-                match how {
-                    FileOutcome::Renamed(name) if is_chatty => {
-                        Some(format!("`{path}` is taken here; saved as `{}`", printable(name)))
-                    }
-                    FileOutcome::Published if verbose => Some(format!("{path}  {}", units::size(*bytes))),
-                    FileOutcome::Identical if verbose => Some(format!("{path}  the same content was here before")),
-                    FileOutcome::SkippedExisting if verbose => Some(format!("{path}  left as it is here")),
-                    _ => None,
-                }
-            }
-            Event::FileFailed { path, fault, .. } => {
-                let label = self.terminal.paint(Role::Error, "failed:");
-                Some(format!("{label} {}: {}", printable(path), printable(fault)))
-            }
-            Event::Notice { text } if !quiet => {
-                Some(format!("{} {}", self.terminal.paint(Role::Warning, "note:"), printable(text)))
-            }
-            Event::PeerConnected { peer, session } if is_chatty => {
-                Some(format!("Receiver {session} connected from {peer}"))
-            }
-            Event::PeerFinished { session, ok: true, bytes } if is_chatty => {
-                Some(format!("Receiver {session} has everything; {} sent", units::size(*bytes)))
-            }
-            Event::PeerFinished { session, bytes, .. } if is_chatty => {
-                Some(format!("Receiver {session} ended without everything; {} sent", units::size(*bytes)))
-            }
-            Event::PeerLost { session } if is_chatty => Some(format!("Receiver {session} is gone; it may come back")),
-            _ => None,
         }
     }
 }
@@ -298,8 +260,46 @@ impl State {
     }
 }
 
+/// What a person reads about an event that is neither progress nor an offer.
+pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Option<String> {
+    let Output { quiet, verbose, json, .. } = *output;
+    let is_chatty = !quiet && !json;
+    match event {
+        Event::FileDone { path, bytes, how, .. } => {
+            let path = printable(path);
+            match how {
+                FileOutcome::Renamed(name) if is_chatty => {
+                    Some(format!("`{path}` is taken here; saved as `{}`", printable(name)))
+                }
+                FileOutcome::Published if verbose => Some(format!("{path}  {}", units::size(*bytes))),
+                FileOutcome::Identical if verbose => Some(format!("{path}  the same content was here before")),
+                FileOutcome::SkippedExisting if verbose => Some(format!("{path}  left as it is here")),
+                _ => None,
+            }
+        }
+        Event::FileFailed { path, fault, .. } => {
+            let label = terminal.paint(Role::Error, "failed:");
+            Some(format!("{label} {}: {}", printable(path), printable(fault)))
+        }
+        Event::Notice { text } if !quiet => {
+            Some(format!("{} {}", terminal.paint(Role::Warning, "note:"), printable(text)))
+        }
+        Event::PeerConnected { peer, session } if is_chatty => {
+            Some(format!("Receiver {session} connected from {peer}"))
+        }
+        Event::PeerFinished { session, ok: true, bytes } if is_chatty => {
+            Some(format!("Receiver {session} has everything; {} sent", units::size(*bytes)))
+        }
+        Event::PeerFinished { session, bytes, .. } if is_chatty => {
+            Some(format!("Receiver {session} ended without everything; {} sent", units::size(*bytes)))
+        }
+        Event::PeerLost { session } if is_chatty => Some(format!("Receiver {session} is gone; it may come back")),
+        _ => None,
+    }
+}
+
 /// What is known about a run that ended with an error.
-fn summary_of(progress: &Progress, seconds: f64) -> Summary {
+pub(crate) fn summary_of(progress: &Progress, seconds: f64) -> Summary {
     Summary {
         ok: false,
         files: progress.files_done,

@@ -33,11 +33,11 @@ pub use batch::SingleFile;
 pub use disk::{BootId, Disk, DiskFile, DiskFolder, Durability, Facts, FileKind, Lock, OpenHow, Replace, Space};
 pub use fault::StoreError;
 pub use lease::Lease;
-pub use leftovers::LeftOver;
+pub use leftovers::{LeftOver, PartGlance};
 pub use partial::{OpenedPartial, PartialFile, SealedFile, Standing};
 pub use publish::{OnConflict, Publication, Published};
 pub use real_disk::{RealDisk, RealFile, RealFolder};
-pub use record::{Record, RecordId};
+pub use record::{Record, RecordGlance, RecordId};
 
 use crate::chunk::{ChunkIndex, Geometry, Length};
 use crate::digest::{ChunkDigest, ChunkHasher, FileDigest, RootMerger, empty_file_digest};

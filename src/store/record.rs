@@ -11,6 +11,7 @@ use crate::rel_path::WORK_FOLDER;
 use std::fmt;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// Ending of the file that holds link, secret and addresses.
 const CONTENTS_ENDING: &str = ".transfer";
@@ -23,6 +24,17 @@ const ROW_CHECKED: usize = 4 + DIGEST_BYTES;
 /// Names a transfer at one destination.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RecordId(pub [u8; 16]);
+
+/// What shows of a record that is not opened.
+#[derive(Debug)]
+pub struct RecordGlance {
+    /// Its name.
+    pub id: RecordId,
+    /// How many entries it has noted, as far as its length tells.
+    pub published: u64,
+    /// The bytes last set, where there are any. They are a secret.
+    pub contents: Option<Zeroizing<Vec<u8>>>,
+}
 
 /// The memory of one transfer, open in this process and in no other.
 #[derive(Debug)]
@@ -38,6 +50,16 @@ pub struct Record<D: Disk> {
 impl<D: Disk> Store<D> {
     /// Opens the record `id`, or makes an empty one.
     pub fn open_record(&self, id: RecordId) -> Result<Record<D>, StoreError> {
+        let opened = self.record(id, true)?;
+        opened.ok_or(StoreError::Misuse("a record that was to be made is not there"))
+    }
+
+    /// Opens the record `id`, where there is one.
+    pub fn reopen_record(&self, id: RecordId) -> Result<Option<Record<D>>, StoreError> {
+        self.record(id, false)
+    }
+
+    fn record(&self, id: RecordId, may_make: bool) -> Result<Option<Record<D>>, StoreError> {
         let work = self.inner.work()?;
         let name = format!("{id}{JOURNAL_ENDING}");
         let refused = |error| self.inner.fault("opening the record", &name, 0, error);
@@ -48,6 +70,7 @@ impl<D: Disk> Store<D> {
             FoundFile::Foreign => {
                 return Err(StoreError::Tampered { path: name, what: "the record of a transfer is something else" });
             }
+            FoundFile::Nothing if !may_make => return Ok(None),
             FoundFile::Nothing => match work.folder().open_file(&name, OpenHow::Create) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(busy()),
                 result => {
@@ -67,7 +90,35 @@ impl<D: Disk> Store<D> {
         let mut end = 0;
         record.each_row(|position, _, _| end = position + 1)?;
         *record.end() = end * ROW_BYTES as u64;
-        Ok(record)
+        Ok(Some(record))
+    }
+
+    /// What every record shows, in the order of their names. Nothing is locked, so that no transfer that runs notices.
+    pub fn glance_at_records(&self) -> Result<Vec<RecordGlance>, StoreError> {
+        let Some(work) = self.inner.existing_work()? else { return Ok(Vec::new()) };
+        self.records()?.into_iter().map(|id| self.glance(&work, id)).collect()
+    }
+
+    fn glance(&self, work: &Work<D>, id: RecordId) -> Result<RecordGlance, StoreError> {
+        let length = |name: &str, file: Option<FileOf<D>>| match file {
+            Some(file) => {
+                let facts = file.facts().map_err(|error| self.inner.fault("looking at", name, 0, error))?;
+                Ok((facts.length <= STATE_FILE_BYTES_MAX).then_some((file, facts.length)))
+            }
+            None => Ok(None),
+        };
+        let journal_name = format!("{id}{JOURNAL_ENDING}");
+        let journal = length(&journal_name, work.peek(&journal_name))?;
+        let published = journal.map_or(0, |(_, length)| length / ROW_BYTES as u64);
+        let name = format!("{id}{CONTENTS_ENDING}");
+        let Some((file, length)) = length(&name, work.peek(&name))? else {
+            return Ok(RecordGlance { id, published, contents: None });
+        };
+        let mut bytes = Zeroizing::new(vec![0; usize::try_from(length).unwrap_or(0)]);
+        // It is replaced as a whole and never cut: what it was as it was opened can be read.
+        let read = disk::read_exact(&file, &mut bytes, 0);
+        read.map_err(|error| self.inner.fault("reading the record", &name, 0, error))?;
+        Ok(RecordGlance { id, published, contents: Some(bytes) })
     }
 
     /// The transfers that this destination has a record of.

@@ -131,6 +131,13 @@ impl<D: Disk> Work<D> {
         Ok(FoundFile::Foreign)
     }
 
+    /// Opens the file `name` for a look, where it is one that this program can have left. Nothing is locked or removed.
+    pub(super) fn peek(&self, name: &str) -> Option<super::FileOf<D>> {
+        self.folder.facts(name).ok()?.filter(is_plain_and_ours)?;
+        let file = self.folder.open_file(name, OpenHow::Read).ok()?;
+        file.facts().is_ok_and(|facts| is_plain_and_ours(&facts)).then_some(file)
+    }
+
     /// Removes a file; it is no error if it is gone.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match self.folder.remove_file(name) {

@@ -40,7 +40,7 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     control: Control,
     /// What is remembered from the loss of the control lane until the host greets again; the start counts as a loss.
     outage: Option<Outage>,
-    grant: Option<SessionGrant>,
+    pub(super) grant: Option<SessionGrant>,
     pub(super) data: DataLanes,
     probe: Probe,
     /// When the main thread was last awake.

@@ -2,7 +2,9 @@
 
 use super::conduct::Conduct;
 use super::desk::run_desk;
+use super::memory::Accepted;
 use super::publisher::run_publisher;
+use super::unfinished;
 use super::{Decision, Event, Phase, TransferError, failed, plan};
 use crate::limits::CHUNK_BYTES_MIN;
 use crate::session::Input;
@@ -25,6 +27,10 @@ impl Conduct<'_, '_, '_> {
             engine.step(Input::Declined);
             error
         };
+        let id = record_id(listing);
+        if engine.settings.resuming.is_some_and(|resuming| resuming != id) {
+            return Err(declined(TransferError::OfferChanged));
+        }
         let survey = plan::survey(engine.store, listing).map_err(declined)?;
         plan::refuse_hidden(engine, is_home(&engine.settings.into)).map_err(declined)?;
         let conflict = match engine.observer.accept(&plan::summary(listing, &survey)) {
@@ -36,12 +42,16 @@ impl Conduct<'_, '_, '_> {
         let _ = engine.conflict.set(conflict);
         engine.observer.event(&Event::Phase(Phase::Transferring));
         let unusable = |fault| failed::store("the transfer's record cannot be kept", fault);
-        let record = engine.store.open_record(record_id(listing)).map_err(unusable).map_err(declined)?;
-        record.set_contents(self.dial.link.to_text().as_bytes()).map_err(unusable).map_err(declined)?;
+        if engine.record.get().is_none() {
+            let record = engine.store.open_record(id).map_err(unusable).map_err(declined)?;
+            // It is asked once, so nothing is there to be replaced.
+            let _ = engine.record.set(record);
+        }
+        let Some(record) = engine.record.get() else { return Err(TransferError::Bug("there is no record".into())) };
+        let accepted = Accepted { link: &self.dial.link, grant: self.grant.as_ref(), conflict, listing };
+        unfinished::remember(engine, record, &accepted).map_err(unusable).map_err(declined)?;
         let published: HashMap<_, _> = record.published().map_err(unusable).map_err(declined)?.into_iter().collect();
         let plans = plan::plans(engine, &survey, &published);
-        // It is asked once, so nothing is there to be replaced.
-        let _ = engine.record.set(record);
         self.start_desks();
         engine.step(Input::Accepted(plans));
         let totals = listing.totals();

@@ -62,7 +62,7 @@ pub(super) fn end(end: End) -> TransferError {
     match end {
         End::Complete => TransferError::Bug("a complete transfer is no failure".into()),
         End::Declined => TransferError::Declined,
-        End::OfferChanged => TransferError::SourceChanged { files: 1 },
+        End::OfferChanged => TransferError::OfferChanged,
         End::PeerFault(fault) => TransferError::Protocol(fault.into()),
         End::Refused(refusal) => {
             let why = match refusal {

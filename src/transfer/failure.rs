@@ -70,6 +70,9 @@ pub enum TransferError {
         /// Bytes that were free.
         free: u64,
     },
+    /// The offer is another one than the one that was accepted.
+    #[error("the sender offers something else now than what was accepted")]
+    OfferChanged,
     /// Some files failed and the others arrived; each failed one was reported as it happened.
     #[error("{failed} of {total} files failed")]
     Partial {
@@ -153,13 +156,16 @@ impl TransferError {
             Self::Partial { .. } => FailureClass::Partial,
             Self::Protocol(_) => FailureClass::Protocol,
             Self::Refused(_) => FailureClass::Refused,
-            Self::SourceChanged { .. } => FailureClass::SourceChanged,
+            Self::OfferChanged | Self::SourceChanged { .. } => FailureClass::SourceChanged,
             Self::Timeout { .. } => FailureClass::Timeout,
         }
     }
 
     /// What a receiver still has after this failure.
     pub fn what_was_kept(&self) -> &'static str {
+        if matches!(self, Self::OfferChanged) {
+            return "what earlier runs fetched is still there";
+        }
         match self.class() {
             FailureClass::Auth
             | FailureClass::ConnectTimeout
@@ -199,6 +205,9 @@ impl TransferError {
             Self::Names { .. } => "rename them on the sending side and send them again",
             Self::NoSpace { .. } => {
                 "free some room or choose another folder with --into, then run the same command again"
+            }
+            Self::OfferChanged => {
+                "run `haul receive` with the link that the sender shows; what did not change is not fetched again"
             }
             Self::Partial { .. } => "run the same command again to fetch what failed",
             Self::Protocol(_) => "check that both ends run the same version of haul",

@@ -8,6 +8,7 @@ pub use failure::{Cause, FailureClass, TransferError};
 pub use receive::receive;
 pub use send::send;
 pub use settings::{Conflict, ReceiveSettings, SendSettings};
+pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
 pub mod cancel;
@@ -17,6 +18,9 @@ pub mod event;
 pub mod failure;
 /// What a transfer is told before it starts.
 pub mod settings;
+/// What a folder holds that is not finished.
+pub mod unfinished;
+mod addresses;
 mod conduct;
 mod decide;
 mod desk;
@@ -26,6 +30,7 @@ mod failed;
 mod frames;
 mod lane_thread;
 mod mailbox;
+mod memory;
 mod offer;
 mod plan;
 mod publisher;

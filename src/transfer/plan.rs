@@ -24,8 +24,8 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
     let refuse = |fault| failed::store("cannot look at the destination", fault);
     let mut existing = Vec::with_capacity(listing.entries().len());
     let (mut needed, mut files) = (0u64, 0u64);
-    let left_overs = store.left_overs().map_err(refuse)?;
-    let reserved: HashSet<_> = left_overs.into_iter().filter_map(|left_over| left_over.destined).collect();
+    let parts = store.glance_at_parts().map_err(refuse)?;
+    let reserved: HashSet<_> = parts.into_iter().filter_map(|part| part.destined).collect();
     // Nothing lies in a folder that is not there, so it is not looked for: a new tree has one look for each folder.
     let mut missing = HashSet::new();
     for entry in listing.entries() {

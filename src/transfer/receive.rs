@@ -3,6 +3,7 @@
 use super::conduct::{Conduct, Outcome};
 use super::dial::Dial;
 use super::engine::Engine;
+use super::unfinished;
 use super::work::Counters;
 use super::{Cancel, Event, FailureClass, Observer, Phase, ReceiveSettings, Summary, TransferError, failed};
 use crate::limits::DATA_LANES_MAX;
@@ -27,6 +28,7 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
     };
     let disk = RealDisk::open(&settings.into).map_err(unusable)?;
     let store = Store::open(disk).map_err(|fault| failed::store("the destination cannot be used", fault))?;
+    let mut held = unfinished::hold(&store, settings)?;
     observer.event(&Event::Phase(Phase::Connecting));
     let dial = Arc::new(Dial::new(link).map_err(|error| TransferError::Network(error.into()))?);
     let lanes = settings.lanes.unwrap_or(LANES_DEFAULT).min(DATA_LANES_MAX);
@@ -34,11 +36,16 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
     loop {
         let receiver = Receiver::new(ReceiverSettings { lanes });
         let mut engine = Engine::new(&store, settings, observer, receiver, began, counters);
+        if let Some(record) = held.take() {
+            // Nothing is there to be replaced: the engine is new.
+            let _ = engine.record.set(record);
+        }
         let outcome = run(&engine, &dial, cancel);
         // The last word about what was done, also where it is not everything.
         observer.event(&Event::Progress(engine.progress()));
         match outcome? {
             Outcome::Complete => return finish(&mut engine, began),
+            Outcome::OfferChanged if settings.resuming.is_some() => return Err(TransferError::OfferChanged),
             Outcome::OfferChanged => counters = start_over(engine),
         }
     }

@@ -1,5 +1,6 @@
 //! Sending: offer, listen, serve until somebody has everything.
 
+use super::addresses;
 use super::offer::Offer;
 use super::serve::{Served, ServedCounters, ServedSession};
 use super::state::OfferState;
@@ -14,7 +15,7 @@ use crate::transport::{
 };
 use crate::wire::{Message, Refusal, SessionGrant};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,8 +71,9 @@ pub fn send(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -
         let text = format!("the link cannot be kept for a later run: {error}");
         observer.event(&Event::Notice { text });
     }
-    let address = SocketAddr::new(advertised(settings, listener.address().ip()), port);
-    let link = Link::new(&[address], host.state.room, host.state.key.clone())
+    let advertised = addresses::advertised(settings.address, listener.address().ip());
+    let advertised: Vec<_> = advertised.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    let link = Link::new(&advertised, host.state.room, host.state.key.clone())
         .map_err(|fault| TransferError::BadLink(Box::new(fault)))?;
     let totals = offer.listing.totals();
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
@@ -272,20 +274,6 @@ fn listen(sockets: &[SocketAddr], host: &Arc<Host>) -> Result<Listener, Transfer
         }
     }
     Err(TransferError::Network(fault.unwrap_or(TransportError::Closed).into()))
-}
-
-/// The address to put into the link: the chosen one, the bound one, or the one that the default route leaves from.
-fn advertised(settings: &SendSettings, bound: IpAddr) -> IpAddr {
-    if let Some(address) = settings.address {
-        return address;
-    }
-    if !bound.is_unspecified() {
-        return bound;
-    }
-    // Connecting a datagram socket sends nothing; it only chooses a route.
-    let route = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
-        .and_then(|socket| socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).and_then(|()| socket.local_addr()));
-    route.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
 }
 
 fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {

@@ -1,5 +1,6 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
+use crate::store::RecordId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ pub struct SendSettings {
     pub paths: Vec<PathBuf>,
     /// Where to listen. `None`: the port remembered for these paths, else any free one, on every address.
     pub bind: Option<SocketAddr>,
-    /// The address that the link names. `None`: the one that the system would reach its network from.
+    /// The only address that the link names. `None`: the bound one, or every one that a peer may reach.
     pub address: Option<IpAddr>,
     /// Most data lanes that one receiver may have. `None`: the measured default.
     pub lanes: Option<u16>,
@@ -46,6 +47,8 @@ pub struct ReceiveSettings {
     pub allow_hidden: bool,
     /// Where session secrets are remembered. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// The record of the transfer that is continued: its offer was accepted before, and another one is not taken.
+    pub resuming: Option<RecordId>,
 }
 
 /// What happens to a file whose name is taken by different content.
@@ -65,8 +68,18 @@ pub enum Conflict {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for ReceiveSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { link: _, into, conflict, read_back, lanes, retry_for, wait_for_host, allow_hidden, state_dir } =
-            self;
+        let Self {
+            link: _,
+            into,
+            conflict,
+            read_back,
+            lanes,
+            retry_for,
+            wait_for_host,
+            allow_hidden,
+            state_dir,
+            resuming,
+        } = self;
         formatter
             .debug_struct("ReceiveSettings")
             .field("link", &"[redacted]")
@@ -78,6 +91,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("wait_for_host", wait_for_host)
             .field("allow_hidden", allow_hidden)
             .field("state_dir", state_dir)
+            .field("resuming", resuming)
             .finish()
     }
 }
@@ -98,6 +112,7 @@ mod tests {
             wait_for_host: false,
             allow_hidden: false,
             state_dir: None,
+            resuming: None,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");

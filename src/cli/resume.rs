@@ -1,0 +1,239 @@
+//! `haul resume`: continues everything that a folder holds, all of it at the same time.
+
+use crate::cli::args::{Output, Resume};
+use crate::cli::exit::Exit;
+use crate::cli::report::{Failure, Side};
+use crate::cli::signals::Signals;
+use crate::cli::strand::{Board, Ended, Strand, label};
+use crate::cli::terminal::{Role, Terminal};
+use crate::cli::{failure_of, install_signals, streams, units};
+use haul::printable::{printable, printable_path};
+use haul::transfer::{self, Cancel, Holdings, LeftBehind, Summary, TransferError, Unfinished};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Transfers that run at the same time; each has threads, connections and buffers of its own.
+const AT_ONCE_MAX: usize = 16;
+/// Left-overs that are shown one by one.
+const LEFT_OVERS_SHOWN: usize = 20;
+
+pub(crate) fn run(resume: &Resume, output: &Output) -> Exit {
+    let cancel = Cancel::new();
+    let terminal = Terminal::detect(output.color);
+    let board = Board::new(terminal, output.clone(), cancel.clone(), streams());
+    let began = Instant::now();
+    let prepared = install_signals(&cancel).and_then(|signals| Ok((signals, look(&resume.folder)?)));
+    let (signals, holdings) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => return finish(&board, &[], Some(failure), began),
+    };
+    tell(&board, &resume.folder, &holdings);
+    let ended = continue_all(&board, (&resume.folder, resume.retry_for), &holdings.transfers, &signals, &cancel);
+    finish(&board, &ended, None, began)
+}
+
+fn look(folder: &Path) -> Result<Holdings, Failure> {
+    if !folder.is_dir() {
+        let what = format!("`{}` is not a folder", printable_path(folder));
+        return Err(Failure::new(Exit::Io, &what).next("name the folder that the transfers were to arrive in"));
+    }
+    transfer::unfinished(folder).map_err(|error| Failure::of(&error, Side::Receiving))
+}
+
+/// Says what was found, before any of it goes on.
+fn tell(board: &Board, folder: &Path, holdings: &Holdings) {
+    if let Some(mut events) = board.events() {
+        for left in &holdings.left_behind {
+            events.left_behind(left);
+        }
+    }
+    if !board.is_chatty() {
+        return;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let mut text = String::new();
+    if holdings.transfers.is_empty() {
+        text.push_str(&format!("Nothing to resume in `{}`.\n", printable_path(folder)));
+    }
+    for transfer in &holdings.transfers {
+        text.push_str(&line(transfer, now));
+    }
+    for left in holdings.left_behind.iter().take(LEFT_OVERS_SHOWN) {
+        let note = board.terminal.paint(Role::Warning, "note:");
+        text.push_str(&format!("{note} {}\n", left_line(folder, left)));
+    }
+    let untold = holdings.left_behind.len().saturating_sub(LEFT_OVERS_SHOWN);
+    if untold > 0 {
+        text.push_str(&format!("  … and {} more like these\n", units::grouped(untold as u64)));
+    }
+    board.say(&text);
+}
+
+/// A transfer in one line: size, name, and how far it is.
+fn line(transfer: &Unfinished, now: u64) -> String {
+    let mut remarks = Vec::new();
+    if transfer.files > 1 {
+        remarks.push(format!("{} of {} complete", transfer.files_published, units::count(transfer.files, "file")));
+    }
+    if transfer.bytes_kept > 0 {
+        let beside = if transfer.files_published > 0 { " of others" } else { "" };
+        remarks.push(format!("{}{beside} here", units::size(transfer.bytes_kept)));
+    }
+    let age = Duration::from_secs(now.saturating_sub(transfer.began));
+    remarks.push(format!("begun {} ago", units::time(age)));
+    if let Some(address) = transfer.addresses().first() {
+        remarks.push(format!("from {address}"));
+    }
+    format!("{:>12}  {}  ({})\n", units::size(transfer.bytes), label(transfer), remarks.join(", "))
+}
+
+fn left_line(folder: &Path, left: &LeftBehind) -> String {
+    let path = printable_path(&folder.join(&left.path)).to_string();
+    match &left.destined {
+        Some(destined) => format!(
+            "`{path}` holds {} of {} of `{}` and no record tells where from; `haul receive` with its link continues it",
+            units::size(left.bytes_kept),
+            units::size(left.bytes),
+            printable(destined),
+        ),
+        None if left.bytes > 0 => format!(
+            "`{path}`, {}, does not say what it is a part of; `haul receive` with its link continues it",
+            units::size(left.bytes)
+        ),
+        None => format!("`{path}` cannot be read by this version; `haul receive` with its link continues it"),
+    }
+}
+
+fn continue_all(
+    board: &Board,
+    (folder, retry_for): (&Path, Option<Duration>),
+    transfers: &[Unfinished],
+    signals: &Signals,
+    cancel: &Cancel,
+) -> Vec<Ended> {
+    let strands: Vec<_> = transfers.iter().map(|transfer| (transfer, Strand::new(board, transfer))).collect();
+    for (transfer, strand) in &strands {
+        strand.found(transfer);
+    }
+    let next = AtomicUsize::new(0);
+    let ended = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..strands.len().min(AT_ONCE_MAX) {
+            scope.spawn(|| {
+                while let Some((transfer, strand)) = strands.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let started = Instant::now();
+                    let result = if cancel.is_cancelled() {
+                        Err(TransferError::Interrupted)
+                    } else {
+                        transfer::receive(&transfer.settings(folder, retry_for), strand, cancel)
+                    };
+                    let result = result.map_err(|error| failure_of(&error, Side::Receiving, signals, started));
+                    let one = strand.finish(result);
+                    ended.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+                }
+            });
+        }
+    });
+    ended.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says how the run ended, to people and programs, and how the process is to end.
+fn finish(board: &Board, ended: &[Ended], refused: Option<Failure>, began: Instant) -> Exit {
+    let failure = refused.or_else(|| failure_of_all(ended));
+    let is_told = ended.len() == 1 && failure.as_ref().is_some_and(|failure| !is_stop(failure.exit));
+    match &failure {
+        Some(failure) if !is_told => board.say(&failure.text(&board.terminal)),
+        None if board.is_chatty() && ended.len() > 1 => {
+            board.say(&format!("All {} transfers are complete.\n", ended.len()));
+        }
+        _ => {}
+    }
+    let exit = failure.as_ref().map_or(Exit::Ok, |failure| failure.exit);
+    if let Some(mut events) = board.events() {
+        events.add_failed(ended.iter().map(|one| one.failed).sum());
+        events.done(&summary_of_all(ended, failure.is_none(), began), exit.code(), failure.as_ref());
+    }
+    exit
+}
+
+/// What a run ends with whose transfers ended so. One kind of failure speaks for the run; otherwise it is partial.
+fn failure_of_all(ended: &[Ended]) -> Option<Failure> {
+    let failures: Vec<&Failure> = ended.iter().filter_map(|one| one.failure.as_ref()).collect();
+    let first = *failures.first()?;
+    let stopped = failures.iter().find(|failure| is_stop(failure.exit));
+    if let Some(&stopped) = stopped {
+        return Some(stopped.clone());
+    }
+    if ended.len() == 1 {
+        return Some(first.clone());
+    }
+    let is_one_kind = failures.iter().all(|failure| failure.exit == first.exit);
+    let exit = if is_one_kind { first.exit } else { Exit::Partial };
+    let what = format!("{} of {} transfers did not complete", failures.len(), ended.len());
+    Some(Failure::new(exit, &what).next("run the same command again to continue"))
+}
+
+fn is_stop(exit: Exit) -> bool {
+    matches!(exit, Exit::Interrupted | Exit::SigInt | Exit::SigTerm)
+}
+
+fn summary_of_all(ended: &[Ended], ok: bool, began: Instant) -> Summary {
+    let sum = |count: fn(&Summary) -> u64| ended.iter().map(|one| count(&one.summary)).sum();
+    let root = match ended {
+        [only] => only.summary.root.clone(),
+        _ => None,
+    };
+    Summary {
+        ok,
+        files: sum(|summary| summary.files),
+        bytes: sum(|summary| summary.bytes),
+        bytes_fetched: sum(|summary| summary.bytes_fetched),
+        bytes_reused: sum(|summary| summary.bytes_reused),
+        wire_bytes: sum(|summary| summary.wire_bytes),
+        first_byte_ms: ended.iter().filter_map(|one| one.summary.first_byte_ms).min(),
+        seconds: began.elapsed().as_secs_f64(),
+        root,
+        failed: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(exit: Option<Exit>) -> Ended {
+        Ended { summary: Summary::default(), failure: exit.map(|exit| Failure::new(exit, "it failed")), failed: 0 }
+    }
+
+    #[test]
+    fn one_kind_of_failure_speaks_for_the_run_and_several_make_it_partial() {
+        let exit = |exits: &[Option<Exit>]| {
+            let all: Vec<_> = exits.iter().copied().map(ended).collect();
+            failure_of_all(&all).map_or(Exit::Ok, |failure| failure.exit)
+        };
+        assert_eq!(exit(&[]), Exit::Ok);
+        assert_eq!(exit(&[None, None]), Exit::Ok);
+        assert_eq!(exit(&[Some(Exit::Network)]), Exit::Network);
+        assert_eq!(exit(&[None, Some(Exit::Network), Some(Exit::Network)]), Exit::Network);
+        assert_eq!(exit(&[None, Some(Exit::Network), Some(Exit::NoSpace)]), Exit::Partial);
+        assert_eq!(exit(&[None, Some(Exit::Network), Some(Exit::SigInt)]), Exit::SigInt);
+    }
+
+    #[test]
+    fn what_no_record_tells_about_is_named_with_its_size() {
+        let left = LeftBehind {
+            path: ".haul/ab.part".into(),
+            destined: Some("film\x1b.mkv".into()),
+            bytes: 4 << 20,
+            bytes_kept: 3 << 20,
+        };
+        assert_eq!(
+            left_line(Path::new("into"), &left),
+            "`into/.haul/ab.part` holds 3.00 MiB of 4.00 MiB of `film\\u{1b}.mkv` and no record tells where from; \
+             `haul receive` with its link continues it"
+        );
+    }
+}

@@ -1,0 +1,333 @@
+//! The record of an unfinished transfer: versioned, bounded, and a secret.
+
+use super::{Conflict, ReceiveSettings};
+use crate::digest::PurposeHasher;
+use crate::limits::{DATA_LANES_MAX, RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX, RECORD_NAMES_BYTES_MAX};
+use crate::manifest::Listing;
+use crate::secret::Link;
+use crate::wire::SessionGrant;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// How every record begins that this version reads.
+const MAGIC: &[u8; 8] = b"haulrec1";
+const CHECKSUM_BYTES: usize = 32;
+/// What a name takes in a record beyond its bytes.
+const NAME_OVERHEAD: usize = 2;
+
+/// What was accepted, to be remembered.
+pub(super) struct Accepted<'a> {
+    pub(super) link: &'a Link,
+    pub(super) grant: Option<&'a SessionGrant>,
+    pub(super) conflict: Conflict,
+    pub(super) listing: &'a Listing,
+}
+
+/// What a record holds.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    pub(super) link: Link,
+    /// What the host knew the session by.
+    grant: Option<Grant>,
+    /// Where the host may be, best first.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) conflict: Conflict,
+    pub(super) read_back: bool,
+    pub(super) lanes: Option<u16>,
+    pub(super) allow_hidden: bool,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    /// Names of the entries that lie in no folder, as many as a record holds.
+    pub(super) tops: Vec<String>,
+    /// How many there are.
+    pub(super) tops_total: u64,
+    pub(super) began: u64,
+}
+
+/// A session as a record holds it.
+#[derive(Clone, Deserialize, Serialize, Zeroize, ZeroizeOnDrop)]
+struct Grant {
+    id: [u8; 16],
+    secret: [u8; 32],
+}
+
+/// A [`Memory`] between [`MAGIC`] and checksum.
+#[derive(Deserialize, Serialize)]
+struct Written<'a> {
+    link: &'a str,
+    grant: Option<Grant>,
+    addresses: Vec<SocketAddr>,
+    conflict: u8,
+    read_back: bool,
+    lanes: Option<u16>,
+    allow_hidden: bool,
+    files: u64,
+    bytes: u64,
+    #[serde(borrow)]
+    tops: Vec<&'a str>,
+    tops_total: u64,
+    began: u64,
+}
+
+impl Memory {
+    /// The session that the host knew the receiver by, if it came to that.
+    pub(super) fn grant(&self) -> Option<SessionGrant> {
+        self.grant.as_ref().map(|grant| SessionGrant { id: grant.id, secret: grant.secret })
+    }
+
+    /// What is kept of a transfer that began `began` seconds after the start of 1970.
+    pub(super) fn of(accepted: &Accepted<'_>, settings: &ReceiveSettings, began: u64) -> Self {
+        let Accepted { link, grant, conflict, listing } = accepted;
+        let (tops, tops_total) = tops(listing);
+        let totals = listing.totals();
+        Self {
+            link: (*link).clone(),
+            grant: grant.map(|grant| Grant { id: grant.id, secret: grant.secret }),
+            addresses: link.addresses().iter().copied().take(RECORD_ADDRESSES_MAX).collect(),
+            conflict: *conflict,
+            read_back: settings.read_back,
+            lanes: settings.lanes,
+            allow_hidden: settings.allow_hidden,
+            files: u64::from(totals.files),
+            bytes: totals.bytes,
+            tops,
+            tops_total,
+            began,
+        }
+    }
+
+    /// The bytes of a record.
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let link = self.link.to_text();
+        let written = Written {
+            link: &link,
+            grant: self.grant.clone(),
+            addresses: self.addresses.clone(),
+            conflict: number(self.conflict),
+            read_back: self.read_back,
+            lanes: self.lanes,
+            allow_hidden: self.allow_hidden,
+            files: self.files,
+            bytes: self.bytes,
+            tops: self.tops.iter().map(String::as_str).collect(),
+            tops_total: self.tops_total,
+            began: self.began,
+        };
+        // All of its room from the start: one that grows leaves copies of secrets behind.
+        let mut bytes = Zeroizing::new(vec![0; RECORD_BYTES_MAX]);
+        bytes[..MAGIC.len()].copy_from_slice(MAGIC);
+        let body = &mut bytes[MAGIC.len()..RECORD_BYTES_MAX - CHECKSUM_BYTES];
+        let used = postcard::to_slice(&written, body).expect("every part of a record is bounded").len();
+        bytes.truncate(MAGIC.len() + used);
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum);
+        bytes
+    }
+
+    /// What `bytes` say. `None` where they are not what [`Memory::encode`] of this version leaves.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > RECORD_BYTES_MAX {
+            return None;
+        }
+        let (checked, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
+        let body = checked.strip_prefix(MAGIC)?;
+        if checksum(checked) != *sum {
+            return None;
+        }
+        let (written, rest) = postcard::take_from_bytes::<Written<'_>>(body).ok()?;
+        let is_bounded = written.addresses.len() <= RECORD_ADDRESSES_MAX
+            && written.lanes.is_none_or(|lanes| (1..=DATA_LANES_MAX).contains(&lanes));
+        if !rest.is_empty() || !is_bounded {
+            return None;
+        }
+        Some(Self {
+            link: Link::parse(written.link).ok()?,
+            grant: written.grant,
+            addresses: written.addresses,
+            conflict: rule(written.conflict)?,
+            read_back: written.read_back,
+            lanes: written.lanes,
+            allow_hidden: written.allow_hidden,
+            files: written.files,
+            bytes: written.bytes,
+            tops: written.tops.into_iter().map(str::to_owned).collect(),
+            tops_total: written.tops_total,
+            began: written.began,
+        })
+    }
+}
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Grant([redacted])")
+    }
+}
+
+/// Names of the entries that lie in no folder, as many as a record holds, and how many there are.
+fn tops(listing: &Listing) -> (Vec<String>, u64) {
+    let mut seen = HashSet::new();
+    let mut names = Vec::new();
+    let mut room = RECORD_NAMES_BYTES_MAX;
+    for top in listing.entries().iter().filter_map(|entry| entry.path.components().next()) {
+        if !seen.insert(top) {
+            continue;
+        }
+        if let Some(left) = room.checked_sub(top.len() + NAME_OVERHEAD) {
+            room = left;
+            names.push(top.to_owned());
+        }
+    }
+    (names, seen.len() as u64)
+}
+
+fn number(conflict: Conflict) -> u8 {
+    match conflict {
+        Conflict::Fail => 0,
+        Conflict::Overwrite => 1,
+        Conflict::Rename => 2,
+        Conflict::Skip => 3,
+    }
+}
+
+fn rule(number: u8) -> Option<Conflict> {
+    let rules = [Conflict::Fail, Conflict::Overwrite, Conflict::Rename, Conflict::Skip];
+    rules.into_iter().find(|&conflict| self::number(conflict) == number)
+}
+
+fn checksum(checked: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    PurposeHasher::new("haul 1 unfinished transfer").field(checked).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::Length;
+    use crate::manifest::{Entry, EntryKind, ListingBuilder, Mode, Timestamp};
+    use crate::rel_path::RelPath;
+    use proptest::prelude::*;
+
+    const LINK: &str = "HTTP://192.0.2.1:4285/AAAQEAYEAUDAOCAJBIFQYDIOB4#74OR2HA3DIMRQFYWCUKBGEQRCA,[2001:DB8::1]:4285";
+
+    /// Files of 3 bytes, and folders where a path ends so.
+    fn listing(paths: &[String]) -> Listing {
+        let mut builder = ListingBuilder::new();
+        for path in paths {
+            let (path, kind) = match path.strip_suffix('/') {
+                Some(folder) => (folder, EntryKind::Folder),
+                None => (path.as_str(), EntryKind::File { length: Length(3) }),
+            };
+            let path = RelPath::parse(path).unwrap();
+            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(0, 0) }).unwrap();
+        }
+        let totals = builder.totals();
+        builder.finish(totals).unwrap()
+    }
+
+    fn memory(paths: &[String], with_grant: bool) -> Memory {
+        let settings = ReceiveSettings {
+            link: Zeroizing::new(LINK.into()),
+            into: ".".into(),
+            conflict: Conflict::Fail,
+            read_back: true,
+            lanes: Some(3),
+            retry_for: None,
+            wait_for_host: false,
+            allow_hidden: false,
+            state_dir: None,
+            resuming: None,
+        };
+        let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
+        let link = Link::parse(LINK).unwrap();
+        let listing = listing(paths);
+        let grant = with_grant.then_some(&grant);
+        let accepted = Accepted { link: &link, grant, conflict: Conflict::Rename, listing: &listing };
+        Memory::of(&accepted, &settings, 1_700_000_000)
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_was_accepted_comes_back() {
+        for with_grant in [false, true] {
+            let kept = memory(&names(&["film.mkv", "photos/", "photos/1", "photos/2"]), with_grant);
+            let back = Memory::decode(&kept.encode()).unwrap();
+            assert_eq!(*back.link.to_text(), LINK);
+            assert_eq!(back.addresses, Link::parse(LINK).unwrap().addresses());
+            assert_eq!(back.grant().map(|grant| grant.secret), with_grant.then_some([0xa5; 32]));
+            assert_eq!((back.conflict, back.read_back, back.lanes), (Conflict::Rename, true, Some(3)));
+            assert_eq!((back.files, back.bytes, back.began), (3, 9, 1_700_000_000));
+            assert_eq!((back.tops, back.tops_total), (names(&["film.mkv", "photos"]), 2));
+        }
+    }
+
+    #[test]
+    fn of_too_many_names_the_number_is_kept() {
+        let many: Vec<_> = (0..20_000).map(|number| format!("a file with quite a long name {number:05}")).collect();
+        let kept = memory(&many, true);
+        let bytes = kept.encode();
+        assert!(bytes.len() <= RECORD_BYTES_MAX);
+        let back = Memory::decode(&bytes).unwrap();
+        assert_eq!(back.tops_total, 20_000);
+        assert!(!back.tops.is_empty() && back.tops.len() < 1000);
+        let short: Vec<_> = (0..20_000u32).filter_map(char::from_u32).filter(|c| c.is_alphanumeric()).collect();
+        let short: std::collections::BTreeSet<_> = short.into_iter().map(String::from).collect();
+        assert!(memory(&short.into_iter().collect::<Vec<_>>(), true).encode().len() <= RECORD_BYTES_MAX);
+    }
+
+    #[test]
+    fn row_86_a_damaged_record_counts_as_none() {
+        let whole = memory(&names(&["film.mkv"]), true).encode();
+        for place in 0..whole.len() {
+            for bit in 0..8 {
+                let mut damaged = whole.clone();
+                damaged[place] ^= 1 << bit;
+                assert!(Memory::decode(&damaged).is_none(), "bit {bit} of byte {place}");
+            }
+            assert!(Memory::decode(&whole[..place]).is_none(), "{place} bytes");
+        }
+        assert!(Memory::decode(&[&whole[..], b"x"].concat()).is_none());
+        assert!(Memory::decode(LINK.as_bytes()).is_none(), "what an earlier version wrote");
+        assert!(Memory::decode(&vec![0; RECORD_BYTES_MAX + 1]).is_none());
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let text = format!("{:?}", memory(&names(&["a"]), true));
+        assert!(!text.contains("74OR2") && !text.contains("165") && text.contains("[redacted]"), "{text}");
+    }
+
+    /// A record with the right frame around any body: the checksum keeps accidents out, not somebody who can write it.
+    fn framed(body: &[u8]) -> Vec<u8> {
+        let mut bytes = [&MAGIC[..], body].concat();
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_decoded_within_bounds_or_not_at_all(
+            noise in prop::collection::vec(any::<u8>(), 0..600),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let whole = memory(&names(&["film.mkv", "photos/", "photos/1"]), true).encode();
+            let mut body = whole[MAGIC.len()..whole.len() - CHECKSUM_BYTES].to_vec();
+            for (place, byte) in damage {
+                let place = place.index(body.len());
+                body[place] = byte;
+            }
+            for bytes in [noise.clone(), framed(&noise), framed(&body)] {
+                if let Some(memory) = Memory::decode(&bytes) {
+                    prop_assert!(memory.addresses.len() <= RECORD_ADDRESSES_MAX);
+                    // It is one that this version could have written.
+                    let again = Memory::decode(&memory.encode());
+                    prop_assert!(again.is_some_and(|again| again.encode() == memory.encode()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a folder remembers of a transfer that is not finished, so that it goes on without anybody's help.
+
+use super::engine::Engine;
+use super::memory::{Accepted, Memory};
+use super::{ReceiveSettings, TransferError, failed};
+use crate::printable::printable_path;
+use crate::rel_path::WORK_FOLDER;
+use crate::secret::{Link, Room};
+use crate::store::{Disk, PartGlance, RealDisk, Record, RecordGlance, RecordId, Store, StoreError};
+use crate::wire::SessionGrant;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
+
+/// Everything unfinished in a folder.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    /// Transfers that can be continued, in the order in which they began.
+    pub transfers: Vec<Unfinished>,
+    /// What no record tells how to continue.
+    pub left_behind: Vec<LeftBehind>,
+}
+
+/// A transfer that can be continued.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// Names it in its folder.
+    pub id: RecordId,
+    /// Name of its first entry, raw.
+    pub name: String,
+    /// Entries beside that one, not counting what lies in folders.
+    pub others: u64,
+    /// Files in all.
+    pub files: u64,
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Files that are complete.
+    pub files_published: u64,
+    /// Verified bytes of files that are not complete.
+    pub bytes_kept: u64,
+    /// Seconds since 1970 when it began.
+    pub began: u64,
+    memory: Memory,
+}
+
+/// Something unfinished that only the link can continue.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeftBehind {
+    /// Where it lies, relative to the folder.
+    pub path: PathBuf,
+    /// The path that it is to have within the folder, raw, where it says so.
+    pub destined: Option<String>,
+    /// Bytes of the file that it is to become, or of itself where it does not say; 0 of a record that cannot be read.
+    pub bytes: u64,
+    /// Verified bytes in it.
+    pub bytes_kept: u64,
+}
+
+/// What `folder` holds that is not finished. Nothing is locked or changed, so it may be asked while transfers run.
+pub fn unfinished(folder: &Path) -> Result<Holdings, TransferError> {
+    let unusable = |error: std::io::Error| TransferError::Io {
+        what: format!("the folder `{}` cannot be used", printable_path(folder)),
+        cause: error.into(),
+    };
+    if !folder.join(WORK_FOLDER).try_exists().map_err(unusable)? {
+        // A folder that holds nothing may be read-only, or not be there: what matters is said by who writes to it.
+        return folder.metadata().map_err(unusable).map(|_| Holdings::default());
+    }
+    let refused = |fault| failed::store("cannot look at what is unfinished", fault);
+    let disk = RealDisk::open(folder).map_err(unusable)?;
+    let store = Store::open(disk).map_err(refused)?;
+    let records = store.glance_at_records().map_err(refused)?;
+    let parts = store.glance_at_parts().map_err(refused)?;
+    Ok(Holdings::of(records, parts))
+}
+
+/// Opens the record that a run continues, and so keeps every other run from it, before anybody is waited for.
+pub(super) fn hold<D: Disk>(store: &Store<D>, settings: &ReceiveSettings) -> Result<Option<Record<D>>, TransferError> {
+    let Some(id) = settings.resuming else { return Ok(None) };
+    let refused = |what: &str, cause: &str| TransferError::Io { what: what.into(), cause: cause.into() };
+    match store.reopen_record(id) {
+        Ok(Some(record)) => Ok(Some(record)),
+        Ok(None) => Err(refused("this transfer is not there any more", "another process completed it")),
+        Err(StoreError::Busy { .. }) => Err(refused("this transfer is under way already", "another process has it")),
+        Err(fault) => Err(failed::store("the transfer's record cannot be read", fault)),
+    }
+}
+
+/// Writes into `record` what it takes to go on, and forgets earlier offers under the same link: they are not made any
+/// more.
+pub(super) fn remember<D: Disk>(
+    engine: &Engine<'_, D>,
+    record: &Record<D>,
+    accepted: &Accepted<'_>,
+) -> Result<(), StoreError> {
+    let earlier = record.contents()?.map(Zeroizing::new).and_then(|bytes| Memory::decode(&bytes));
+    let began = earlier.map_or_else(now, |earlier| earlier.began);
+    record.set_contents(&Memory::of(accepted, engine.settings, began).encode())?;
+    for glance in engine.store.glance_at_records()? {
+        let memory = glance.contents.as_deref().and_then(|bytes| Memory::decode(bytes));
+        let is_same_offer = memory.is_some_and(|memory| memory.link.room() == accepted.link.room());
+        if is_same_offer && glance.id != record.id() {
+            // Where another process has it, that one has the word about it.
+            if let Ok(Some(old)) = engine.store.reopen_record(glance.id) {
+                old.remove()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Holdings {
+    /// Whether the offer behind `link` can be continued without its link.
+    pub fn has(&self, link: &str) -> bool {
+        let room: Option<Room> = Link::parse(link).ok().map(|link| link.room());
+        self.transfers.iter().any(|transfer| Some(transfer.memory.link.room()) == room)
+    }
+
+    fn of(records: Vec<RecordGlance>, parts: Vec<PartGlance>) -> Self {
+        let mut holdings = Self::default();
+        for record in records {
+            match record.contents.as_deref().and_then(|bytes| Memory::decode(bytes)) {
+                Some(memory) => holdings.transfers.push(Unfinished::of(record.id, record.published, memory)),
+                None => holdings.left_behind.push(LeftBehind::record(record.id)),
+            }
+        }
+        holdings.transfers.sort_by_key(|transfer| (transfer.began, transfer.id));
+        for part in parts {
+            if part.destined.is_none() && !holdings.transfers.is_empty() {
+                // A run that stopped while it published leaves one that does not say whose it is; its transfer finds it.
+                continue;
+            }
+            let top = part.destined.as_ref().and_then(|(path, _)| path.components().next());
+            let owner = holdings.transfers.iter_mut().find(|transfer| top.is_some_and(|top| transfer.may_have(top)));
+            match owner {
+                Some(owner) => owner.bytes_kept += part.claimed,
+                None => holdings.left_behind.push(LeftBehind::part(part)),
+            }
+        }
+        holdings
+    }
+}
+
+impl Unfinished {
+    fn of(id: RecordId, published: u64, memory: Memory) -> Self {
+        Self {
+            id,
+            name: memory.tops.first().cloned().unwrap_or_default(),
+            others: memory.tops_total.saturating_sub(1),
+            files: memory.files,
+            bytes: memory.bytes,
+            files_published: published.min(memory.files),
+            bytes_kept: 0,
+            began: memory.began,
+            memory,
+        }
+    }
+
+    /// Where its sender may be, best first.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.memory.addresses
+    }
+
+    /// How it is continued in the folder that it was found in: by the rules by which it was accepted, and waiting for its
+    /// sender for as long as `retry_for` says, or without limit.
+    pub fn settings(&self, folder: &Path, retry_for: Option<Duration>) -> ReceiveSettings {
+        let memory = &self.memory;
+        let link = Link::new(&memory.addresses, memory.link.room(), memory.link.key().clone());
+        ReceiveSettings {
+            link: link.as_ref().unwrap_or(&memory.link).to_text(),
+            into: folder.to_owned(),
+            conflict: memory.conflict,
+            read_back: memory.read_back,
+            lanes: memory.lanes,
+            retry_for,
+            wait_for_host: true,
+            allow_hidden: memory.allow_hidden,
+            state_dir: None,
+            resuming: Some(self.id),
+        }
+    }
+
+    /// The session that its sender knew it by, if it came to that.
+    pub fn session(&self) -> Option<SessionGrant> {
+        self.memory.grant()
+    }
+
+    /// Whether an entry named `top` is, or may be, one of its.
+    fn may_have(&self, top: &str) -> bool {
+        let Memory { tops, tops_total, .. } = &self.memory;
+        (tops.len() as u64) < *tops_total || tops.iter().any(|name| name == top)
+    }
+}
+
+impl LeftBehind {
+    fn record(id: RecordId) -> Self {
+        let path = Path::new(WORK_FOLDER).join(format!("{id}.done"));
+        Self { path, destined: None, bytes: 0, bytes_kept: 0 }
+    }
+
+    fn part(part: PartGlance) -> Self {
+        let path = Path::new(WORK_FOLDER).join(part.name);
+        let bytes = part.destined.as_ref().map_or(part.bytes, |(_, length)| length.0);
+        let destined = part.destined.map(|(path, _)| path.as_str().to_owned());
+        Self { path, destined, bytes, bytes_kept: part.claimed }
+    }
+}
+
+fn now() -> u64 {
+    // A clock before 1970 is wrong; what is shown of it is then, too.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
