@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from world import SENDER
+from world import SENDER, kill
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -74,8 +74,7 @@ class Contender:
             time.sleep(0.02)
         outcome.seconds = time.monotonic() - began
         if running.poll() is None:
-            running.kill()
-            running.wait()
+            kill(running)
         outcome.bytes = length if outcome.finished else min(self.has(into, os.path.basename(source)), length)
         self.add_own_counts(outcome)
         return outcome

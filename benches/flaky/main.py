@@ -57,7 +57,6 @@ class Bench:
 
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
-        os.remove(os.environ["FLAKY_LINK"])
 
     def run(self, rungs):
         describe(self.contenders)
@@ -112,19 +111,20 @@ def heading(rung):
 
 def row(rung, contender, runs):
     finished = [run for run in runs if run.finished]
+    took = f"{statistics.median(run.seconds for run in runs):.1f}"
+    if len(finished) < len(runs):
+        took = f"not finished ({percent(statistics.median(run.bytes / rung.bytes for run in runs))})"
+        took += f", {len(finished)} of {len(runs)} did" if finished else ""
     shares = percent(statistics.median(share(rung, run) for run in runs))
     restarts = f"{statistics.median(len(run.exits) for run in runs):g}"
-    if len(finished) < len(runs):
-        arrived = statistics.median(run.bytes / rung.bytes for run in runs)
-        of = f", {len(finished)} of {len(runs)} did" if finished else ""
-        return f"| {contender.name} | not finished ({percent(arrived)}{of}) | {shares} | {restarts} | | | | |"
-    extra = statistics.median(run.counts["carried_payload"] - rung.bytes for run in runs)
+    # Of a transfer without an end: what was carried beyond what the tool has.
+    extra = statistics.median(run.counts["carried_payload"] - run.bytes for run in runs)
     own = ["", ""]
-    if runs[0].fetched is not None:
+    if all(run.fetched is not None for run in runs):
         own = [f"{statistics.median(run.fetched - rung.bytes for run in runs):,.0f}",
                f"{statistics.median(run.wire for run in runs):,.0f}"]
-    return (f"| {contender.name} | {statistics.median(run.seconds for run in runs):.1f} | {shares} | {restarts} "
-            f"| {extra / 1e6:.2f} | {percent(extra / rung.bytes)} | {own[0]} | {own[1]} |")
+    return (f"| {contender.name} | {took} | {shares} | {restarts} | {extra / 1e6:.2f} | {percent(extra / rung.bytes)} "
+            f"| {own[0]} | {own[1]} |")
 
 
 def percent(value):
@@ -187,4 +187,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        os.remove(os.environ["FLAKY_LINK"])
