@@ -312,8 +312,14 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 }
                 if retry_in.is_zero() {
                     let by_session = self.grant.as_ref().filter(|_| outage.wrong_proofs == 0).map(by_session);
+                    let is_known = by_session.is_some();
                     self.control = Control::Dialling;
                     self.dial(by_session.unwrap_or_else(|| self.dial.by_link()), Purpose::Control);
+                    if is_known {
+                        // Lanes are dialled beside each other: a connection may not live long enough for one after the other.
+                        self.data.next_try = None;
+                        self.dial_data_lanes(now);
+                    }
                 }
             }
             (Control::Up(_), None) => {
@@ -322,12 +328,18 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                     self.probe = Probe::Dialling;
                     self.dial(by_session(grant), Purpose::Control);
                 }
-                while self.data.is_due(now) {
-                    self.data.open += 1;
-                    self.dial(by_session(grant), Purpose::Data);
-                }
+                self.dial_data_lanes(now);
             }
             _ => {}
+        }
+    }
+
+    fn dial_data_lanes(&mut self, now: Instant) {
+        while self.data.is_due(now)
+            && let Some(grant) = &self.grant
+        {
+            self.data.open += 1;
+            self.dial(by_session(grant), Purpose::Data);
         }
     }
 

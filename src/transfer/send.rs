@@ -5,7 +5,7 @@ use super::offer::Offer;
 use super::serve::{Served, ServedCounters, ServedSession};
 use super::state::OfferState;
 use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, TransferError};
-use crate::limits::{DATA_LANES_MAX, SESSIONS_MAX};
+use crate::limits::{DATA_LANES_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::manifest::EntryIndex;
 use crate::secret::{Key, Link, Room, SessionId, SessionSecret};
 use crate::session::{End, LaneRole};
@@ -173,23 +173,23 @@ impl Host {
         self.lock_sessions().values().for_each(|session| session.abort());
     }
 
-    /// The session that a lane belongs to, and whether it is new: one for each proof of the link, and the one that a
-    /// session's proof names.
-    fn session_for(&self, intro: &LaneIntro) -> Result<(Arc<ServedSession>, bool), Refusal> {
+    /// The session that a lane belongs to: one for each proof of the link, and the one that a session's proof names. That
+    /// one may be unknown, where this host was started again since: the secret is its own all the same.
+    fn session_for(&self, intro: &LaneIntro) -> Result<Arc<ServedSession>, Refusal> {
         let mut sessions = self.lock_sessions();
-        let id = match (intro.who, intro.purpose) {
-            (Who::Session(id), Purpose::Data) => {
-                return sessions.get(&id).cloned().map(|session| (session, false)).ok_or(Refusal::Stopped);
-            }
-            // A receiver that comes back may have lanes that still serve it, or that it lost and this side did not.
-            (Who::Session(id), Purpose::Control) => match sessions.get(&id) {
-                Some(session) => return Ok((Arc::clone(session), false)),
+        let id = match intro.who {
+            Who::Session(id) => match sessions.get(&id) {
+                Some(session) => return Ok(Arc::clone(session)),
                 None => id,
             },
-            (Who::Link(_), _) => fresh_session_id().map_err(|_| Refusal::Busy)?,
+            Who::Link(_) => fresh_session_id().map_err(|_| Refusal::Busy)?,
         };
+        sessions.retain(|_, session| session.idle().is_none_or(|idle| idle < SESSION_IDLE_MAX));
         if sessions.len() >= SESSIONS_MAX {
-            return Err(Refusal::Busy);
+            let longest =
+                sessions.iter().filter_map(|(&id, session)| Some((session.idle()?, id))).max_by_key(|it| it.0);
+            let (_, longest_idle) = longest.ok_or(Refusal::Busy)?;
+            sessions.remove(&longest_idle);
         }
         let secret = self.state.session_secret(id);
         let grant = SessionGrant { id: *id.as_bytes(), secret: *secret.as_bytes() };
@@ -198,7 +198,7 @@ impl Host {
         let session = ServedSession::new(number, intro.peer_address, offer, counters, grant, self.lanes);
         let session = Arc::new(session);
         sessions.insert(id, Arc::clone(&session));
-        Ok((session, true))
+        Ok(session)
     }
 
     fn forget(&self, session: &Arc<ServedSession>) {
@@ -225,8 +225,8 @@ impl Gatekeeper for Host {
     }
 
     fn admit(&self, mut lane: Lane, intro: LaneIntro) {
-        let (session, is_new) = match self.session_for(&intro) {
-            Ok(found) => found,
+        let session = match self.session_for(&intro) {
+            Ok(session) => session,
             Err(refusal) => {
                 // Whether it hears why or only the close is the same to this side.
                 let _ = super::frames::send_message(&mut lane, &Message::Refused { refusal });
@@ -238,11 +238,14 @@ impl Gatekeeper for Host {
             Purpose::Control => LaneRole::Control,
             Purpose::Data => LaneRole::Data,
         };
-        if is_new {
+        if role == LaneRole::Control && !session.has_control() {
             self.tell(HostEvent::Connected { session: session.number, peer: session.peer });
         }
         if let Some(served) = session.serve(lane, role) {
-            self.forget(&session);
+            // One that was lost may come back.
+            if matches!(served, Served::Ended(..)) {
+                self.forget(&session);
+            }
             self.tell(HostEvent::Served { session: session.number, served });
         }
     }

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A session with one receiver.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ struct Inner {
     served: BTreeMap<LaneId, ServedLane>,
     end: Option<(End, u32)>,
     control_lanes: u32,
+    /// When its last lane ended.
+    idle_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -79,7 +81,8 @@ impl ServedSession {
             lanes,
         };
         let sender = Sender::new(settings);
-        let inner = Inner { sender, next_lane: 0, served: BTreeMap::new(), end: None, control_lanes: 0 };
+        let inner =
+            Inner { sender, next_lane: 0, served: BTreeMap::new(), end: None, control_lanes: 0, idle_since: None };
         Self { number, peer, counters, offer, began: Instant::now(), inner: Mutex::new(inner) }
     }
 
@@ -96,6 +99,7 @@ impl ServedSession {
         let _ = lane.close();
         let mut inner = self.lock();
         inner.served.remove(&id);
+        inner.idle_since = inner.served.is_empty().then(Instant::now);
         if let Some((end, failed)) = inner.end.take() {
             inner.abort();
             return Some(Served::Ended(end, failed));
@@ -105,6 +109,16 @@ impl ServedSession {
             inner.control_lanes -= 1;
         }
         (is_last_control && !inner.sender.is_ended()).then_some(Served::Lost)
+    }
+
+    /// Whether there is a control lane.
+    pub(super) fn has_control(&self) -> bool {
+        self.lock().control_lanes > 0
+    }
+
+    /// For how long it has had no lane; nothing while it has any.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        self.lock().idle_since.map(|since| since.elapsed())
     }
 
     /// Ends every lane of the session.
@@ -122,6 +136,7 @@ impl ServedSession {
         if inner.served.len() >= 2 * SESSION_LANES_MAX {
             return None;
         }
+        inner.idle_since = None;
         inner.next_lane += 1;
         let id = LaneId(inner.next_lane);
         inner.served.insert(id, ServedLane { role, abort: lane.abort_handle(), is_evicted: false });
