@@ -5,7 +5,7 @@ use super::engine::Engine;
 use super::frames::LaneFault;
 use super::lane_thread::run_lane;
 use super::queue::Popped;
-use super::retry::Backoff;
+use super::retry::Retry;
 use super::work::MainEvent;
 use super::{Cancel, Event, Phase, TransferError, failed};
 use crate::limits::{PROOF_DEADLINE, STALLED_AFTER};
@@ -23,10 +23,10 @@ const TURN: Duration = Duration::from_millis(100);
 /// A turn that took so long did so because this machine slept, or the process was stopped: what the other end made of
 /// the silence is not known, and finding out takes longer than connecting again.
 const SLEPT: Duration = Duration::from_secs(5);
-/// Longest wait before a lost data lane is tried again while the control lane lives.
-const DATA_LANE_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Tries to tell a sender that everything is there, where it cannot be reached any more.
-const LAST_WORD_TRIES: u32 = 4;
+/// Control lanes that are dialled at the same time: where nothing answers, a try takes seconds to fail.
+const DIALS_MAX: u32 = 4;
+/// How long a sender is tried that has only to be told that everything is there.
+const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
 /// Proofs that the host may turn down: it may have been stopping when it did.
 const WRONG_PROOFS_MAX: u32 = 3;
 
@@ -37,44 +37,36 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     cancel: &'e Cancel,
     pub(super) scope: &'scope Scope<'scope, 'env>,
     next_lane: u32,
-    control: Control,
+    /// The lane without which nothing goes on, while there is one.
+    control: Option<LaneId>,
+    /// Control lanes that are being dialled.
+    dialling: u32,
     /// What is remembered from the loss of the control lane until the host greets again; the start counts as a loss.
     outage: Option<Outage>,
+    /// Whether a new connection fares better than lanes that have all fallen silent: an address may have changed, or
+    /// something on the way forgot the old ones.
+    probing: Option<Retry>,
+    /// It does: this one takes the control lane's place.
+    proven: Option<Box<Lane>>,
     pub(super) grant: Option<SessionGrant>,
     pub(super) data: DataLanes,
-    probe: Probe,
     /// When the main thread was last awake.
     awake: Instant,
 }
 
-/// The lane without which nothing goes on.
-enum Control {
-    Up(LaneId),
-    Dialling,
-    Waiting { until: Instant },
-}
-
-/// Whether a new connection fares better than lanes that have all fallen silent: the host's address or this machine's
-/// may have changed, or something on the way forgot the old ones.
-enum Probe {
-    /// Not before this.
-    Later(Instant),
-    Dialling,
-    /// It does: this one takes the control lane's place.
-    Proven(Box<Lane>),
-}
-
 /// The data lanes.
-#[derive(Default)]
 pub(super) struct DataLanes {
     /// How many there are to be.
     pub(super) wanted: u16,
     /// How many more, once the listing shows large files.
     pub(super) spared: u16,
-    /// How many there are, those being dialled included.
+    /// How many there are.
     open: u16,
-    backoff: Backoff,
-    next_try: Option<Instant>,
+    /// How many are being dialled since the control lane is there.
+    dialling: u16,
+    /// Which control lane that is, counted from 0: what was dialled before it may hang for long.
+    generation: u32,
+    retry: Retry,
     /// Bytes that had come when a lane was lost last: where more come between two losses, the link is alive.
     fetched: u64,
 }
@@ -114,11 +106,13 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             cancel,
             scope,
             next_lane: 0,
-            control: Control::Waiting { until: Instant::now() },
-            outage: Some(Outage::new()),
+            control: None,
+            dialling: 0,
+            outage: Some(Outage::new(Instant::now())),
+            probing: None,
+            proven: None,
             grant: None,
-            data: DataLanes::default(),
-            probe: Probe::Later(Instant::now()),
+            data: DataLanes::new(),
             awake: Instant::now(),
         }
     }
@@ -151,37 +145,20 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
 
     fn take(&mut self, event: MainEvent) -> Result<Flow, TransferError> {
         match event {
-            MainEvent::Dialled { purpose: Purpose::Control, outcome } if matches!(self.control, Control::Up(_)) => {
-                self.probed(outcome.ok());
-                Ok(Flow::On)
+            MainEvent::Dialled { purpose: Purpose::Control, outcome, .. } => return self.control_dialled(outcome),
+            MainEvent::Dialled { purpose: Purpose::Data, outcome, generation } => {
+                self.data_dialled(outcome.ok(), generation);
             }
-            MainEvent::Dialled { purpose: Purpose::Control, outcome } => match outcome {
-                Ok(lane) => {
-                    self.control = Control::Up(self.start_lane(*lane, LaneRole::Control));
-                    Ok(Flow::On)
-                }
-                Err(error) => self.control_lost(error),
-            },
-            MainEvent::Dialled { purpose: Purpose::Data, outcome } => {
-                match outcome {
-                    Ok(lane) => drop(self.start_lane(*lane, LaneRole::Data)),
-                    Err(_) => self.data_lost(),
-                }
-                Ok(Flow::On)
-            }
-            MainEvent::End(end) => ended(end),
-            MainEvent::Granted { grant, lanes } => {
-                self.granted(grant, lanes);
-                Ok(Flow::On)
-            }
-            MainEvent::LaneEnded { lane, fault } => self.lane_ended(lane, fault),
+            MainEvent::End(end) => return ended(end),
+            MainEvent::Granted { grant, lanes } => self.granted(grant, lanes),
+            MainEvent::LaneEnded { lane, fault } => return self.lane_ended(lane, fault),
             MainEvent::Offered => {
                 self.decide()?;
                 // The user's thinking is no sleep.
                 self.awake = Instant::now();
-                Ok(Flow::On)
             }
         }
+        Ok(Flow::On)
     }
 
     fn granted(&mut self, grant: SessionGrant, lanes: u16) {
@@ -194,7 +171,6 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         } else if self.engine.record.get().is_some() {
             self.engine.observer.event(&Event::Phase(Phase::Transferring));
         }
-        self.data.next_try = None;
     }
 
     fn start_lane(&mut self, lane: Lane, role: LaneRole) -> LaneId {
@@ -211,20 +187,21 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
     /// Dials on a thread of its own that nobody waits for: a host that does not answer holds up nothing.
     fn dial(&self, proof: Proof, purpose: Purpose) {
         let (dial, main) = (Arc::clone(&self.dial), Arc::clone(&self.engine.main));
+        let generation = self.data.generation;
         let dialling = thread::Builder::new().name("haul dial".into()).spawn(move || {
             let outcome = dial.connect(&proof, purpose).map(Box::new);
-            main.push(MainEvent::Dialled { purpose, outcome });
+            main.push(MainEvent::Dialled { purpose, outcome, generation });
         });
         if let Err(error) = dialling {
             let outcome = Err(TransportError::Local(error));
-            self.engine.main.push(MainEvent::Dialled { purpose, outcome });
+            self.engine.main.push(MainEvent::Dialled { purpose, outcome, generation });
         }
     }
 
     // What was lost.
 
     fn lane_ended(&mut self, lane: LaneId, fault: Option<LaneFault>) -> Result<Flow, TransferError> {
-        let is_control = matches!(self.control, Control::Up(control) if control == lane);
+        let is_control = self.control == Some(lane);
         if is_control {
             // What the session said last may still be in the queue; it knows better than the broken connection.
             let mut waiting = Vec::new();
@@ -243,32 +220,75 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             Some(LaneFault::Transport(error)) if is_control => self.control_lost(error),
             None if is_control => self.control_lost(TransportError::Silent),
             _ => {
-                self.data_lost();
+                let fetched = self.engine.counters.fetched.load(Ordering::Relaxed);
+                self.data.lost(fetched, Instant::now());
                 Ok(Flow::On)
             }
         }
     }
 
-    /// A connection beside the silent ones is there, or none could be had. Where they came back to life meanwhile, they
-    /// stay.
-    fn probed(&mut self, lane: Option<Box<Lane>>) {
-        self.probe = match lane.filter(|_| self.engine.silence() >= STALLED_AFTER) {
-            Some(lane) => {
-                self.engine.abort_lanes();
-                Probe::Proven(lane)
-            }
-            None => Probe::Later(Instant::now() + STALLED_AFTER),
-        };
-    }
-
-    /// Plans the next try, unless the user's patience is at its end or trying is of no use.
     fn control_lost(&mut self, error: TransportError) -> Result<Flow, TransferError> {
-        if let Probe::Proven(lane) = std::mem::replace(&mut self.probe, Probe::Later(Instant::now())) {
-            self.control = Control::Up(self.start_lane(*lane, LaneRole::Control));
+        self.control = None;
+        if let Some(lane) = self.proven.take() {
+            self.adopt(*lane);
             return Ok(Flow::On);
         }
-        let outage = self.outage.get_or_insert_with(Outage::new);
-        if self.engine.has_everything() && outage.backoff.tries() >= LAST_WORD_TRIES {
+        self.outage.get_or_insert_with(|| Outage::new(Instant::now()));
+        self.consider(error)
+    }
+
+    fn control_dialled(&mut self, outcome: Result<Box<Lane>, TransportError>) -> Result<Flow, TransferError> {
+        self.dialling -= 1;
+        let now = Instant::now();
+        match (outcome, self.control) {
+            (Ok(lane), None) => self.adopt(*lane),
+            (Err(error), None) => {
+                if let Some(outage) = &mut self.outage {
+                    outage.retry.failed(now);
+                }
+                return self.consider(error);
+            }
+            // Where the silent ones came back to life meanwhile, they stay.
+            (Ok(lane), Some(_)) if self.probing.take().is_some() && self.engine.silence() >= STALLED_AFTER => {
+                self.proven = Some(lane);
+                self.engine.abort_lanes();
+            }
+            (Ok(_), Some(_)) => {}
+            (Err(_), Some(_)) => {
+                if let Some(probing) = &mut self.probing {
+                    probing.failed(now);
+                }
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    fn adopt(&mut self, lane: Lane) {
+        self.control = Some(self.start_lane(lane, LaneRole::Control));
+        self.data.generation += 1;
+        self.data.dialling = 0;
+        self.data.retry = Retry::new(Instant::now());
+    }
+
+    fn data_dialled(&mut self, lane: Option<Box<Lane>>, generation: u32) {
+        if generation == self.data.generation {
+            self.data.dialling = self.data.dialling.saturating_sub(1);
+        }
+        match lane {
+            Some(lane) if self.data.open < self.data.wanted => {
+                self.data.open += 1;
+                self.start_lane(*lane, LaneRole::Data);
+            }
+            Some(_) => {}
+            None => self.data.retry.failed(Instant::now()),
+        }
+    }
+
+    /// Whether there is any use in further tries, and the user has the patience.
+    fn consider(&mut self, error: TransportError) -> Result<Flow, TransferError> {
+        let Some(outage) = &mut self.outage else { return Ok(Flow::On) };
+        let elapsed = outage.retry.elapsed(Instant::now());
+        if self.engine.has_everything() && elapsed >= LAST_WORD_PATIENCE {
             return Ok(Flow::Over(Outcome::Complete));
         }
         let is_hopeless = match error {
@@ -281,82 +301,95 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         };
         let settings = self.engine.settings;
         let was_never_there = self.grant.is_none() && !settings.wait_for_host;
-        let left = settings.retry_for.map(|patience| patience.saturating_sub(outage.since.elapsed()));
-        if is_hopeless || was_never_there || left.is_some_and(|left| left.is_zero()) {
+        let is_over = settings.retry_for.is_some_and(|patience| elapsed >= patience);
+        if is_hopeless || was_never_there || is_over {
             return Err(failed::transport(error, PROOF_DEADLINE));
         }
-        let wait = outage.backoff.next_wait().min(left.unwrap_or(Duration::MAX));
-        self.control = Control::Waiting { until: Instant::now() + wait };
         Ok(Flow::On)
     }
 
-    fn data_lost(&mut self) {
-        let fetched = self.engine.counters.fetched.load(Ordering::Relaxed);
-        if fetched > self.data.fetched {
-            self.data.backoff = Backoff::default();
-        }
-        self.data.fetched = fetched;
-        self.data.open = self.data.open.saturating_sub(1);
-        // The control lane has its own waits; while it lives, there is somebody to come back to.
-        self.data.next_try = Some(Instant::now() + self.data.backoff.next_wait().min(DATA_LANE_WAIT_MAX));
-    }
+    // What is tried.
 
     /// Starts the tries that are due.
     fn try_again(&mut self) {
         let now = Instant::now();
-        match (&self.control, &mut self.outage) {
-            (Control::Waiting { until }, Some(outage)) => {
-                let retry_in = until.saturating_duration_since(now);
-                if let Some(attempt) = outage.tell(retry_in) {
+        match (self.control, &mut self.outage) {
+            (None, Some(outage)) => {
+                if let Some((attempt, retry_in)) = outage.tell(now) {
                     self.engine.observer.event(&Event::Phase(Phase::Reconnecting { attempt, retry_in }));
                 }
-                if retry_in.is_zero() {
+                if outage.retry.due() <= now && self.dialling < DIALS_MAX {
+                    outage.retry.tried(now);
                     let by_session = self.grant.as_ref().filter(|_| outage.wrong_proofs == 0).map(by_session);
                     let is_known = by_session.is_some();
-                    self.control = Control::Dialling;
+                    self.dialling += 1;
                     self.dial(by_session.unwrap_or_else(|| self.dial.by_link()), Purpose::Control);
                     if is_known {
-                        // Lanes are dialled beside each other: a connection may not live long enough for one after the other.
-                        self.data.next_try = None;
+                        // Beside it: a connection may not live long enough for one lane after the other.
                         self.dial_data_lanes(now);
                     }
                 }
             }
-            (Control::Up(_), None) => {
-                let Some(grant) = &self.grant else { return };
-                if matches!(self.probe, Probe::Later(at) if at <= now) && self.engine.silence() >= STALLED_AFTER {
-                    self.probe = Probe::Dialling;
-                    self.dial(by_session(grant), Purpose::Control);
+            (Some(_), None) => {
+                self.probe(now);
+                if self.data.retry.due() <= now {
+                    self.dial_data_lanes(now);
                 }
-                self.dial_data_lanes(now);
             }
             _ => {}
         }
     }
 
+    /// Tries a connection beside lanes that are silent.
+    fn probe(&mut self, now: Instant) {
+        if self.engine.silence() < STALLED_AFTER || self.proven.is_some() {
+            self.probing = None;
+            return;
+        }
+        let probing = self.probing.get_or_insert_with(|| Retry::new(now));
+        if let Some(grant) = self.grant.as_ref().filter(|_| probing.due() <= now && self.dialling < DIALS_MAX) {
+            probing.tried(now);
+            let proof = by_session(grant);
+            self.dialling += 1;
+            self.dial(proof, Purpose::Control);
+        }
+    }
+
     fn dial_data_lanes(&mut self, now: Instant) {
-        while self.data.is_due(now)
-            && let Some(grant) = &self.grant
-        {
-            self.data.open += 1;
-            self.dial(by_session(grant), Purpose::Data);
+        let Some(grant) = &self.grant else { return };
+        let proof = by_session(grant);
+        while self.data.open + self.data.dialling < self.data.wanted {
+            self.data.dialling += 1;
+            self.data.retry.tried(now);
+            self.dial(proof.clone(), Purpose::Data);
         }
     }
 
     /// How long the main thread may sleep.
     fn next_turn(&self) -> Duration {
-        let due = match &self.control {
-            Control::Waiting { until } => Some(*until),
-            _ => self.data.next_try.filter(|_| self.data.open < self.data.wanted),
+        let due = match (self.control, &self.outage) {
+            (None, Some(outage)) if self.dialling < DIALS_MAX => Some(outage.retry.due()),
+            (Some(_), None) if self.data.open + self.data.dialling < self.data.wanted => Some(self.data.retry.due()),
+            _ => None,
         };
         due.map_or(TURN, |due| due.saturating_duration_since(Instant::now()).min(TURN))
     }
 }
 
 impl DataLanes {
-    /// Whether further lanes are to be dialled now.
-    fn is_due(&self, now: Instant) -> bool {
-        self.open < self.wanted && self.next_try.is_none_or(|at| at <= now)
+    fn new() -> Self {
+        let retry = Retry::new(Instant::now());
+        Self { wanted: 0, spared: 0, open: 0, dialling: 0, generation: 0, retry, fetched: 0 }
+    }
+
+    /// A lane is gone, when `fetched` bytes had come over all of them.
+    fn lost(&mut self, fetched: u64, now: Instant) {
+        self.open = self.open.saturating_sub(1);
+        if std::mem::replace(&mut self.fetched, fetched) < fetched {
+            self.retry = Retry::new(now);
+        } else {
+            self.retry.failed(now);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What it takes to open a lane, and what is remembered while the first one cannot be opened.
 
-use super::retry::Backoff;
+use super::retry::Retry;
 use crate::limits::PROOF_DEADLINE;
 use crate::secret::Link;
 use crate::transport::{DeviceKey, Lane, Proof, Purpose, TransportError, connect};
@@ -16,12 +16,11 @@ pub(super) struct Dial {
 
 /// From the loss of the control lane until the host greets again.
 pub(super) struct Outage {
-    pub(super) since: Instant,
-    pub(super) backoff: Backoff,
+    pub(super) retry: Retry,
     /// Proofs that the host turned down. After the first one, only the link's is tried.
     pub(super) wrong_proofs: u32,
-    /// Try and whole seconds of its wait that the user was told last.
-    told: Option<(u32, u64)>,
+    /// The second of the outage in which the user was told last.
+    told: Option<u64>,
 }
 
 impl Dial {
@@ -46,15 +45,15 @@ impl Dial {
 }
 
 impl Outage {
-    pub(super) fn new() -> Self {
-        Self { since: Instant::now(), backoff: Backoff::default(), wrong_proofs: 0, told: None }
+    pub(super) fn new(now: Instant) -> Self {
+        Self { retry: Retry::new(now), wrong_proofs: 0, told: None }
     }
 
-    /// The number of the try that starts in `retry_in`, where the user is to be told: once for each second of the wait.
-    /// The first one, which comes at once, is nobody's concern.
-    pub(super) fn tell(&mut self, retry_in: Duration) -> Option<u32> {
-        let attempt = self.backoff.tries();
-        let now = (attempt, retry_in.as_secs());
-        (attempt > 0 && self.told.replace(now) != Some(now)).then_some(attempt)
+    /// The number of the last try and the time until the next one, where the user is to be told: once a second. That the
+    /// first one is made at once is nobody's concern.
+    pub(super) fn tell(&mut self, now: Instant) -> Option<(u32, Duration)> {
+        let second = Some(self.retry.elapsed(now).as_secs());
+        let is_news = self.retry.tries() > 0 && std::mem::replace(&mut self.told, second) != second;
+        is_news.then(|| (self.retry.tries(), self.retry.due().saturating_duration_since(now)))
     }
 }

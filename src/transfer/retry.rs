@@ -2,43 +2,64 @@
 
 use crate::limits::RECONNECT_WAIT_MAX;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The wait after the first try that failed.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The shortest wait after a try that failed.
+const WAIT_MIN: Duration = Duration::from_millis(50);
+/// How long a try has for itself before the next one is started beside it.
+const HEAD_START: Duration = Duration::from_millis(300);
 
-/// Waits before tries: none before the first, then ones that double up to [`RECONNECT_WAIT_MAX`]. Up to half of each is
-/// cut off at random, so that receivers who lost one host do not come back to it at one moment.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
+/// Tries at something that does not work for a while: one at once, then each after about a tenth of the time that has
+/// passed, up to [`RECONNECT_WAIT_MAX`].
+///
+/// So trying adds no more than a tenth to an outage, a short one is over soon after its end, and a long one costs few
+/// tries. Up to a quarter of each wait is cut off at random, so that receivers who lost one host do not come back to it
+/// at one moment.
+#[derive(Debug)]
+pub(super) struct Retry {
+    since: Instant,
     tries: u32,
+    due: Instant,
 }
 
-impl Backoff {
-    /// Waits handed out so far.
+impl Retry {
+    /// Tries from `now` on.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, tries: 0, due: now }
+    }
+
+    /// Tries so far.
     pub(super) fn tries(&self) -> u32 {
         self.tries
     }
 
-    /// The wait before the next try, which counts from here on.
-    pub(super) fn next_wait(&mut self) -> Duration {
-        let wait = self.longest_wait();
+    /// When the next one is due.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// For how long it has not worked.
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// A try starts. It may take long to fail: another one is started beside it.
+    pub(super) fn tried(&mut self, now: Instant) {
         self.tries = self.tries.saturating_add(1);
+        self.due = now + self.wait(now).max(HEAD_START);
+    }
+
+    /// A try failed.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.due = self.due.min(now + self.wait(now));
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        let longest = (self.elapsed(now) / 10).clamp(WAIT_MIN, RECONNECT_WAIT_MAX);
         // A hasher of the standard library starts from random keys; nothing secret hangs on this.
         let chance = RandomState::new().build_hasher().finish() % 1024;
-        wait.mul_f64(1.0 - chance_share(chance) / 2.0)
+        longest.mul_f64(1.0 - f64::from(u32::try_from(chance).unwrap_or(0)) / 4096.0)
     }
-
-    fn longest_wait(&self) -> Duration {
-        match self.tries {
-            0 => Duration::ZERO,
-            tries => FIRST_WAIT.saturating_mul(1 << (tries - 1).min(16)).min(RECONNECT_WAIT_MAX),
-        }
-    }
-}
-
-fn chance_share(chance: u64) -> f64 {
-    f64::from(u32::try_from(chance).unwrap_or(0)) / 1024.0
 }
 
 #[cfg(test)]
@@ -46,15 +67,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_try_comes_at_once_and_the_waits_grow_to_their_limit() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.next_wait(), Duration::ZERO);
-        let mut longest = FIRST_WAIT;
-        for tries in 1..100 {
-            assert_eq!(backoff.tries(), tries);
-            let wait = backoff.next_wait();
-            assert!(wait * 2 + Duration::from_millis(1) > longest && wait <= longest, "try {tries}: {wait:?}");
-            longest = (longest * 2).min(RECONNECT_WAIT_MAX);
+    fn the_first_try_comes_at_once_and_the_waits_grow_with_the_outage() {
+        let began = Instant::now();
+        let mut retry = Retry::new(began);
+        let mut now = began;
+        while now < began + Duration::from_secs(1000) {
+            assert_eq!(retry.due(), now, "it is tried when it is due");
+            retry.tried(now);
+            retry.failed(now);
+            let wait = retry.due().saturating_duration_since(now);
+            let longest = (retry.elapsed(now) / 10).clamp(WAIT_MIN, RECONNECT_WAIT_MAX);
+            assert!(wait <= longest && wait * 4 >= longest * 3, "{wait:?} after {:?}", retry.elapsed(now));
+            now = retry.due();
         }
+        assert!((100..300).contains(&retry.tries()), "{} tries in 1000 s", retry.tries());
+    }
+
+    #[test]
+    fn a_try_that_hangs_does_not_hold_up_the_next_one() {
+        let began = Instant::now();
+        let mut retry = Retry::new(began);
+        retry.tried(began);
+        assert_eq!(retry.due(), began + HEAD_START);
+        let later = began + Duration::from_secs(20);
+        retry.tried(later);
+        assert!(retry.due() <= later + Duration::from_secs(2));
     }
 }

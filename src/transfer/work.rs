@@ -105,6 +105,8 @@ pub(super) enum MainEvent {
     Dialled {
         purpose: Purpose,
         outcome: Result<Box<Lane>, TransportError>,
+        /// Which control lane there was when it was dialled.
+        generation: u32,
     },
     End(End),
     Granted {

@@ -1,8 +1,8 @@
 //! One lane as the receiver sees it: what it owes, how fast it is, how far its answers are.
 
 use crate::limits::{
-    CONTROL_PING_AFTER, LANE_SILENCE_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_TIME, REQUESTS_PIPELINED_MAX,
-    STALLED_AFTER, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    LANE_SILENCE_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_TIME, REQUESTS_PIPELINED_MAX, STALLED_AFTER,
+    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
 use crate::manifest::{ChunkPlace, EntryIndex, Listing};
 use crate::session::{LaneRole, PeerFault};
@@ -145,10 +145,10 @@ impl Lane {
         self.owes().then(|| self.last_heard + LANE_SILENCE_MAX)
     }
 
-    /// When an idle control lane is asked whether it is alive.
-    pub(super) fn ping_at(&self) -> Option<Duration> {
+    /// Since when a control lane owes nothing and says nothing.
+    pub(super) fn idle_since(&self) -> Option<Duration> {
         let is_idle = self.role == LaneRole::Control && self.is_ready() && !self.owes();
-        is_idle.then(|| self.last_heard + CONTROL_PING_AFTER)
+        is_idle.then_some(self.last_heard)
     }
 
     pub(super) fn heard(&mut self, now: Duration) {

@@ -12,7 +12,7 @@ pub use event::{Input, Output, Plan, Verdict};
 
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::digest::{ListingDigest, ManifestId};
-use crate::limits::STALLED_AFTER;
+use crate::limits::{CONTROL_PING_AFTER, STALLED_AFTER};
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
 use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
@@ -105,7 +105,7 @@ impl Receiver {
     /// When a `Tick` is due, if nothing else happens before: the first moment at which a silent lane is dead, an idle one
     /// is asked for a sign of life, or a stalled one's work is given to an idle one.
     pub fn wake(&self) -> Option<Duration> {
-        let due = self.lanes.values().filter_map(|lane| lane.dead_at().or(lane.ping_at()));
+        let due = self.lanes.values().filter_map(|lane| lane.dead_at().or(self.ping_at(lane)));
         due.chain(self.stalled_at()).min()
     }
 
@@ -209,8 +209,18 @@ impl Receiver {
         }
     }
 
+    /// When an idle control lane is asked whether it is alive: after a while, and earlier where data lanes have stalled.
+    /// A host whose disk is slow answers, one that cannot be reached does not.
+    fn ping_at(&self, lane: &Lane) -> Option<Duration> {
+        let idle_since = lane.idle_since()?;
+        let owing = self.lanes.values().filter(|lane| lane.role() == LaneRole::Data && lane.owes());
+        let stalled = owing.map(Lane::last_heard).max().map(|heard| heard.max(idle_since) + STALLED_AFTER / 2);
+        Some(stalled.unwrap_or(Duration::MAX).min(idle_since + CONTROL_PING_AFTER))
+    }
+
     fn ping_idle_lanes(&mut self, now: Duration) {
-        let idle = self.lanes.iter().find(|(_, lane)| lane.ping_at().is_some_and(|at| at <= now)).map(|(&id, _)| id);
+        let is_due = |lane: &Lane| self.ping_at(lane).is_some_and(|at| at <= now);
+        let idle = self.lanes.iter().find(|(_, lane)| is_due(lane)).map(|(&id, _)| id);
         if let Some(lane) = idle {
             self.ask(now, lane, Answer::Pong, Message::Ping { token: 0 });
         }
