@@ -67,6 +67,22 @@ fn connections_that_live_for_less_than_a_chunk_bring_every_byte_once() {
 }
 
 #[test]
+fn connections_that_fall_silent_are_replaced_while_a_new_one_gets_through() {
+    let playground = Playground::new();
+    let file = playground.file("data", 60 << 20, 41);
+    let into = playground.dir("into");
+    let sending = playground.send(&[&file], &[]);
+    let proxy = FaultProxy::for_link(&sending.link);
+    // As if something on the way forgot them: nobody is told, and nothing comes any more.
+    proxy.inject_after(Whom::All, Way::ToReceiver, 24 * MIB, Fault::Hold(Way::ToReceiver));
+    let received = playground.receive(&proxy.link(&sending.link), &into, &["--lanes=1"]).wait();
+    let done = received.assert_ok();
+    assert_fetched_once(done, 60 * MIB, 0);
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    assert_eq!(sending.wait().0, Some(0));
+}
+
+#[test]
 fn a_sender_that_was_killed_and_started_again_is_found_again() {
     let playground = Playground::new();
     let file = playground.file("data", 96 << 20, 22);
