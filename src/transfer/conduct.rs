@@ -6,6 +6,7 @@ use super::frames::LaneFault;
 use super::lane_thread::run_lane;
 use super::queue::Popped;
 use super::retry::Backoff;
+use super::room::RoomWatch;
 use super::work::MainEvent;
 use super::{Cancel, Event, Phase, TransferError, failed};
 use crate::limits::{PROOF_DEADLINE, STALLED_AFTER};
@@ -43,6 +44,7 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     pub(super) grant: Option<SessionGrant>,
     pub(super) data: DataLanes,
     probe: Probe,
+    room: RoomWatch,
     /// When the main thread was last awake.
     awake: Instant,
 }
@@ -119,6 +121,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             grant: None,
             data: DataLanes::default(),
             probe: Probe::Later(Instant::now()),
+            room: RoomWatch::default(),
             awake: Instant::now(),
         }
     }
@@ -130,6 +133,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 return Err(TransferError::Interrupted);
             }
             self.try_again();
+            self.room.look(self.engine)?;
             let flow = match self.engine.main.pop_within(self.next_turn()) {
                 Popped::TimedOut => {
                     self.engine.observer.event(&Event::Progress(self.engine.progress()));

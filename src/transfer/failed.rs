@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The failure of the file at `path`.
 pub(super) fn file(path: &str, fault: &FileFault, disk: Option<&StoreError>) -> FailedFile {
     let class = match (fault, disk) {
-        (FileFault::Disk, Some(StoreError::NoSpace { .. })) => FailureClass::NoSpace,
+        (FileFault::Disk, Some(fault)) if fault.is_for_want_of_room() => FailureClass::NoSpace,
         (FileFault::Disk, Some(StoreError::Damaged { .. } | StoreError::RootMismatch { .. })) => {
             FailureClass::Integrity
         }

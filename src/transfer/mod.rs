@@ -37,6 +37,7 @@ mod publisher;
 mod queue;
 mod receive;
 mod retry;
+mod room;
 mod send;
 mod serve;
 mod state;
