@@ -12,6 +12,7 @@ mod proxy;
 use mount::{Mount, may_mount};
 use process::{Playground, Received, Receiving, Sending, noise};
 use proxy::{Proxy, Then};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write;
@@ -101,6 +102,8 @@ struct Filled {
     disk: PathBuf,
     into: PathBuf,
     sending: Sending,
+    /// What the receiver reaches the sender through.
+    _proxy: Proxy,
     _mount: Mount,
 }
 
@@ -129,7 +132,7 @@ fn fill_under_way(options: &[&str]) -> (Filled, Receiving) {
     assert!(is_paused, "it says that it waits for room");
     let amount = |field: &str| pause.as_ref().unwrap()[field].as_u64().unwrap();
     assert!(amount("needed") > amount("free"), "{pause:?}");
-    (Filled { playground, source, disk, into, sending, _mount: mount }, receiving)
+    (Filled { playground, source, disk, into, sending, _proxy: proxy, _mount: mount }, receiving)
 }
 
 impl Filled {
@@ -168,13 +171,27 @@ fn a_disk_that_fills_under_way_is_waited_for_and_the_transfer_goes_on_by_itself(
 }
 
 #[test]
+fn a_sender_that_is_lost_while_the_disk_is_full_is_found_again() {
+    if !may_mount() {
+        return;
+    }
+    let (mut filled, mut receiving) = fill_under_way(&[]);
+    kill_process(pid(filled.sending.id()), Signal::KILL).unwrap();
+    assert!(receiving.wait_until(|event| event["phase"] == "reconnecting"));
+    assert!(receiving.wait_until(is_pause), "it is still said that there is no room");
+    make_room(&filled.disk);
+    filled.sending = filled.playground.send(&[&filled.source], &["--keep"]);
+    receiving.wait().assert_ok();
+    Filled::assert_whole(&filled.source, &filled.into);
+}
+
+#[test]
 fn ctrl_c_while_the_disk_is_full_keeps_everything() {
     if !may_mount() {
         return;
     }
     let (filled, receiving) = fill_under_way(&[]);
-    let pid = rustix::process::Pid::from_raw(receiving.id() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    kill_process(pid(receiving.id()), Signal::INT).unwrap();
     let received = receiving.wait();
     received.assert_exit(130);
     assert_no_file_failed(&received);
@@ -193,6 +210,10 @@ fn a_disk_that_stays_full_for_longer_than_the_user_waits_ends_the_transfer_and_k
     assert_no_file_failed(&received);
     make_room(&filled.disk);
     filled.complete();
+}
+
+fn pid(process: u32) -> Pid {
+    Pid::from_raw(i32::try_from(process).unwrap()).unwrap()
 }
 
 fn assert_no_file_failed(received: &Received) {

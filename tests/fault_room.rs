@@ -234,7 +234,9 @@ fn those_who_wait_say_what_each_file_needs_once() {
             store.try_for_room();
             thread::yield_now();
         }
-        fetching.into_iter().for_each(|one| one.join().unwrap().unwrap());
+        for one in fetching {
+            one.join().unwrap().unwrap();
+        }
     });
     assert_eq!(store.room_wanted(), None);
 }

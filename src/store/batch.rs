@@ -47,7 +47,8 @@ impl<D: Disk> Store<D> {
         single.identity = file.facts().map_err(refused)?.identity;
         single.digest = self.inner.hash_single(&file, geometry).map_err(refused)?;
         // While it is open: opening it again to publish it would cost as much as writing it.
-        file.set_meta(single.wish.mode, Some(single.wish.modified)).map_err(refused)?;
+        let set_meta = || file.set_meta(single.wish.mode, Some(single.wish.modified)).map_err(refused);
+        self.inner.with_room(set_meta)?;
         let digest = single.digest;
         Ok((single, digest))
     }

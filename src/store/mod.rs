@@ -237,8 +237,10 @@ impl<D: Disk> Store<D> {
             .into_iter()
             .map(|(path, mode, modified)| {
                 let set = self.inner.folder(Some(&path)).and_then(|folder| {
-                    let set = folder.set_meta(mode, Some(modified));
-                    set.map_err(|error| self.inner.fault("setting mode and time of", path.as_str(), 0, error))
+                    self.inner.with_room(|| {
+                        let set = folder.set_meta(mode, Some(modified));
+                        set.map_err(|error| self.inner.fault("setting mode and time of", path.as_str(), 0, error))
+                    })
                 });
                 if set.is_ok() {
                     self.inner.mark_unsynced(Some(path.clone()));

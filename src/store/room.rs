@@ -83,16 +83,11 @@ impl Room {
         if !state.waits {
             return false;
         }
-        let number = match ticket {
-            Some(ticket) => ticket.number,
-            None => {
-                let number = state.next_ticket;
-                state.next_ticket += 1;
-                *ticket = Some(Ticket { room: self, number });
-                number
-            }
-        };
-        state.waiting.insert(number, (path.to_owned(), needed));
+        let ticket = ticket.get_or_insert_with(|| {
+            state.next_ticket += 1;
+            Ticket { room: self, number: state.next_ticket }
+        });
+        state.waiting.insert(ticket.number, (path.to_owned(), needed));
         let round = state.round;
         while state.waits && state.round == round {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -85,3 +85,20 @@ pub(super) fn store(what: &str, error: StoreError) -> TransferError {
         other => TransferError::Io { what: what.into(), cause: other.into() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_sync_that_found_no_room_is_told_from_one_that_the_device_failed() {
+        let class = |kind: ErrorKind| {
+            let unsynced = StoreError::FsyncFailed { path: "a".into(), source: kind.into() };
+            file("a", &FileFault::Disk, Some(&unsynced)).class
+        };
+        assert_eq!(class(ErrorKind::StorageFull), FailureClass::NoSpace);
+        assert_eq!(class(ErrorKind::QuotaExceeded), FailureClass::NoSpace);
+        assert_eq!(class(ErrorKind::Other), FailureClass::Io);
+    }
+}
