@@ -62,7 +62,7 @@ fn fails_while_publishing(failure: Failure, then: impl Fn(&Play)) -> u64 {
 }
 
 #[test]
-fn fault_no_space_midway_chunks() {
+fn a_file_for_which_no_room_is_waited_for_fails_and_keeps_its_chunks() {
     let mut play = Play::new();
     play.receiver.shelf.never_reserves();
     play.until(At::Chunks(2));
@@ -91,7 +91,7 @@ fn a_full_disk_is_named_as_such_whether_room_was_set_aside_or_not() {
 }
 
 #[test]
-fn fault_no_space_midway_verify() {
+fn a_publication_for_which_no_room_is_waited_for_fails_and_is_taken_up_again() {
     let met = fails_while_publishing(Failure::Enospc, |play| {
         assert!(!play.has_arrived(), "nothing half new appears");
     });
@@ -99,7 +99,7 @@ fn fault_no_space_midway_verify() {
 }
 
 #[test]
-fn fault_no_space_midway_rename() {
+fn a_move_for_which_no_room_is_waited_for_keeps_the_partial_file() {
     // A folder that has no room for one more name refuses the move itself: the file has none then, and keeps its `.part`.
     let offer = Offer::one("f", content());
     let (mut met, mut reused) = (0, 0);

@@ -94,9 +94,10 @@ pub(crate) struct Receive {
     #[command(flatten)]
     pub(crate) lanes: Lanes,
 
-    /// Give up once the sender could not be reached for so long: 30s, 5m, 2h, 1d
+    /// Give up once the sender could not be reached, or the disk was full, for so long: 30s, 5m, 2h, 1d
     ///
-    /// Without it, a sender that was lost is tried again without limit, and one that was never there is not.
+    /// Without it, a sender that was lost is tried again without limit, and one that was never there is not; a disk that
+    /// fills up under way is waited for without limit.
     #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
     pub(crate) retry_for: Option<Duration>,
 
@@ -118,7 +119,7 @@ pub(crate) struct Resume {
     #[arg(value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
     pub(crate) folder: PathBuf,
 
-    /// Give up on a sender that could not be reached for so long: 30s, 5m, 2h, 1d
+    /// Give up on a sender that could not be reached, or a disk that was full, for so long: 30s, 5m, 2h, 1d
     #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
     pub(crate) retry_for: Option<Duration>,
 }

@@ -197,12 +197,20 @@ fn value(event: &Event) -> Value {
 fn phase_value(phase: Phase) -> Value {
     let name = match phase {
         Phase::Waiting => "waiting".to_owned(),
+        Phase::WaitingForRoom { .. } => "waiting_for_room".to_owned(),
         _ => phase_name(phase).to_lowercase(),
     };
     let mut value = json!({"event": "phase", "phase": name});
-    if let Phase::Reconnecting { attempt, retry_in } = phase {
-        value["attempt"] = attempt.into();
-        value["retry_in_ms"] = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX).into();
+    match phase {
+        Phase::Reconnecting { attempt, retry_in } => {
+            value["attempt"] = attempt.into();
+            value["retry_in_ms"] = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX).into();
+        }
+        Phase::WaitingForRoom { needed, free } => {
+            value["needed"] = needed.into();
+            value["free"] = free.into();
+        }
+        _ => {}
     }
     value
 }
@@ -365,6 +373,14 @@ mod tests {
         assert!(text.starts_with(r#"{"v":1,"event":"file","#), "{text}");
         assert!(text.trim_end().chars().all(|c| c == 'é' || (' '..='~').contains(&c)), "{text}");
         assert_eq!(lines(&events)[0]["path"], path);
+    }
+
+    #[test]
+    fn a_wait_for_room_says_how_much() {
+        let mut events = Events::new(Vec::new(), false);
+        events.event(&Event::Phase(Phase::WaitingForRoom { needed: 1 << 20, free: 3 }), Instant::now());
+        let expected = json!({"v":1,"event":"phase","phase":"waiting_for_room","needed":1 << 20,"free":3});
+        assert_eq!(lines(&events), [expected]);
     }
 
     #[test]

@@ -96,6 +96,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Transferring => "Transferring",
         Phase::Verifying => "Verifying",
         Phase::Waiting => "Waiting for a receiver",
+        Phase::WaitingForRoom { .. } => "Paused",
     }
 }
 
@@ -107,6 +108,14 @@ pub(crate) fn phase_text(phase: Phase) -> String {
             let seconds = retry_in.as_secs().max(1);
             format!("Reconnecting in {seconds} s (try {attempt})")
         }
+        // A quota, or the number of files: what the user can do about it is the same.
+        Phase::WaitingForRoom { needed, free } if free >= needed => {
+            "Paused: the disk takes no more; continues by itself when it does".to_owned()
+        }
+        Phase::WaitingForRoom { needed, free } => {
+            let (needed, free) = (units::size(needed), units::size(free));
+            format!("Paused: the disk is full; {needed} needed, {free} free; continues by itself when there is room")
+        }
         _ => phase_name(phase).to_owned(),
     }
 }
@@ -117,6 +126,9 @@ pub(crate) fn bar(progress: &Progress, phase: Phase, rate: Option<u64>, columns:
     let columns = columns.saturating_sub(1);
     if matches!(phase, Phase::Waiting) || (progress.bytes_total == 0 && progress.files_total == 0) {
         return [shorten(&phase_text(phase), columns), String::new()];
+    }
+    if matches!(phase, Phase::WaitingForRoom { .. }) {
+        return [shorten(&phase_text(phase), columns), file_line(progress, columns)];
     }
     let start = format!("{} {:>3} %", phase_text(phase), percent(progress));
     let mut details = vec![amounts(progress)];
@@ -248,6 +260,16 @@ mod tests {
     fn each_phase_has_its_name_and_a_wait_counts_down() {
         let retry = Phase::Reconnecting { attempt: 3, retry_in: Duration::from_secs(2) };
         assert_eq!(bar(&Progress::default(), retry, None, 80)[0], "Reconnecting in 2 s (try 3)");
+        let full = Phase::WaitingForRoom { needed: 6 * GIB / 5, free: 300 << 20 };
+        let [total, file] = bar(&progress(), full, None, 100);
+        assert_eq!(
+            total,
+            "Paused: the disk is full; 1.20 GiB needed, 300.0 MiB free; continues by itself when there is room"
+        );
+        assert!(file.contains("photos/2024/one.raw"));
+        let quota = Phase::WaitingForRoom { needed: 4096, free: GIB };
+        assert_eq!(phase_text(quota), "Paused: the disk takes no more; continues by itself when it does");
+        assert!(plain(&progress(), full, Some(7)).starts_with("Paused: 75 %, "));
         assert_eq!(bar(&progress(), Phase::Waiting, None, 80), ["Waiting for a receiver".to_owned(), String::new()]);
         assert_eq!(
             plain(&progress(), Phase::Verifying, Some(7)),

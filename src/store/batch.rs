@@ -40,14 +40,15 @@ impl<D: Disk> Store<D> {
         let path = wish.path.clone();
         let refused = |error| self.inner.fault("writing", path.as_str(), length, error);
         let work = self.inner.work()?;
-        let (name, file) = work.create_scratch().map_err(refused)?;
+        let (name, file) = self.inner.with_room(|| work.create_scratch().map_err(refused))?;
         let digest = ChunkDigest([0; 32]);
         let mut single = SingleFile { work, name, wish, identity: (0, 0), geometry, digest, is_placed: false };
-        disk::write_all(&file, bytes, 0).map_err(refused)?;
+        self.inner.with_room(|| disk::write_all(&file, bytes, 0).map_err(refused))?;
         single.identity = file.facts().map_err(refused)?.identity;
         single.digest = self.inner.hash_single(&file, geometry).map_err(refused)?;
         // While it is open: opening it again to publish it would cost as much as writing it.
-        file.set_meta(single.wish.mode, Some(single.wish.modified)).map_err(refused)?;
+        let set_meta = || file.set_meta(single.wish.mode, Some(single.wish.modified)).map_err(refused);
+        self.inner.with_room(set_meta)?;
         let digest = single.digest;
         Ok((single, digest))
     }

@@ -54,7 +54,7 @@ pub enum StoreError {
     /// The caller broke a rule of this module: our own bug.
     #[error("internal error: {0}")]
     Misuse(&'static str),
-    /// The disk, the quota or the longest file that it allows is used up.
+    /// The disk or the quota is used up.
     #[error("no space for `{path}`: {needed} bytes are needed and {free} are free")]
     NoSpace {
         /// The file.
@@ -73,6 +73,12 @@ pub enum StoreError {
     /// The chunks are all as promised, but do not add up to the file's root.
     #[error("`{path}`: its chunks do not add up to the promised root")]
     RootMismatch {
+        /// The file.
+        path: String,
+    },
+    /// The file system has no files of that length, however much is free.
+    #[error("`{path}` is longer than the file system at the destination allows")]
+    TooLong {
         /// The file.
         path: String,
     },
@@ -97,11 +103,42 @@ impl StoreError {
     ) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                Self::NoSpace { path, needed, free: free() }
-            }
+            kind if is_full(kind) => Self::NoSpace { path, needed, free: free() },
+            ErrorKind::FileTooLarge => Self::TooLong { path },
             ErrorKind::NotADirectory => Self::NotAFolder { path },
             _ => Self::Io { doing, path, source },
         }
+    }
+
+    /// Whether it is for want of room: freeing some, or raising a limit, is what helps.
+    pub fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } | Self::TooLong { .. } => true,
+            Self::FsyncFailed { source, .. } => is_full(source.kind()),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the disk or the quota is used up.
+fn is_full(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_quota_are_waited_for_and_a_file_too_long_is_not() {
+        let of = |kind: ErrorKind| StoreError::of("writing", "a", 7, kind.into(), || 3);
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            assert!(matches!(of(kind), StoreError::NoSpace { needed: 7, free: 3, .. }));
+            let unsynced = StoreError::FsyncFailed { path: "a".into(), source: kind.into() };
+            assert!(of(kind).is_for_want_of_room() && unsynced.is_for_want_of_room());
+        }
+        assert!(matches!(of(ErrorKind::FileTooLarge), StoreError::TooLong { .. }));
+        assert!(of(ErrorKind::FileTooLarge).is_for_want_of_room());
+        assert!(!of(ErrorKind::PermissionDenied).is_for_want_of_room());
     }
 }

@@ -59,7 +59,7 @@ impl<D: Disk> Lease<D> {
             self.core().lock().touched.insert(number..number + 1);
             self.is_stale = true;
         }
-        disk::write_all(&self.core().file, bytes, at).map_err(|error| self.fault("writing", error))
+        self.write_at(bytes, at)
     }
 
     /// Makes `length` bytes at `offset` within the chunk zero. Where nothing was written since the file was made, they
@@ -78,7 +78,7 @@ impl<D: Disk> Lease<D> {
             disk::read_exact(&self.core().file, bytes, at).map_err(|error| self.fault("reading", error))?;
             if bytes.iter().any(|&byte| byte != 0) {
                 bytes.fill(0);
-                disk::write_all(&self.core().file, bytes, at).map_err(|error| self.fault("writing", error))?;
+                self.write_at(bytes, at)?;
             }
             at += step as u64;
         }
@@ -125,7 +125,8 @@ impl<D: Disk> Lease<D> {
         let mut state = partial.lock();
         partial.check_open(&state)?;
         // Under the lock, so that a failing sync cannot void the claims between the row and the note of it.
-        partial.write_row(self.index, chunk.digest().0).map_err(|error| self.fault("writing the table of", error))?;
+        let write = || partial.write_row(self.index, chunk.digest().0);
+        partial.inner.with_room(|| write().map_err(|error| self.fault("writing the table of", error)))?;
         state.claimed.insert(number..number + 1);
         state.unsynced.insert(number..number + 1);
         state.bytes_since_sync += self.span.length.0;
@@ -142,6 +143,18 @@ impl<D: Disk> Lease<D> {
 
     fn core(&self) -> &Core<D> {
         &self.partial.core
+    }
+
+    /// Writes `bytes` at `at` in the file; where the disk is full it says what the file needs, not these bytes alone.
+    fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), StoreError> {
+        let core = self.core();
+        core.inner.with_room(|| {
+            let written = disk::write_all(&core.file, bytes, at);
+            written.map_err(|error| match self.fault("writing", error) {
+                StoreError::NoSpace { path, free, .. } => StoreError::NoSpace { path, needed: core.lacking(), free },
+                fault => fault,
+            })
+        })
     }
 
     /// Where `length` bytes at `offset` within the chunk lie in the file.

@@ -25,6 +25,7 @@ mod platform;
 mod publish;
 mod real_disk;
 mod record;
+mod room;
 mod sync;
 mod vouched;
 mod work;
@@ -48,6 +49,7 @@ use buffers::Buffers;
 use disk::read_full;
 use places::{Place, Places};
 use rayon::prelude::*;
+use room::Room;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,6 +77,7 @@ pub(crate) struct Inner<D: Disk> {
     /// Files that count as received and were there before.
     vouched: Mutex<BTreeSet<RelPath>>,
     background_sync_bytes: u64,
+    room: Room,
 }
 
 /// What a path stands for at the destination.
@@ -125,6 +128,7 @@ impl<D: Disk> Store<D> {
             unsynced: Mutex::new(BTreeMap::new()),
             vouched: Mutex::default(),
             background_sync_bytes: BACKGROUND_SYNC_BYTES,
+            room: Room::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -233,8 +237,10 @@ impl<D: Disk> Store<D> {
             .into_iter()
             .map(|(path, mode, modified)| {
                 let set = self.inner.folder(Some(&path)).and_then(|folder| {
-                    let set = folder.set_meta(mode, Some(modified));
-                    set.map_err(|error| self.inner.fault("setting mode and time of", path.as_str(), 0, error))
+                    self.inner.with_room(|| {
+                        let set = folder.set_meta(mode, Some(modified));
+                        set.map_err(|error| self.inner.fault("setting mode and time of", path.as_str(), 0, error))
+                    })
                 });
                 if set.is_ok() {
                     self.inner.mark_unsynced(Some(path.clone()));

@@ -29,9 +29,14 @@ impl<D: Disk> Store<D> {
             geometry,
             layout: Layout::of(geometry),
         };
-        let found = match opening.open_found()? {
-            Some(file) => opening.take_over(file)?,
-            None => opening.create()?,
+        // A try that finds too little room may leave the file behind where the disk refuses even to remove a name.
+        let found = self.inner.with_room(|| match opening.open_found()? {
+            Some(file) => Ok(Either::There(file)),
+            None => opening.create().map(Either::Made),
+        });
+        let found = match found? {
+            Either::There(file) => opening.take_over(file)?,
+            Either::Made(found) => found,
         };
         let claims = found.claimed.clone();
         let suspect = if found.standing == Standing::OtherBoot { claims.clone() } else { ChunkSet::new() };
@@ -44,6 +49,7 @@ impl<D: Disk> Store<D> {
             unsynced: found.claimed,
             syncing: None,
             bytes_since_sync: 0,
+            sync_error: None,
             is_name_synced: false,
         };
         let Opening { name, layout, .. } = opening;
@@ -74,6 +80,11 @@ struct Opening<'a, D: Disk> {
     layout: Layout,
 }
 
+enum Either<F> {
+    Made(Found<F>),
+    There(F),
+}
+
 struct Found<F> {
     file: F,
     standing: Standing,
@@ -98,9 +109,9 @@ impl<D: Disk> Opening<'_, D> {
     }
 
     fn create(&self) -> Result<Found<FileOf<D>>, StoreError> {
-        let needed = self.layout.total_bytes();
+        let needed = self.layout.total_bytes().saturating_add(FREE_SPACE_MARGIN_BYTES);
         let free = self.inner.disk.destination().space().map_err(|error| self.fault(error))?;
-        if free.bytes < needed.saturating_add(FREE_SPACE_MARGIN_BYTES) || free.inodes == 0 {
+        if free.bytes < needed || free.inodes == 0 {
             return Err(StoreError::NoSpace { path: self.path_text(), needed, free: free.bytes });
         }
         let file = match self.work.folder().open_file(&self.name, OpenHow::Create) {
@@ -161,10 +172,11 @@ impl<D: Disk> Opening<'_, D> {
             // Cutting the old table off before there is a footer again makes sure that its rows are never taken for
             // claims. The footer stays away until every chunk has been checked.
             file.set_length(self.layout.data_bytes().min(length)).map_err(|error| self.fault(error))?;
-            self.make_room(&file)?;
+            self.inner.with_room(|| self.make_room(&file))?;
             ChunkSet::of(0..all.min(length.div_ceil(self.geometry.chunk_length().0)))
         };
-        footer::write_holder(&file, self.layout).map_err(|error| self.fault(error))?;
+        let write_holder = || footer::write_holder(&file, self.layout).map_err(|error| self.fault(error));
+        self.inner.with_room(write_holder)?;
         Ok(Found { file, standing: standing.unwrap_or(Standing::OtherBoot), claimed, touched: ChunkSet::of(0..all) })
     }
 

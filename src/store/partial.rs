@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) syncing: Option<ChunkSet>,
     /// Bytes claimed since the last sync began.
     pub(super) bytes_since_sync: u64,
+    /// What the sync said that failed.
+    pub(super) sync_error: Option<io::ErrorKind>,
     /// Whether the folder knows of the file durably.
     pub(super) is_name_synced: bool,
 }
@@ -166,7 +168,8 @@ impl<D: Disk> PartialFile<D> {
         let is_right = compared.map_err(|error| core.fault("checking", error))?;
         let row = if is_right { promised.0 } else { [0; DIGEST_BYTES] };
         if is_suspect || !is_right {
-            core.write_row(index, row).map_err(|error| core.fault("writing the table of", error))?;
+            let write = || core.write_row(index, row);
+            core.inner.with_room(|| write().map_err(|error| core.fault("writing the table of", error)))?;
         }
         if !is_right {
             state.claimed.remove(number..number + 1);
@@ -176,7 +179,8 @@ impl<D: Disk> PartialFile<D> {
         if is_suspect && state.suspect.is_empty() {
             // Before this point the footer must not name this start of the system: a claim that nobody has checked
             // would count after the next crash of this process.
-            core.write_footer().map_err(|error| core.fault("writing the footer of", error))?;
+            let write = || core.write_footer();
+            core.inner.with_room(|| write().map_err(|error| core.fault("writing the footer of", error)))?;
         }
         Ok(is_right)
     }
@@ -211,7 +215,7 @@ impl<D: Disk> PartialFile<D> {
     pub fn wait_for_sync(&self) -> Result<(), StoreError> {
         let core = &self.core;
         let state = core.settle();
-        if state.phase == Phase::Failed { Err(core.failed()) } else { Ok(()) }
+        if state.phase == Phase::Failed { Err(core.failed(&state)) } else { Ok(()) }
     }
 }
 
@@ -257,15 +261,23 @@ impl<D: Disk> Core<D> {
 
     pub(super) fn check_open(&self, state: &State) -> Result<(), StoreError> {
         match state.phase {
-            Phase::Failed => Err(self.failed()),
+            Phase::Failed => Err(self.failed(state)),
             Phase::Open => Ok(()),
             Phase::Sealed => Err(StoreError::Misuse("a sealed file is not written to")),
         }
     }
 
-    pub(super) fn failed(&self) -> StoreError {
-        let source = io::Error::other("an earlier sync failed, so what was written since is lost");
+    pub(super) fn failed(&self, state: &State) -> StoreError {
+        let kind = state.sync_error.unwrap_or(io::ErrorKind::Other);
+        let source = io::Error::new(kind, "an earlier sync failed, so what was written since is lost");
         StoreError::FsyncFailed { path: self.path_text(), source }
+    }
+
+    /// Bytes of the chunks that are not claimed.
+    pub(super) fn lacking(&self) -> u64 {
+        let claimed = self.lock().claimed.len();
+        let length = self.geometry.file_length().0;
+        length.saturating_sub(claimed.saturating_mul(self.geometry.chunk_length().0))
     }
 
     pub(super) fn path_text(&self) -> String {

@@ -74,14 +74,17 @@ impl<D: Disk> Store<D> {
         let read = disk::read_exact(&partial.file, &mut table, partial.layout.table());
         read.map_err(|error| partial.fault("reading the table of", error))?;
 
-        let cut = partial.file.set_length(partial.layout.data_bytes());
-        let cut = cut.and_then(|()| partial.file.set_meta(publication.mode, Some(publication.modified)));
-        if let Err(error) = cut {
+        let cut = self.inner.with_room(|| {
+            let cut = partial.file.set_length(partial.layout.data_bytes());
+            let cut = cut.and_then(|()| partial.file.set_meta(publication.mode, Some(publication.modified)));
+            cut.map_err(|error| partial.fault("finishing", error))
+        });
+        if let Err(fault) = cut {
             partial.reinstate(&table);
-            return Err(partial.fault("finishing", error));
+            return Err(fault);
         }
         if let Err(source) = partial.file.sync() {
-            partial.reinstate_after_failed_sync(&mut table);
+            partial.reinstate_after_failed_sync(&mut table, &source);
             return Err(StoreError::FsyncFailed { path: partial.path_text(), source });
         }
         match self.inner.place(&partial.work, &partial.name, publication) {
@@ -102,7 +105,7 @@ impl<D: Disk> Store<D> {
         let partial = &*sealed.partial.core;
         if let Err(source) = partial.file.sync_data() {
             let mut state = partial.lock();
-            partial.void_claims_at_risk(&mut state);
+            partial.void_claims_at_risk(&mut state, &source);
             return Err(StoreError::FsyncFailed { path: partial.path_text(), source });
         }
         partial.file.drop_cache();
@@ -132,9 +135,10 @@ impl<D: Disk> Core<D> {
 
     /// The same without the claims that the failed sync should have covered. A file without a table would be hashed
     /// from pages that never reached the device; rather than that, it goes.
-    fn reinstate_after_failed_sync(&self, table: &mut [u8]) {
+    fn reinstate_after_failed_sync(&self, table: &mut [u8], error: &io::Error) {
         let mut state = self.lock();
         state.phase = Phase::Failed;
+        state.sync_error = Some(error.kind());
         for number in Self::claims_at_risk(&state).ranges().flatten() {
             let start = usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(DIGEST_BYTES);
             if let Some(row) = table.get_mut(start..start.saturating_add(DIGEST_BYTES)) {
@@ -209,13 +213,14 @@ impl<D: Disk> Inner<D> {
             },
             OnConflict::Fail | OnConflict::Rename => Replace::Never,
         };
-        let rename = |to: &RelPath| match work.folder().rename(name, &folder, to.name(), replace) {
+        let move_to = |to: &RelPath| match work.folder().rename(name, &folder, to.name(), replace) {
             Ok(()) => Ok(true),
             Err(error) => match error.kind() {
                 ErrorKind::AlreadyExists | ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => Ok(false),
                 _ => Err(refused(error)),
             },
         };
+        let rename = |to: &RelPath| self.with_room(|| move_to(to));
         if rename(&wish.path)? {
             return Ok(wish.path.clone());
         }

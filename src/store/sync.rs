@@ -61,7 +61,7 @@ impl<D: Disk> Core<D> {
         let mut state = self.lock();
         match synced {
             Ok(()) => state.is_name_synced = true,
-            Err(_) => self.void_claims_at_risk(&mut state),
+            Err(error) => self.void_claims_at_risk(&mut state, &error),
         }
         state.syncing = None;
         drop(state);
@@ -78,9 +78,10 @@ impl<D: Disk> Core<D> {
 
     /// After a failed sync the system may call pages clean that never reached the device. They read back well until
     /// they leave memory, so their claims go, and no further sync of them is believed (R10).
-    pub(super) fn void_claims_at_risk(&self, state: &mut State) {
+    pub(super) fn void_claims_at_risk(&self, state: &mut State, error: &io::Error) {
         let at_risk = Self::claims_at_risk(state);
         state.phase = Phase::Failed;
+        state.sync_error = Some(error.kind());
         let voided: io::Result<()> = at_risk.ranges().flatten().try_for_each(|number| {
             let index = u32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
             self.write_row(crate::chunk::ChunkIndex(index), [0; DIGEST_BYTES])

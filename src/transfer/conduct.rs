@@ -1,11 +1,13 @@
 //! The main thread of a receiving transfer: starts the others, opens lost lanes again, and decides when it is over.
 
+use super::data_lanes::DataLanes;
 use super::dial::{Dial, Outage};
 use super::engine::Engine;
 use super::frames::LaneFault;
 use super::lane_thread::run_lane;
 use super::queue::Popped;
 use super::retry::Retry;
+use super::room::RoomWatch;
 use super::work::MainEvent;
 use super::{Cancel, Event, Phase, TransferError, failed};
 use crate::limits::{PROOF_DEADLINE, STALLED_AFTER};
@@ -50,25 +52,9 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     proven: Option<Box<Lane>>,
     pub(super) grant: Option<SessionGrant>,
     pub(super) data: DataLanes,
+    room: RoomWatch,
     /// When the main thread was last awake.
     awake: Instant,
-}
-
-/// The data lanes.
-pub(super) struct DataLanes {
-    /// How many there are to be.
-    pub(super) wanted: u16,
-    /// How many more, once the listing shows large files.
-    pub(super) spared: u16,
-    /// How many there are.
-    open: u16,
-    /// How many are being dialled since the control lane is there.
-    dialling: u16,
-    /// Which control lane that is, counted from 0: what was dialled before it may hang for long.
-    generation: u32,
-    retry: Retry,
-    /// Bytes that had come when a lane was lost last: where more come between two losses, the link is alive.
-    fetched: u64,
 }
 
 /// Whether the session goes on.
@@ -113,6 +99,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             proven: None,
             grant: None,
             data: DataLanes::new(),
+            room: RoomWatch::default(),
             awake: Instant::now(),
         }
     }
@@ -124,6 +111,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 return Err(TransferError::Interrupted);
             }
             self.try_again();
+            self.room.look(self.engine)?;
             let flow = match self.engine.main.pop_within(self.next_turn()) {
                 Popped::TimedOut => {
                     self.engine.observer.event(&Event::Progress(self.engine.progress()));
@@ -265,9 +253,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
 
     fn adopt(&mut self, lane: Lane) {
         self.control = Some(self.start_lane(lane, LaneRole::Control));
-        self.data.generation += 1;
-        self.data.dialling = 0;
-        self.data.retry = Retry::new(Instant::now());
+        self.data.begin_anew(Instant::now());
     }
 
     fn data_dialled(&mut self, lane: Option<Box<Lane>>, generation: u32) {
@@ -358,7 +344,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
     fn dial_data_lanes(&mut self, now: Instant) {
         let Some(grant) = &self.grant else { return };
         let proof = by_session(grant);
-        while self.data.open + self.data.dialling < self.data.wanted {
+        while self.data.lacking() > 0 {
             self.data.dialling += 1;
             self.data.retry.tried(now);
             self.dial(proof.clone(), Purpose::Data);
@@ -369,27 +355,10 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
     fn next_turn(&self) -> Duration {
         let due = match (self.control, &self.outage) {
             (None, Some(outage)) if self.dialling < DIALS_MAX => Some(outage.retry.due()),
-            (Some(_), None) if self.data.open + self.data.dialling < self.data.wanted => Some(self.data.retry.due()),
+            (Some(_), None) if self.data.lacking() > 0 => Some(self.data.retry.due()),
             _ => None,
         };
         due.map_or(TURN, |due| due.saturating_duration_since(Instant::now()).min(TURN))
-    }
-}
-
-impl DataLanes {
-    fn new() -> Self {
-        let retry = Retry::new(Instant::now());
-        Self { wanted: 0, spared: 0, open: 0, dialling: 0, generation: 0, retry, fetched: 0 }
-    }
-
-    /// A lane is gone, when `fetched` bytes had come over all of them.
-    fn lost(&mut self, fetched: u64, now: Instant) {
-        self.open = self.open.saturating_sub(1);
-        if std::mem::replace(&mut self.fetched, fetched) < fetched {
-            self.retry = Retry::new(now);
-        } else {
-            self.retry.failed(now);
-        }
     }
 }
 

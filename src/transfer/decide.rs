@@ -63,6 +63,8 @@ impl Conduct<'_, '_, '_> {
 
     fn start_desks(&self) {
         let engine = self.engine;
+        // Too little room from the start was refused before; from here on, it can only be taken by others.
+        engine.store.wait_for_room(true);
         for _ in 0..DESK_THREADS {
             self.scope.spawn(move || run_desk(engine));
         }

@@ -150,6 +150,7 @@ impl<'a, D: Disk> Engine<'a, D> {
         inner.closed = true;
         inner.mailboxes.values_mut().for_each(Mailbox::wake);
         drop(inner);
+        self.store.wait_for_room(false);
         self.desk.close();
         self.publisher.close();
     }
@@ -196,8 +197,12 @@ impl<'a, D: Disk> Engine<'a, D> {
         }
     }
 
-    /// Notes why a file cannot be stored, and gives it up.
+    /// Notes why a file cannot be stored, and gives it up. One that waited for room when the transfer ended has not
+    /// failed: the next run goes on with it.
     pub(super) fn disk_failed(&self, entry: EntryIndex, fault: StoreError) {
+        if matches!(fault, StoreError::NoSpace { .. }) && self.lock().closed {
+            return;
+        }
         let kind = if matches!(fault, StoreError::Exists { .. }) { FileFault::Exists } else { FileFault::Disk };
         lock(&self.disk_faults).insert(entry, fault);
         self.step(Input::FileFailed { entry, fault: kind });

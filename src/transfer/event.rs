@@ -107,6 +107,13 @@ pub enum Phase {
     Verifying,
     /// Sending side: nobody is connected.
     Waiting,
+    /// The disk filled up under way: the transfer goes on by itself once there is room. Told again every second.
+    WaitingForRoom {
+        /// Bytes that the files need which wait.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
 }
 
 /// How far a transfer is. No counter ever goes down within a run, unless the sender comes back with another offer: then

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The failure of the file at `path`.
 pub(super) fn file(path: &str, fault: &FileFault, disk: Option<&StoreError>) -> FailedFile {
     let class = match (fault, disk) {
-        (FileFault::Disk, Some(StoreError::NoSpace { .. })) => FailureClass::NoSpace,
+        (FileFault::Disk, Some(fault)) if fault.is_for_want_of_room() => FailureClass::NoSpace,
         (FileFault::Disk, Some(StoreError::Damaged { .. } | StoreError::RootMismatch { .. })) => {
             FailureClass::Integrity
         }
@@ -83,5 +83,22 @@ pub(super) fn store(what: &str, error: StoreError) -> TransferError {
         StoreError::NoSpace { needed, free, .. } => TransferError::NoSpace { needed, free },
         StoreError::Misuse(_) => TransferError::Bug(error.into()),
         other => TransferError::Io { what: what.into(), cause: other.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_sync_that_found_no_room_is_told_from_one_that_the_device_failed() {
+        let class = |kind: ErrorKind| {
+            let unsynced = StoreError::FsyncFailed { path: "a".into(), source: kind.into() };
+            file("a", &FileFault::Disk, Some(&unsynced)).class
+        };
+        assert_eq!(class(ErrorKind::StorageFull), FailureClass::NoSpace);
+        assert_eq!(class(ErrorKind::QuotaExceeded), FailureClass::NoSpace);
+        assert_eq!(class(ErrorKind::Other), FailureClass::Io);
     }
 }

@@ -57,7 +57,9 @@ fn publish_batch<D: Disk>(engine: &Engine<'_, D>) {
     let mut stored = Vec::with_capacity(gathered.len());
     for (entry, root) in gathered {
         let Some(listed) = engine.listing().entry(entry) else { continue };
-        let file = match lock(&engine.singles).remove(&entry) {
+        // Not in the `match`, which would hold the lock while the store waits for room.
+        let single = lock(&engine.singles).remove(&entry);
+        let file = match single {
             Some((file, proof)) => Ok((file, Some(proof))),
             // Only an empty file comes without a chunk.
             None => engine.store.write_single(publication(engine, listed), &[]).map(|(file, _)| (file, None)),

@@ -39,7 +39,7 @@ pub struct ReceiveSettings {
     pub read_back: bool,
     /// Data lanes to open. `None`: the measured default.
     pub lanes: Option<u16>,
-    /// How long a lost host is tried again. `None`: without limit.
+    /// How long a lost host is tried again, and room on a full disk waited for. `None`: without limit.
     pub retry_for: Option<Duration>,
     /// Whether a host that was never there is tried again like a lost one.
     pub wait_for_host: bool,

@@ -48,6 +48,8 @@ pub(crate) enum Failure {
     EioOnWrite,
     /// No room: calls that may need some.
     Enospc,
+    /// No room for what was written before, which only the sync finds out.
+    EnospcOnSync,
     /// A signal came first: reads, writes and reservations.
     Eintr,
     /// The file system takes no change any more.
@@ -612,6 +614,7 @@ impl State {
             Failure::Enospc if matches!(kind, Kind::Allocates | Kind::Reserves | Kind::Syncs | Kind::Writes) => {
                 ErrorKind::StorageFull.into()
             }
+            Failure::EnospcOnSync if kind == Kind::Syncs => ErrorKind::StorageFull.into(),
             // A call that is always interrupted would never end.
             Failure::Eintr if matches!(kind, Kind::Reads | Kind::Reserves | Kind::Writes) && number == plan.at => {
                 ErrorKind::Interrupted.into()
@@ -623,6 +626,7 @@ impl State {
             Failure::EioOnSync
             | Failure::EioOnWrite
             | Failure::Enospc
+            | Failure::EnospcOnSync
             | Failure::Eintr
             | Failure::ReadOnly
             | Failure::Short => return Ok(false),
