@@ -33,6 +33,12 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// It was to take long, and the transfer is to stop: nothing is wrong with the file.
+    #[error("`{path}` was not read to its end: the transfer stops")]
+    Halted {
+        /// The file.
+        path: String,
+    },
     /// A file cannot be sealed: some chunk is missing, held or not checked.
     #[error("`{path}` is not complete: {missing} chunks are missing or unchecked")]
     Incomplete {
@@ -96,6 +102,9 @@ impl StoreError {
         free: impl FnOnce() -> u64,
     ) -> Self {
         let path = path.to_owned();
+        if matches!(source.get_ref(), Some(cause) if cause.is::<Halted>()) {
+            return Self::Halted { path };
+        }
         match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                 Self::NoSpace { path, needed, free: free() }
@@ -105,3 +114,8 @@ impl StoreError {
         }
     }
 }
+
+/// The cause of an error that stands for [`StoreError::Halted`].
+#[derive(Debug, thiserror::Error)]
+#[error("the transfer stops")]
+pub(super) struct Halted;
