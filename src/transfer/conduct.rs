@@ -4,6 +4,7 @@ use super::dial::{Dial, Outage};
 use super::engine::Engine;
 use super::frames::LaneFault;
 use super::lane_thread::run_lane;
+use super::panics::watched;
 use super::queue::Popped;
 use super::retry::Backoff;
 use super::work::MainEvent;
@@ -181,6 +182,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 self.awake = Instant::now();
                 Ok(Flow::On)
             }
+            MainEvent::Panicked(error) => Err(error),
         }
     }
 
@@ -202,8 +204,10 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         let id = LaneId(self.next_lane);
         let engine = self.engine;
         self.scope.spawn(move || {
-            let fault = run_lane(engine, id, lane, role);
-            engine.main.push(MainEvent::LaneEnded { lane: id, fault });
+            watched(&engine.main, || {
+                let fault = run_lane(engine, id, lane, role);
+                engine.main.push(MainEvent::LaneEnded { lane: id, fault });
+            });
         });
         id
     }

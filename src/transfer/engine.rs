@@ -198,6 +198,10 @@ impl<'a, D: Disk> Engine<'a, D> {
 
     /// Notes why a file cannot be stored, and gives it up.
     pub(super) fn disk_failed(&self, entry: EntryIndex, fault: StoreError) {
+        if matches!(fault, StoreError::Halted { .. }) {
+            // The session is over, and nothing is wrong with the file.
+            return;
+        }
         let kind = if matches!(fault, StoreError::Exists { .. }) { FileFault::Exists } else { FileFault::Disk };
         lock(&self.disk_faults).insert(entry, fault);
         self.step(Input::FileFailed { entry, fault: kind });
