@@ -3,6 +3,6 @@
 
 mod cli;
 
-fn main() -> std::process::ExitCode {
-    cli::run()
+fn main() {
+    cli::run().end_process();
 }

@@ -55,7 +55,7 @@ const MATRIX: &[(&str, &[&str])] = &[
 ];
 
 /// Faults that no test shows yet: they take real processes that connect again.
-const TO_COME: &[&str] = &["suspend", "signal", "panic_in_a_session"];
+const TO_COME: &[&str] = &[];
 
 #[test]
 fn every_cell_has_its_test_and_no_test_lacks_a_cell() {

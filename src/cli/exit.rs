@@ -2,7 +2,7 @@
 
 use haul::transfer::FailureClass;
 use std::fmt::Write;
-use std::process::ExitCode;
+use std::io::Write as _;
 
 /// How the process ends. Codes below 40 mean what they mean for rsync(1), where it has them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,9 +76,14 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
+impl Exit {
+    /// Ends the process at once.
+    ///
+    /// Threads may still be dialling; what the C library does at an orderly exit would take the ground from under them.
+    pub(crate) fn end_process(self) -> ! {
+        // Whoever closed our output does not want to read it.
+        let _ = std::io::stdout().flush();
+        signal_hook::low_level::exit(i32::from(self.code()));
     }
 }
 

@@ -14,7 +14,6 @@ use haul::printable::{printable, printable_path};
 use haul::transfer::{Cancel, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
-use std::process::ExitCode;
 use std::time::Instant;
 
 mod answers;
@@ -34,18 +33,18 @@ mod units;
 mod view;
 
 /// Runs the process's command line.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match args::parse(&arguments) {
-        Ok(CommandLine { command: Command::Send(send), output }) => run_send(send, output).into(),
-        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output).into(),
-        Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output).into(),
+        Ok(CommandLine { command: Command::Send(send), output }) => run_send(send, output),
+        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output),
+        Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Err(error) => explain(&error, &arguments),
     }
 }
 
 /// Shows help, the version, or what is wrong with the command line.
-fn explain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+fn explain(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let text = error.to_string();
     // Whoever closed our output does not want to read it.
     if text.lines().all(|line| printable(line) == line) {
@@ -55,7 +54,7 @@ fn explain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         let _ = text.lines().try_for_each(|line| writeln!(stderr(), "{}", printable(line)));
     }
     if error.exit_code() == 0 {
-        return Exit::Ok.into();
+        return Exit::Ok;
     }
     // The flag was not parsed, and yet its reader waits for the one event that every run ends with.
     if arguments.iter().any(|argument| argument == "--json") {
@@ -63,7 +62,7 @@ fn explain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         let failure = Failure::new(Exit::Usage, first.trim_start_matches("error: "));
         Events::new(stdout(), false).done(&Summary::default(), Exit::Usage.code(), Some(&failure));
     }
-    Exit::Usage.into()
+    Exit::Usage
 }
 
 fn run_send(send: Send, output: Output) -> Exit {
@@ -81,7 +80,11 @@ fn run_send(send: Send, output: Output) -> Exit {
         state_dir: state,
         cache_dir: cache,
     };
-    let result = with_signals(&cancel, Side::Sending, || haul::transfer::send(&settings, &view, &cancel));
+    let last_word = |failure| {
+        view.finish(Err(failure));
+    };
+    let transfer = || haul::transfer::send(&settings, &view, &cancel);
+    let result = with_signals(&cancel, Side::Sending, last_word, transfer);
     view.finish(result)
 }
 
@@ -97,12 +100,16 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
         Ok(settings) => settings,
         Err(failure) => return view.finish(Err(failure)),
     };
-    let result = with_signals(&cancel, Side::Receiving, || haul::transfer::receive(&settings, &view, &cancel));
-    let result = result.map_err(|failure| match haul::transfer::unfinished(&settings.into) {
+    let with_way_on = |failure: Failure| match haul::transfer::unfinished(&settings.into) {
         Ok(holdings) if holdings.has(&settings.link) => failure.resumable(&settings.into),
         _ => failure,
-    });
-    view.finish(result)
+    };
+    let last_word = |failure| {
+        view.finish(Err(with_way_on(failure)));
+    };
+    let transfer = || haul::transfer::receive(&settings, &view, &cancel);
+    let result = with_signals(&cancel, Side::Receiving, last_word, transfer);
+    view.finish(result.map_err(with_way_on))
 }
 
 /// Everything about a `receive` that can be wrong before the network is touched.
@@ -138,15 +145,24 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
     })
 }
 
-/// Runs a transfer that the first Ctrl-C stops in order. A run that stopped because of a signal says so by its code.
+/// Runs a transfer that the first Ctrl-C stops in order. A run that stopped because of a signal says so by its code; one
+/// that does not stop in time is ended after `last_word`.
 fn with_signals(
     cancel: &Cancel,
     side: Side,
+    last_word: impl FnOnce(Failure) + std::marker::Send,
     transfer: impl FnOnce() -> Result<Summary, TransferError>,
 ) -> Result<Summary, Failure> {
     let signals = install_signals(cancel)?;
     let started = Instant::now();
-    transfer().map_err(|error| failure_of(&error, side, &signals, started))
+    let last_word = |exit| last_word(stopped(exit, side, started));
+    signals.obeyed(cancel, last_word, transfer).map_err(|error| failure_of(&error, side, &signals, started))
+}
+
+/// What a run that a signal ended says.
+fn stopped(exit: Exit, side: Side, started: Instant) -> Failure {
+    let seconds = started.elapsed().as_secs_f64();
+    Failure { exit, seconds, ..Failure::of(&TransferError::Interrupted, side) }
 }
 
 fn install_signals(cancel: &Cancel) -> Result<Signals, Failure> {
@@ -156,15 +172,13 @@ fn install_signals(cancel: &Cancel) -> Result<Signals, Failure> {
 
 /// A transfer's error; one that a signal asked for says so by its code.
 fn failure_of(error: &TransferError, side: Side, signals: &Signals, started: Instant) -> Failure {
-    let mut failure = Failure::of(error, side);
     // A question that a signal cut off is answered with no.
     if let Some(exit) = signals.exit()
         && matches!(error.class(), FailureClass::Declined | FailureClass::Interrupted)
     {
-        failure = Failure { exit, ..Failure::of(&TransferError::Interrupted, side) };
+        return stopped(exit, side, started);
     }
-    failure.seconds = started.elapsed().as_secs_f64();
-    failure
+    Failure { seconds: started.elapsed().as_secs_f64(), ..Failure::of(error, side) }
 }
 
 /// The person to ask, if there is one.

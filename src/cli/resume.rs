@@ -6,7 +6,7 @@ use crate::cli::report::{Failure, Side};
 use crate::cli::signals::Signals;
 use crate::cli::strand::{Board, Ended, Strand, label};
 use crate::cli::terminal::{Role, Terminal};
-use crate::cli::{failure_of, install_signals, streams, units};
+use crate::cli::{failure_of, install_signals, stopped, streams, units};
 use haul::printable::{printable, printable_path};
 use haul::transfer::{self, Cancel, Holdings, LeftBehind, Summary, TransferError, Unfinished};
 use std::path::Path;
@@ -31,7 +31,12 @@ pub(crate) fn run(resume: &Resume, output: &Output) -> Exit {
         Err(failure) => return finish(&board, &[], Some(failure), began),
     };
     tell(&board, &resume.folder, &holdings);
-    let ended = continue_all(&board, (&resume.folder, resume.retry_for), &holdings.transfers, &signals, &cancel);
+    let last_word = |exit| {
+        finish(&board, &[], Some(stopped(exit, Side::Receiving, began)), began);
+    };
+    let ended = signals.obeyed(&cancel, last_word, || {
+        continue_all(&board, (&resume.folder, resume.retry_for), &holdings.transfers, &signals, &cancel)
+    });
     finish(&board, &ended, None, began)
 }
 

@@ -115,7 +115,8 @@ impl View {
             None => state.say(&report::summary_text(&summary, self.side, &self.terminal)),
         }
         let exit = failure.as_ref().map_or(Exit::Ok, |failure| failure.exit);
-        if let Some(events) = &mut state.events {
+        // Nothing follows the last event, whatever threads are cut off with the process.
+        if let Some(mut events) = state.events.take() {
             events.done(&summary, exit.code(), failure.as_ref());
         }
         exit

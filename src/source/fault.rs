@@ -57,6 +57,9 @@ pub enum SourceError {
         /// What was left out, and why.
         notices: Vec<Notice>,
     },
+    /// Somebody stopped the walk.
+    #[error("the walk was stopped")]
+    Stopped,
     /// All files together are longer than an offer may be.
     #[error("the files add up to more than {TOTAL_BYTES_MAX} bytes")]
     TooManyBytes,

@@ -36,6 +36,7 @@ use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 pub use top::offer_id;
 
@@ -50,6 +51,8 @@ pub struct WalkOptions {
     pub hash_cache: Option<PathBuf>,
     /// Files of several chunks that are kept open.
     pub open_files_max: usize,
+    /// Set from elsewhere, it ends the walk with [`SourceError::Stopped`].
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 /// The outcome of a walk.
@@ -171,7 +174,7 @@ enum Above {
 
 impl Default for WalkOptions {
     fn default() -> Self {
-        Self { hash_cache: None, open_files_max: OPEN_FILES_DEFAULT }
+        Self { hash_cache: None, open_files_max: OPEN_FILES_DEFAULT, stop: None }
     }
 }
 

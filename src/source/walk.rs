@@ -14,7 +14,8 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 
 /// Notices that are told; further ones are counted, so that a tree of a million links costs no memory.
 const NOTICES_MAX: usize = 1000;
@@ -31,6 +32,7 @@ struct Walker {
     notices: Vec<Notice>,
     notices_untold: u64,
     places: Vec<Place>,
+    stop: Option<Arc<AtomicBool>>,
     total: u64,
 }
 
@@ -42,7 +44,7 @@ struct Found {
 }
 
 pub(super) fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Walk, SourceError> {
-    let mut walker = Walker::default();
+    let mut walker = Walker { stop: options.stop.clone(), ..Walker::default() };
     let mut anchors = Anchors::default();
     for top in top::resolve(paths)? {
         walker.local_path.clone_from(&top.given);
@@ -76,6 +78,9 @@ impl Walker {
         is_renamed: bool,
         above: Above,
     ) -> Result<(), SourceError> {
+        if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(SourceError::Stopped);
+        }
         let path = match path {
             Ok(path) => path,
             Err(PathFault::WorkFolder) => {

@@ -33,6 +33,12 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// It was to take long, and the transfer is to stop: nothing is wrong with the file.
+    #[error("`{path}` was not read to its end: the transfer stops")]
+    Halted {
+        /// The file.
+        path: String,
+    },
     /// A file cannot be sealed: some chunk is missing, held or not checked.
     #[error("`{path}` is not complete: {missing} chunks are missing or unchecked")]
     Incomplete {
@@ -102,6 +108,9 @@ impl StoreError {
         free: impl FnOnce() -> u64,
     ) -> Self {
         let path = path.to_owned();
+        if matches!(source.get_ref(), Some(cause) if cause.is::<Halted>()) {
+            return Self::Halted { path };
+        }
         match source.kind() {
             kind if is_full(kind) => Self::NoSpace { path, needed, free: free() },
             ErrorKind::FileTooLarge => Self::TooLong { path },
@@ -142,3 +151,8 @@ mod tests {
         assert!(!of(ErrorKind::PermissionDenied).is_for_want_of_room());
     }
 }
+
+/// The cause of an error that stands for [`StoreError::Halted`].
+#[derive(Debug, thiserror::Error)]
+#[error("the transfer stops")]
+pub(super) struct Halted;

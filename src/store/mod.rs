@@ -47,11 +47,13 @@ use crate::manifest::{Mode, Timestamp};
 use crate::rel_path::RelPath;
 use buffers::Buffers;
 use disk::read_full;
+use fault::Halted;
 use places::{Place, Places};
 use rayon::prelude::*;
 use room::Room;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use work::Work;
 
@@ -78,6 +80,8 @@ pub(crate) struct Inner<D: Disk> {
     vouched: Mutex<BTreeSet<RelPath>>,
     background_sync_bytes: u64,
     room: Room,
+    /// Somebody waits for every reading of whole chunks to end.
+    is_halted: AtomicBool,
 }
 
 /// What a path stands for at the destination.
@@ -129,6 +133,7 @@ impl<D: Disk> Store<D> {
             vouched: Mutex::default(),
             background_sync_bytes: BACKGROUND_SYNC_BYTES,
             room: Room::default(),
+            is_halted: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -140,6 +145,12 @@ impl<D: Disk> Store<D> {
             Ok(inner) => Self { inner: Arc::new(Inner { background_sync_bytes: bytes, ..inner }) },
             Err(inner) => Self { inner },
         }
+    }
+
+    /// Ends whatever hashes chunks that lie here, within a buffer's time, with [`StoreError::Halted`], until it is set
+    /// back: reading a large file takes minutes, and whoever stops a transfer does not wait for it.
+    pub fn halt(&self, halted: bool) {
+        self.inner.is_halted.store(halted, Ordering::Relaxed);
     }
 
     /// What is free at the destination.
@@ -306,6 +317,9 @@ impl<D: Disk> Inner<D> {
         let mut at = span.offset.0;
         let end = span.offset.0 + span.length.0;
         while at < end {
+            if self.is_halted.load(Ordering::Relaxed) {
+                return Err(io::Error::other(Halted));
+            }
             let step = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             if read_full(file, &mut buffer[..step], at)? < step {
                 return Err(ErrorKind::UnexpectedEof.into());

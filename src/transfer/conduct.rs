@@ -5,6 +5,7 @@ use super::dial::{Dial, Outage};
 use super::engine::Engine;
 use super::frames::LaneFault;
 use super::lane_thread::run_lane;
+use super::panics::watched;
 use super::queue::Popped;
 use super::retry::Retry;
 use super::room::RoomWatch;
@@ -29,6 +30,8 @@ const SLEPT: Duration = Duration::from_secs(5);
 const DIALS_MAX: u32 = 4;
 /// How long a sender is tried that has only to be told that everything is there.
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a host is tried that breaks off the very first connection.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 /// Proofs that the host may turn down: it may have been stopping when it did.
 const WRONG_PROOFS_MAX: u32 = 3;
 
@@ -145,6 +148,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 // The user's thinking is no sleep.
                 self.awake = Instant::now();
             }
+            MainEvent::Panicked(error) => return Err(error),
         }
         Ok(Flow::On)
     }
@@ -166,8 +170,10 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         let id = LaneId(self.next_lane);
         let engine = self.engine;
         self.scope.spawn(move || {
-            let fault = run_lane(engine, id, lane, role);
-            engine.main.push(MainEvent::LaneEnded { lane: id, fault });
+            watched(&engine.main, || {
+                let fault = run_lane(engine, id, lane, role);
+                engine.main.push(MainEvent::LaneEnded { lane: id, fault });
+            });
         });
         id
     }
@@ -286,7 +292,9 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             _ => false,
         };
         let settings = self.engine.settings;
-        let was_never_there = self.grant.is_none() && !settings.wait_for_host;
+        // A host that broke the connection off is there, and may have had too many at that moment.
+        let patience = if matches!(error, TransportError::Lost) { FIRST_PATIENCE } else { Duration::ZERO };
+        let was_never_there = self.grant.is_none() && !settings.wait_for_host && elapsed >= patience;
         let is_over = settings.retry_for.is_some_and(|patience| elapsed >= patience);
         if is_hopeless || was_never_there || is_over {
             return Err(failed::transport(error, PROOF_DEADLINE));

@@ -3,6 +3,9 @@
 use super::retry::Retry;
 use std::time::Instant;
 
+/// Lanes that are dialled at the same time: a host lets few strangers of one address wait for their proof.
+const DIALS_MAX: u16 = 4;
+
 /// The data lanes.
 pub(super) struct DataLanes {
     /// How many there are to be.
@@ -36,9 +39,10 @@ impl DataLanes {
         }
     }
 
-    /// How many more are to be dialled.
+    /// How many more are to be dialled now.
     pub(super) fn lacking(&self) -> u16 {
-        self.wanted.saturating_sub(self.open + self.dialling)
+        let lacking = self.wanted.saturating_sub(self.open + self.dialling);
+        lacking.min(DIALS_MAX.saturating_sub(self.dialling))
     }
 
     /// Another control lane takes over: what was dialled before it is not waited for.

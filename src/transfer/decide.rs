@@ -3,6 +3,7 @@
 use super::conduct::Conduct;
 use super::desk::run_desk;
 use super::memory::Accepted;
+use super::panics::watched;
 use super::publisher::run_publisher;
 use super::unfinished;
 use super::{Decision, Event, Phase, TransferError, failed, plan};
@@ -66,9 +67,9 @@ impl Conduct<'_, '_, '_> {
         // Too little room from the start was refused before; from here on, it can only be taken by others.
         engine.store.wait_for_room(true);
         for _ in 0..DESK_THREADS {
-            self.scope.spawn(move || run_desk(engine));
+            self.scope.spawn(move || watched(&engine.main, || run_desk(engine)));
         }
-        self.scope.spawn(move || run_publisher(engine));
+        self.scope.spawn(move || watched(&engine.main, || run_publisher(engine)));
     }
 }
 

@@ -200,7 +200,9 @@ impl<'a, D: Disk> Engine<'a, D> {
     /// Notes why a file cannot be stored, and gives it up. One that waited for room when the transfer ended has not
     /// failed: the next run goes on with it.
     pub(super) fn disk_failed(&self, entry: EntryIndex, fault: StoreError) {
-        if matches!(fault, StoreError::NoSpace { .. }) && self.lock().closed {
+        let is_left = matches!(fault, StoreError::NoSpace { .. }) && self.lock().closed;
+        // Where it is halted the session is over, and nothing is wrong with the file.
+        if is_left || matches!(fault, StoreError::Halted { .. }) {
             return;
         }
         let kind = if matches!(fault, StoreError::Exists { .. }) { FileFault::Exists } else { FileFault::Disk };

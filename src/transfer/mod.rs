@@ -33,6 +33,7 @@ mod lane_thread;
 mod mailbox;
 mod memory;
 mod offer;
+mod panics;
 mod plan;
 mod publisher;
 mod queue;

@@ -102,6 +102,13 @@ impl Offer {
         Ok(seal.finish())
     }
 
+    /// Whether every file was hashed to its end.
+    pub(super) fn is_hashed(&self) -> bool {
+        let progress = self.lock();
+        let is_hashed = |entry| self.listing.chunks_of(entry).is_empty() || progress.roots.contains_key(&entry);
+        self.listing.files().all(is_hashed)
+    }
+
     /// The root of one file, hashed where that was not done yet.
     pub(super) fn root(&self, entry: EntryIndex) -> Result<FileDigest, Changed> {
         let chunks = self.listing.chunks_of(entry);

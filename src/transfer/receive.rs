@@ -3,6 +3,7 @@
 use super::conduct::{Conduct, Outcome};
 use super::dial::Dial;
 use super::engine::Engine;
+use super::panics::caught;
 use super::unfinished;
 use super::work::Counters;
 use super::{Cancel, Event, FailureClass, Observer, Phase, ReceiveSettings, Summary, TransferError, failed};
@@ -18,8 +19,13 @@ use std::time::Instant;
 /// Data lanes, unless the user says otherwise: what one loses to a lost packet another one makes up for, and each end
 /// has the work of one for each of two cores.
 const LANES_DEFAULT: u16 = 2;
+
 /// Fetches the offer behind a link into a folder.
 pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
+    caught(|| fetch(settings, observer, cancel))
+}
+
+fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
     let began = Instant::now();
     let link = Link::parse(&settings.link).map_err(|fault| TransferError::BadLink(fault.into()))?;
     let unusable = |error: std::io::Error| TransferError::Io {
@@ -53,14 +59,18 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
 
 /// Carries one session to its end.
 fn run(engine: &Engine<'_>, dial: &Arc<Dial>, cancel: &Cancel) -> Result<Outcome, TransferError> {
-    thread::scope(|scope| {
-        let outcome = Conduct::new(engine, Arc::clone(dial), cancel, scope).run();
+    let outcome = thread::scope(|scope| {
+        let outcome = caught(|| Conduct::new(engine, Arc::clone(dial), cancel, scope).run());
         if !matches!(outcome, Ok(Outcome::Complete)) {
+            // Threads that read a large file end before its end; a rename that began is finished.
+            engine.store.halt(true);
             engine.abort_lanes();
         }
         engine.close();
         outcome
-    })
+    });
+    engine.store.halt(false);
+    outcome
 }
 
 /// Makes way for a session with the new offer. What is stored stays, and is found by its name and length.

@@ -2,11 +2,13 @@
 
 use super::addresses;
 use super::offer::Offer;
+use super::panics::caught;
 use super::serve::{Served, ServedCounters, ServedSession};
 use super::state::OfferState;
 use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, TransferError};
 use crate::limits::{DATA_LANES_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::manifest::EntryIndex;
+use crate::printable::printable;
 use crate::secret::{Key, Link, Room, SessionId, SessionSecret};
 use crate::session::{End, LaneRole};
 use crate::source::{Source, SourceError, Walk, WalkOptions, offer_id};
@@ -28,8 +30,19 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// What the listener's threads tell the thread that called [`send`].
 enum HostEvent {
-    Connected { session: u64, peer: SocketAddr },
-    Served { session: u64, served: Served },
+    Connected {
+        session: u64,
+        peer: SocketAddr,
+    },
+    /// A lane's thread panicked, so its session is over; its receiver can come back.
+    Panicked {
+        session: u64,
+        error: TransferError,
+    },
+    Served {
+        session: u64,
+        served: Served,
+    },
     Stranger(ListenerEvent),
 }
 
@@ -46,9 +59,14 @@ struct Host {
 
 /// Offers files and folders until one receiver has everything; with `keep`, until it is cancelled.
 pub fn send(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
+    caught(|| offer(settings, observer, cancel))
+}
+
+fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
     let began = Instant::now();
     observer.event(&Event::Phase(Phase::Scanning));
-    let options = WalkOptions { hash_cache: settings.cache_dir.clone(), ..WalkOptions::default() };
+    let options =
+        WalkOptions { hash_cache: settings.cache_dir.clone(), stop: Some(cancel.flag()), ..WalkOptions::default() };
     let walk = Source::walk(&settings.paths, &options).map_err(source_failure)?;
     let left_out = tell_notices(&walk, observer);
     let id = offer_id(&settings.paths).map_err(source_failure)?;
@@ -79,11 +97,11 @@ pub fn send(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
     observer.event(&Event::OfferReady { link: link.to_text(), files, folders, bytes: totals.bytes });
     observer.event(&Event::Phase(Phase::Waiting));
-    let outcome = host.run(settings.keep, &inbox, observer, cancel);
+    let outcome = caught(|| host.run(settings.keep, &inbox, observer, cancel));
     drop(listener);
     host.abort_all();
     let failed = outcome?;
-    let mut summary = host.summary(began);
+    let mut summary = host.summary(began, cancel);
     summary.ok = failed == 0 && left_out == 0;
     if summary.ok {
         Ok(summary)
@@ -126,6 +144,11 @@ impl Host {
                     observer.event(&Event::PeerLost { session });
                     observer.event(&Event::Phase(Phase::Waiting));
                 }
+                Ok(HostEvent::Panicked { session, error }) => {
+                    observer.event(&Event::Notice { text: panicked_text(&error) });
+                    observer.event(&Event::PeerLost { session });
+                    observer.event(&Event::Phase(Phase::Waiting));
+                }
                 Ok(HostEvent::Stranger(event)) => {
                     if let Some(text) = stranger_text(event) {
                         observer.event(&Event::Notice { text });
@@ -150,11 +173,13 @@ impl Host {
         }
     }
 
-    fn summary(&self, began: Instant) -> Summary {
+    fn summary(&self, began: Instant, cancel: &Cancel) -> Summary {
         let totals = self.offer.listing.totals();
         let mut files = self.offer.listing.files();
         let only = files.next().filter(|_| files.next().is_none());
         let root = match only {
+            // Whoever stops an offer does not wait until all of it is hashed.
+            _ if cancel.is_cancelled() && !self.offer.is_hashed() => None,
             Some(EntryIndex(entry)) => self.offer.root(EntryIndex(entry)).ok().map(|root| root.to_string()),
             None => self.offer.seal(&[]).ok().map(|id| id.to_string()),
         };
@@ -201,6 +226,24 @@ impl Host {
         Ok(session)
     }
 
+    /// Serves a lane of `session` to its end. A panic in that ends this session; the others go on.
+    fn carry(&self, session: &Arc<ServedSession>, serve: impl FnOnce() -> Option<Served>) {
+        let number = session.number;
+        let event = match caught(|| Ok(serve())) {
+            Ok(None) => return,
+            Ok(Some(served)) => HostEvent::Served { session: number, served },
+            Err(error) => {
+                session.abort();
+                HostEvent::Panicked { session: number, error }
+            }
+        };
+        // One that was lost may come back.
+        if !matches!(event, HostEvent::Served { served: Served::Lost, .. }) {
+            self.forget(session);
+        }
+        self.tell(event);
+    }
+
     fn forget(&self, session: &Arc<ServedSession>) {
         self.lock_sessions().retain(|_, other| !Arc::ptr_eq(other, session));
     }
@@ -241,13 +284,7 @@ impl Gatekeeper for Host {
         if role == LaneRole::Control && !session.has_control() {
             self.tell(HostEvent::Connected { session: session.number, peer: session.peer });
         }
-        if let Some(served) = session.serve(lane, role) {
-            // One that was lost may come back.
-            if matches!(served, Served::Ended(..)) {
-                self.forget(&session);
-            }
-            self.tell(HostEvent::Served { session: session.number, served });
-        }
+        self.carry(&session, || session.serve(lane, role));
     }
 
     fn observe(&self, event: ListenerEvent) {
@@ -291,10 +328,17 @@ fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
 
 fn source_failure(error: SourceError) -> TransferError {
     let class = match &error {
+        SourceError::Stopped => return TransferError::Interrupted,
         SourceError::Changed { .. } | SourceError::Vanished { .. } => return TransferError::SourceChanged { files: 1 },
         _ => "cannot offer what was asked for",
     };
     TransferError::Io { what: class.into(), cause: error.into() }
+}
+
+/// What it said is printable: this program wrote it, but it may quote a name.
+fn panicked_text(error: &TransferError) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    format!("a receiver's session ended, the others go on: {error}: {}", printable(&cause))
 }
 
 fn ended_text(end: &End) -> String {
@@ -312,5 +356,41 @@ fn stranger_text(event: ListenerEvent) -> Option<String> {
         ListenerEvent::NotHaul { peer } => Some(format!("{peer} connected without speaking haul's protocol")),
         ListenerEvent::OutOfResources => Some("this machine is out of descriptors or threads; waiting for some".into()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_panics_ends_alone_and_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), b"a").unwrap();
+        let paths = [folder.path().join("a")];
+        let walk = Source::walk(&paths, &WalkOptions::default()).unwrap();
+        let (events, inbox) = mpsc::channel();
+        let host = Host {
+            offer: Arc::new(Offer::new(walk).unwrap()),
+            state: OfferState::load(None, &offer_id(&paths).unwrap()).unwrap(),
+            lanes: 1,
+            counters: Arc::default(),
+            sessions: Mutex::default(),
+            next_number: AtomicU64::new(1),
+            events: Mutex::new(events),
+        };
+        let peer_address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let intro = LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address };
+        let first = host.session_for(&intro).unwrap();
+        let second = host.session_for(&intro).unwrap();
+        host.carry(&first, || panic!("on purpose \x1b[2J"));
+        let Ok(HostEvent::Panicked { session, error }) = inbox.try_recv() else { panic!("it is told") };
+        assert_eq!(session, first.number);
+        let text = panicked_text(&error);
+        assert!(text.ends_with("bug in haul: a thread panicked: on purpose \\u{1b}[2J"), "{text}");
+        let left: Vec<_> = host.lock_sessions().values().map(|session| session.number).collect();
+        assert_eq!(left, [second.number]);
+        host.carry(&second, || Some(Served::Ended(End::Complete, 0)));
+        assert!(matches!(inbox.try_recv(), Ok(HostEvent::Served { served: Served::Ended(End::Complete, 0), .. })));
     }
 }

@@ -1,5 +1,6 @@
 //! What the threads of a receiving transfer hand to each other, and what they count together.
 
+use super::TransferError;
 use super::frames::LaneFault;
 use crate::chunk::{ChunkIndex, Length};
 use crate::digest::{ChunkDigest, FileDigest};
@@ -118,6 +119,8 @@ pub(super) enum MainEvent {
         fault: Option<LaneFault>,
     },
     Offered,
+    /// A thread of this session panicked.
+    Panicked(TransferError),
 }
 
 #[cfg(test)]

@@ -1,7 +1,14 @@
 //! Real `haul` processes on loopback, with state and cache folders of their own.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses the part that it needs")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::cast_possible_wrap,
+    clippy::unwrap_used,
+    reason = "each test file uses the part that it needs"
+)]
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -197,6 +204,11 @@ impl Receiving {
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         Received { status: self.child.wait().unwrap(), events: std::mem::take(&mut self.events), stderr }
     }
+}
+
+/// Sends a signal to a process that this test started and has not waited for.
+pub fn signal(id: u32, signal: Signal) {
+    kill_process(Pid::from_raw(id as i32).unwrap(), signal).unwrap();
 }
 
 /// A test that fails leaves no process behind.
