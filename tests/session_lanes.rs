@@ -4,7 +4,7 @@
 
 use haul::chunk::Length;
 use haul::digest::ChunkDigest;
-use haul::limits::{CHUNK_BYTES_MIN, CONTROL_PING_AFTER, LANE_SILENCE_MAX, PIECE_BYTES_MIN};
+use haul::limits::{CHUNK_BYTES_MIN, CONTROL_PING_AFTER, LANE_SILENCE_MAX, PIECE_BYTES_MIN, STALLED_AFTER};
 use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::session::{End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
@@ -84,6 +84,61 @@ fn what_is_held_is_no_more_than_was_asked_and_nothing_of_a_chunk_that_came_damag
     side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
     let all_but_one_piece = CHUNK_BYTES_MIN - u64::from(PIECE_BYTES_MIN);
     assert_eq!(side.held_of(DATA), [(vec![0], 0), (vec![1], all_but_one_piece)]);
+}
+
+#[test]
+fn a_lane_on_which_bytes_trickle_is_slow_and_not_silent() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.open_files();
+    side.seen.clear();
+    for _ in 0..60 {
+        side.now += STALLED_AFTER / 2;
+        side.tell(Input::Heard { lane: DATA });
+        side.tell(Input::Heard { lane: CONTROL });
+        side.tell(Input::Tick);
+    }
+    let closed = |side: &Side| side.seen.iter().any(|output| matches!(output, Output::CloseLane { lane: DATA }));
+    assert!(!closed(&side), "a minute without a whole piece");
+    side.pass(LANE_SILENCE_MAX);
+    assert!(closed(&side), "and without a byte");
+}
+
+#[test]
+fn near_the_end_an_idle_lane_takes_over_from_one_that_has_stalled_and_from_no_other() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.open_files();
+    assert_eq!(side.asked_of(DATA), [0, 1, 2, 3]);
+    side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Data });
+    side.pass(STALLED_AFTER / 2);
+    let piece_bytes = side.seen.iter().find_map(piece_bytes).unwrap();
+    side.tell(Input::PieceArrived { lane: DATA, piece: Piece { chunk: 0, offset: 0, length: piece_bytes } });
+    side.pass(STALLED_AFTER / 2);
+    assert!(!side.seen.contains(&Output::CloseLane { lane: DATA }), "it brought something meanwhile");
+    side.pass(STALLED_AFTER / 2);
+    assert!(side.seen.contains(&Output::CloseLane { lane: DATA }));
+    side.tell(Input::LaneLost { lane: DATA, held: Some((0, u64::from(piece_bytes))) });
+    assert_eq!(side.held_of(OTHER_DATA), [(vec![0], u64::from(piece_bytes)), (vec![1, 2, 3], 0)]);
+}
+
+#[test]
+fn a_control_lane_is_asked_for_a_sign_of_life_before_stalled_lanes_are_given_up() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.open_files();
+    side.tell(Input::Message { lane: CONTROL, message: Message::Seal { manifest: side.manifest() } });
+    side.seen.clear();
+    side.pass(STALLED_AFTER / 2);
+    assert_eq!(side.seen, [Output::Send { lane: CONTROL, message: Message::Ping { token: 0 } }]);
+    assert_eq!(side.receiver.heard_last(), Some(side.now), "it owes an answer from now on");
+    let answered = side.now + STALLED_AFTER / 4;
+    side.now = answered;
+    side.tell(Input::Message { lane: CONTROL, message: Message::Pong { token: 0 } });
+    assert!(side.receiver.wake().is_some_and(|at| at <= answered + STALLED_AFTER / 2), "and is asked again");
 }
 
 #[test]
