@@ -64,6 +64,31 @@ fn what_came_of_a_chunk_before_its_lane_was_lost_is_left_out_of_the_next_request
 }
 
 #[test]
+fn what_is_held_stays_held_where_the_next_lane_brings_nothing() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    side.open_files();
+    let piece_bytes = side.seen.iter().find_map(piece_bytes).unwrap();
+    side.tell(Input::PieceArrived { lane: DATA, piece: Piece { chunk: 0, offset: 0, length: piece_bytes } });
+    side.tell(Input::LaneLost { lane: DATA, held: Some((0, u64::from(piece_bytes))) });
+    for _ in 0..3 {
+        side.seen.clear();
+        side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Data });
+        assert_eq!(side.held_of(OTHER_DATA)[0], (vec![0], u64::from(piece_bytes)));
+        side.tell(Input::LaneLost { lane: OTHER_DATA, held: None });
+    }
+    // A piece that was announced and did not come changes nothing.
+    side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    let piece = Piece { chunk: 0, offset: piece_bytes.into(), length: piece_bytes };
+    side.tell(Input::PieceArrived { lane: DATA, piece });
+    side.tell(Input::LaneLost { lane: DATA, held: None });
+    side.seen.clear();
+    side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Data });
+    assert_eq!(side.held_of(OTHER_DATA)[0], (vec![0], u64::from(piece_bytes)));
+}
+
+#[test]
 fn what_is_held_is_no_more_than_was_asked_and_nothing_of_a_chunk_that_came_damaged() {
     let mut side = Side::new(&[2 * CHUNK_BYTES_MIN]);
     side.give_hashes(2);

@@ -56,6 +56,8 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     pub(super) grant: Option<SessionGrant>,
     pub(super) data: DataLanes,
     room: RoomWatch,
+    /// When progress was last told and the session was last told of the time.
+    ticked: Instant,
     /// When the main thread was last awake.
     awake: Instant,
 }
@@ -103,6 +105,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             grant: None,
             data: DataLanes::new(),
             room: RoomWatch::default(),
+            ticked: Instant::now(),
             awake: Instant::now(),
         }
     }
@@ -115,12 +118,14 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             }
             self.try_again();
             self.room.look(self.engine)?;
+            // By the clock, not where nothing else happens: lanes may come and go all the time.
+            if self.ticked.elapsed() >= TURN {
+                self.ticked = Instant::now();
+                self.engine.observer.event(&Event::Progress(self.engine.progress()));
+                self.engine.tick();
+            }
             let flow = match self.engine.main.pop_within(self.next_turn()) {
-                Popped::TimedOut => {
-                    self.engine.observer.event(&Event::Progress(self.engine.progress()));
-                    self.engine.tick();
-                    Flow::On
-                }
+                Popped::TimedOut => Flow::On,
                 Popped::Item(event) => self.take(event)?,
                 Popped::Closed => return Err(TransferError::Bug("the main queue is closed".into())),
             };
@@ -366,7 +371,8 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             (Some(_), None) if self.data.lacking() > 0 => Some(self.data.retry.due()),
             _ => None,
         };
-        due.map_or(TURN, |due| due.saturating_duration_since(Instant::now()).min(TURN))
+        let tick = self.ticked + TURN;
+        due.map_or(tick, |due| due.min(tick)).saturating_duration_since(Instant::now())
     }
 }
 

@@ -123,6 +123,9 @@ impl Fetch {
 
     /// Gives back what a lost lane was asked for, but for the bytes that are `held`.
     pub(super) fn lose_lane(&mut self, lost: &Lane, held: Option<(u64, u64)>) {
+        for (chunk, bytes) in lost.held() {
+            self.hold(chunk, bytes);
+        }
         if let Some((chunk, bytes)) = held.filter(|&(chunk, _)| lost.unfinished().any(|range| range.contains(&chunk))) {
             self.hold(chunk, bytes);
         }

@@ -45,6 +45,8 @@ pub(super) enum Answer {
 struct Asked {
     chunks: Range<u64>,
     offset: u64,
+    /// Bytes of the first chunk that lay in their place before it was asked for; none once that chunk has come.
+    held: u64,
     piece_bytes: u32,
     request: u64,
 }
@@ -181,9 +183,9 @@ impl Lane {
             self.pace.counted = 0;
         }
         self.bytes_owed += bytes - held;
-        let offsets = std::iter::once(held).chain(std::iter::repeat(0));
-        let asked = ranges.iter().cloned().zip(offsets);
-        self.asked.extend(asked.map(|(chunks, offset)| Asked { chunks, offset, piece_bytes, request }));
+        let held = std::iter::once(held).chain(std::iter::repeat(0));
+        let asked = ranges.iter().cloned().zip(held);
+        self.asked.extend(asked.map(|(chunks, held)| Asked { chunks, offset: held, held, piece_bytes, request }));
     }
 
     /// Whether another request keeps the pipe full, and the sender takes it.
@@ -235,7 +237,7 @@ impl Lane {
         let last = asked.offset == chunk_bytes;
         if last {
             self.landed.push(asked.chunks.start);
-            asked.offset = 0;
+            (asked.offset, asked.held) = (0, 0);
             asked.chunks.start += 1;
             if asked.chunks.is_empty() {
                 self.asked.pop_front();
@@ -269,7 +271,7 @@ impl Lane {
             for chunk in asked.chunks.start..end {
                 let bytes = listing.place(chunk).map_or(0, |place| place.length().0) - asked.offset;
                 self.bytes_owed = self.bytes_owed.saturating_sub(bytes);
-                asked.offset = 0;
+                (asked.offset, asked.held) = (0, 0);
             }
             asked.chunks.start = end;
             if asked.chunks.is_empty() {
@@ -277,6 +279,11 @@ impl Lane {
             }
         }
         Some(())
+    }
+
+    /// The chunks of which some was held when they were asked for, and how much.
+    pub(super) fn held(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.asked.iter().filter(|asked| asked.held > 0).map(|asked| (asked.chunks.start, asked.held))
     }
 
     /// Every chunk that the lane was asked for and that is not known to be stored.
