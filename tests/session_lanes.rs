@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use haul::chunk::Length;
-use haul::digest::ChunkDigest;
+use haul::digest::{ChunkDigest, ListingDigest};
 use haul::limits::{CHUNK_BYTES_MIN, CONTROL_PING_AFTER, LANE_SILENCE_MAX, PIECE_BYTES_MIN, STALLED_AFTER};
 use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
@@ -112,6 +112,38 @@ fn what_is_held_is_no_more_than_was_asked_and_nothing_of_a_chunk_that_came_damag
 }
 
 #[test]
+fn what_was_agreed_on_is_finished_without_the_host() {
+    for offers_something_else in [false, true] {
+        let mut side = Side::new(&[CHUNK_BYTES_MIN / 2]);
+        side.give_hashes(1);
+        side.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+        side.tell(Input::Message { lane: CONTROL, message: Message::Seal { manifest: side.manifest() } });
+        side.bring_all(DATA, 0, CHUNK_BYTES_MIN / 2);
+        side.tell(Input::ChunkHashed { lane: DATA, chunk: 0, digest: DIGEST });
+        side.tell(Input::LaneLost { lane: CONTROL, held: None });
+        side.tell(Input::ChunkStored { lane: DATA, chunk: 0 });
+        side.tell(Input::LaneLost { lane: DATA, held: None });
+        assert!(side.seen.iter().any(|output| matches!(output, Output::Publish { .. })));
+        side.tell(Input::FilePublished { entry: EntryIndex(0) });
+        assert_eq!(side.seen.last(), Some(&Output::FinishFolders), "nobody has to be there for that");
+        assert!(!side.receiver.has_everything());
+        side.tell(Input::FoldersFinished);
+        assert!(side.receiver.has_everything());
+        side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Control });
+        let digest = if offers_something_else { ListingDigest([9; 32]) } else { side.listing.digest() };
+        let grant = SessionGrant { id: [1; 16], secret: [2; 32] };
+        let welcome = Message::Welcome { version: VERSION, features: FEATURES, grant, lanes: 2, listing: digest };
+        side.tell(Input::Message { lane: OTHER_DATA, message: welcome });
+        if offers_something_else {
+            assert_eq!(side.seen.last(), Some(&Output::End(End::Complete)), "there is nobody left to tell");
+        } else {
+            let done = Message::Done { files: 1, failed: 0 };
+            assert_eq!(side.seen.last(), Some(&Output::Send { lane: OTHER_DATA, message: done }));
+        }
+    }
+}
+
+#[test]
 fn a_lane_on_which_bytes_trickle_is_slow_and_not_silent() {
     let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
     side.give_hashes(4);
@@ -164,6 +196,7 @@ fn a_control_lane_is_asked_for_a_sign_of_life_before_stalled_lanes_are_given_up(
     side.now = answered;
     side.tell(Input::Message { lane: CONTROL, message: Message::Pong { token: 0 } });
     assert!(side.receiver.wake().is_some_and(|at| at <= answered + STALLED_AFTER / 2), "and is asked again");
+    assert_eq!(side.receiver.heard_last(), Some(answered), "a host that answers is there, however slow its disk");
 }
 
 #[test]
@@ -284,8 +317,12 @@ impl Side {
 
     /// Brings all pieces of the chunk that is due on a lane.
     fn bring(&mut self, lane: LaneId, chunk: u64) {
+        self.bring_all(lane, chunk, CHUNK_BYTES_MIN);
+    }
+
+    fn bring_all(&mut self, lane: LaneId, chunk: u64, length: u64) {
         let piece_bytes = self.seen.iter().find_map(piece_bytes).unwrap();
-        for offset in (0..CHUNK_BYTES_MIN).step_by(piece_bytes as usize) {
+        for offset in (0..length).step_by(piece_bytes as usize) {
             self.tell(Input::PieceArrived { lane, piece: Piece { chunk, offset, length: piece_bytes } });
         }
     }

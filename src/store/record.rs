@@ -26,7 +26,6 @@ const ROW_CHECKED: usize = 4 + DIGEST_BYTES;
 pub struct RecordId(pub [u8; 16]);
 
 /// What shows of a record that is not opened.
-#[derive(Debug)]
 pub struct RecordGlance {
     /// Its name.
     pub id: RecordId,
@@ -45,6 +44,15 @@ pub struct Record<D: Disk> {
     journal: FileOf<D>,
     /// Where the next row goes.
     end: Mutex<u64>,
+}
+
+/// Leaves the contents out: they are a secret, and debug output ends up in logs.
+impl fmt::Debug for RecordGlance {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, published, contents: _ } = self;
+        let mut shown = formatter.debug_struct("RecordGlance");
+        shown.field("id", id).field("published", published).finish_non_exhaustive()
+    }
 }
 
 impl<D: Disk> Store<D> {

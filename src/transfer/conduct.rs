@@ -32,8 +32,10 @@ const DIALS_MAX: u32 = 4;
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a host is tried that breaks off the very first connection.
 const FIRST_PATIENCE: Duration = Duration::from_secs(2);
-/// Proofs that the host may turn down: it may have been stopping when it did.
+/// Proofs that a host may turn down, and the time that it has for it: it may have been stopping, or this machine may be
+/// in another network for a moment, where somebody else has that address. What is resumed may be so for days.
 const WRONG_PROOFS_MAX: u32 = 3;
+const WRONG_PROOF_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts threads, answers what they tell, and tries again what was lost.
 pub(super) struct Conduct<'scope, 'env, 'e> {
@@ -48,6 +50,8 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     dialling: u32,
     /// What is remembered from the loss of the control lane until the host greets again; the start counts as a loss.
     outage: Option<Outage>,
+    /// The outage before, and what had been gained at its end: where nothing was gained since, it goes on.
+    last_outage: Option<(Outage, u64)>,
     /// Whether a new connection fares better than lanes that have all fallen silent: an address may have changed, or
     /// something on the way forgot the old ones.
     probing: Option<Retry>,
@@ -100,6 +104,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             control: None,
             dialling: 0,
             outage: Some(Outage::new(Instant::now())),
+            last_outage: None,
             probing: None,
             proven: None,
             grant: None,
@@ -160,7 +165,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
 
     fn granted(&mut self, grant: SessionGrant, lanes: u16) {
         let is_first = self.grant.replace(grant).is_none();
-        self.outage = None;
+        self.last_outage = self.outage.take().filter(|_| !is_first).map(|outage| (outage, self.engine.gained()));
         if is_first {
             let may_spare = self.engine.settings.lanes.is_none() && self.dial.stays_on_this_machine();
             self.data.wanted = if may_spare { lanes.min(1) } else { lanes };
@@ -188,8 +193,10 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         let (dial, main) = (Arc::clone(&self.dial), Arc::clone(&self.engine.main));
         let generation = self.data.generation;
         let dialling = thread::Builder::new().name("haul dial".into()).spawn(move || {
-            let outcome = dial.connect(&proof, purpose).map(Box::new);
-            main.push(MainEvent::Dialled { purpose, outcome, generation });
+            watched(&main, || {
+                let outcome = dial.connect(&proof, purpose).map(Box::new);
+                main.push(MainEvent::Dialled { purpose, outcome, generation });
+            });
         });
         if let Err(error) = dialling {
             let outcome = Err(TransportError::Local(error));
@@ -232,7 +239,12 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             self.adopt(*lane);
             return Ok(Flow::On);
         }
-        self.outage.get_or_insert_with(|| Outage::new(Instant::now()));
+        if self.outage.is_none() {
+            let now = Instant::now();
+            let gained = self.engine.gained();
+            let before = self.last_outage.take().filter(|&(_, then)| then == gained);
+            self.outage = Some(before.map_or_else(|| Outage::new(now), |(outage, _)| outage.go_on(now)));
+        }
         self.consider(error)
     }
 
@@ -292,14 +304,17 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             TransportError::VersionMismatch => true,
             TransportError::WrongProof => {
                 outage.wrong_proofs += 1;
-                outage.wrong_proofs >= WRONG_PROOFS_MAX || self.grant.is_none()
+                let settings = self.engine.settings;
+                let may_be_another = self.dial.has_been_reached() || settings.wait_for_host;
+                let is_enough = outage.wrong_proofs >= WRONG_PROOFS_MAX && elapsed >= WRONG_PROOF_PATIENCE;
+                settings.resuming.is_none() && (is_enough || !may_be_another)
             }
             _ => false,
         };
         let settings = self.engine.settings;
         // A host that broke the connection off is there, and may have had too many at that moment.
         let patience = if matches!(error, TransportError::Lost) { FIRST_PATIENCE } else { Duration::ZERO };
-        let was_never_there = self.grant.is_none() && !settings.wait_for_host && elapsed >= patience;
+        let was_never_there = !self.dial.has_been_reached() && !settings.wait_for_host && elapsed >= patience;
         let is_over = settings.retry_for.is_some_and(|patience| elapsed >= patience);
         if is_hopeless || was_never_there || is_over {
             return Err(failed::transport(error, PROOF_DEADLINE));

@@ -12,6 +12,7 @@ pub(super) struct Dial {
     pub(super) link: Link,
     device: DeviceKey,
     stays_on_this_machine: AtomicBool,
+    has_been_reached: AtomicBool,
 }
 
 /// From the loss of the control lane until the host greets again.
@@ -25,7 +26,12 @@ pub(super) struct Outage {
 
 impl Dial {
     pub(super) fn new(link: Link) -> Result<Self, TransportError> {
-        Ok(Self { link, device: DeviceKey::generate()?, stays_on_this_machine: AtomicBool::new(false) })
+        Ok(Self {
+            link,
+            device: DeviceKey::generate()?,
+            stays_on_this_machine: AtomicBool::new(false),
+            has_been_reached: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn by_link(&self) -> Proof {
@@ -34,8 +40,14 @@ impl Dial {
 
     pub(super) fn connect(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
         let lane = connect(&self.device, self.link.addresses(), proof, purpose, Instant::now() + PROOF_DEADLINE)?;
+        self.has_been_reached.store(true, Ordering::Relaxed);
         self.stays_on_this_machine.store(lane.stays_on_this_machine(), Ordering::Relaxed);
         Ok(lane)
+    }
+
+    /// Whether there was a lane at any time.
+    pub(super) fn has_been_reached(&self) -> bool {
+        self.has_been_reached.load(Ordering::Relaxed)
     }
 
     /// Whether the lane opened last has both ends on this machine.
@@ -47,6 +59,12 @@ impl Dial {
 impl Outage {
     pub(super) fn new(now: Instant) -> Self {
         Self { retry: Retry::new(now), wrong_proofs: 0, told: None }
+    }
+
+    /// The same outage: a host that greeted and was lost again before it brought anything was not there.
+    pub(super) fn go_on(mut self, now: Instant) -> Self {
+        self.retry.failed(now);
+        self
     }
 
     /// The number of the last try and the time until the next one, where the user is to be told: once a second. That the

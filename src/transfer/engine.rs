@@ -155,9 +155,15 @@ impl<'a, D: Disk> Engine<'a, D> {
         self.publisher.close();
     }
 
-    /// Breaks every lane, so that no thread waits for the network.
+    /// Breaks every lane, so that no thread waits for the network, nor for work.
     pub(super) fn abort_lanes(&self) {
-        self.lock().mailboxes.values().for_each(Mailbox::abort);
+        self.lock().mailboxes.values_mut().for_each(Mailbox::end);
+    }
+
+    /// Breaks the lanes that still owe something, where nobody waits for it any more.
+    pub(super) fn abort_owing_lanes(&self) {
+        let Inner { receiver, mailboxes, .. } = &*self.lock();
+        mailboxes.iter().filter(|&(&lane, _)| receiver.is_owed(lane)).for_each(|(_, mailbox)| mailbox.abort());
     }
 
     /// The complete listing.
@@ -232,6 +238,11 @@ impl<'a, D: Disk> Engine<'a, D> {
     pub(super) fn root(&self) -> Option<String> {
         let manifest = || self.lock().receiver.manifest().map(|id| id.to_string());
         lock(&self.only_root).map(|root| root.to_string()).or_else(manifest)
+    }
+
+    /// A count that rises with everything that is verified, fetched, published or learnt.
+    pub(super) fn gained(&self) -> u64 {
+        self.counters.gained() + self.lock().receiver.hashes_known()
     }
 
     /// Whether every file is published or given up, and only the other side does not know it yet.

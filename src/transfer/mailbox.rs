@@ -61,6 +61,12 @@ impl Mailbox {
         self.abort.abort();
     }
 
+    /// Breaks the lane, and wakes its thread where that does not wait for the network.
+    pub(super) fn end(&mut self) {
+        self.abort.abort();
+        self.put(LaneWork::Close);
+    }
+
     /// Whether anything came over the lane since this was asked last.
     pub(super) fn has_heard(&mut self) -> bool {
         let received = self.abort.bytes_received();

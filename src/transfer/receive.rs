@@ -67,6 +67,7 @@ fn run(engine: &Engine<'_>, dial: &Arc<Dial>, cancel: &Cancel) -> Result<Outcome
             engine.abort_lanes();
         }
         engine.close();
+        engine.abort_owing_lanes();
         outcome
     });
     engine.store.halt(false);

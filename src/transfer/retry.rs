@@ -51,7 +51,9 @@ impl Retry {
 
     /// A try failed.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.due = self.due.min(now + self.wait(now));
+        let due = now + self.wait(now);
+        // Where the next one is overdue, nothing was tried for a while.
+        self.due = if self.due < now { due } else { self.due.min(due) };
     }
 
     fn wait(&self, now: Instant) -> Duration {

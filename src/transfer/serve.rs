@@ -234,10 +234,11 @@ impl ServedSession {
         request: &ChunksToServe,
         buffer: &mut [u8],
     ) -> Result<Result<(), Changed>, LaneFault> {
-        if (request.reread || self.offer.is_from_cache(number))
-            && let Err(changed) = self.offer.recheck(number)
-        {
-            return Ok(Err(changed));
+        if request.reread || self.offer.is_from_cache(number) {
+            let offer = Arc::clone(&self.offer);
+            if let Err(changed) = work(lane, move || offer.recheck(number))? {
+                return Ok(Err(changed));
+            }
         }
         let chunk_bytes = place.length().0;
         while offset < chunk_bytes {

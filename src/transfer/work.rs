@@ -31,6 +31,12 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// A count that rises with everything that is verified, fetched or published.
+    pub(super) fn gained(&self) -> u64 {
+        let counters = [&self.done, &self.fetched, &self.files_done, &self.files_failed];
+        counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
     /// What came over the network so far, for a session that begins again in the same run.
     pub(super) fn of_the_network(&self) -> Self {
         let same = |counter: &AtomicU64| AtomicU64::new(counter.load(Ordering::Relaxed));

@@ -77,6 +77,11 @@ impl Receiver {
         }
     }
 
+    /// Chunks from the first one on whose hashes came, or are not needed.
+    pub fn hashes_known(&self) -> u64 {
+        if let State::Fetching(fetch) = &self.state { fetch.pages.next() } else { 0 }
+    }
+
     /// Whether every file is published or given up, so that all that is left is to tell the sender.
     pub fn has_everything(&self) -> bool {
         matches!(&self.state, State::Fetching(fetch) if fetch.is_done())
@@ -109,9 +114,11 @@ impl Receiver {
         due.chain(self.stalled_at()).min()
     }
 
-    /// The last moment at which anything came over a lane that owes a frame; nothing where none does.
+    /// The last moment at which the host was heard, where a lane owes a frame; nothing where none does.
     pub fn heard_last(&self) -> Option<Duration> {
-        self.lanes.values().filter(|lane| lane.owes()).map(Lane::last_heard).max()
+        self.lanes.values().find(|lane| lane.owes())?;
+        let telling = self.lanes.values().filter(|lane| lane.owes() || lane.role() == LaneRole::Control);
+        telling.map(Lane::last_heard).max()
     }
 
     fn take(&mut self, now: Duration, input: Input) -> Result<(), PeerFault> {
@@ -297,9 +304,11 @@ impl Receiver {
             State::Listing { .. } => return Err(PeerFault::OutOfTurn("Welcome")),
             State::Deciding { listing } if listing.digest() == announced => {}
             State::Fetching(fetch) if fetch.listing().digest() == announced => {}
-            // What was accepted is frozen; another listing is another offer.
+            // What was accepted is frozen; another listing is another offer. Whoever made the first one is not to be told
+            // any more.
             _ => {
-                self.end(End::OfferChanged);
+                let is_done = self.has_everything();
+                self.end(if is_done { End::Complete } else { End::OfferChanged });
                 return Ok(());
             }
         }

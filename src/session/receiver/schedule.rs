@@ -36,6 +36,11 @@ impl Fetch {
             while self.ask_for_hashes(now, id, lane, outputs) {}
             self.close(now, id, lane, outputs);
         }
+        // For that nobody has to be there.
+        if self.closing == Closing::Files && self.files.all_final() {
+            self.closing = Closing::Folders;
+            outputs.push_back(Output::FinishFolders);
+        }
     }
 
     /// Whether everything is done, whether or not the sender was told.
@@ -219,10 +224,6 @@ impl Fetch {
             Closing::Hashes if self.hash_requests.is_empty() && !self.wants_hashes() => {
                 self.closing = Closing::Seal;
                 self.ask_for_seal(now, id, lane, outputs);
-            }
-            Closing::Files if self.files.all_final() => {
-                self.closing = Closing::Folders;
-                outputs.push_back(Output::FinishFolders);
             }
             Closing::Done => {
                 self.closing = Closing::Told;

@@ -157,7 +157,10 @@ impl Model {
     fn lose_lane(&mut self, lane: LaneId) {
         if let Some(lost) = self.lanes.remove(&lane) {
             let landing = lost.asked.front().map(|&(chunk, brought, ..)| (chunk, brought));
-            self.held.extend(landing);
+            if let Some((chunk, brought)) = landing {
+                let furthest = self.held.entry(chunk).or_default();
+                *furthest = brought.max(*furthest);
+            }
             self.handle(Input::LaneLost { lane, held: landing });
         }
     }
@@ -471,7 +474,7 @@ impl Model {
                 lane.requests += 1;
                 let request = lane.requests;
                 let first = chunks[0];
-                let lies = self.held.remove(&first).unwrap_or(0);
+                let lies = self.held.get(&first).copied().unwrap_or(0);
                 assert!(held <= lies, "{held} bytes of chunk {first} are left out, of which {lies} came");
                 let start = |chunk| if chunk == first { held } else { 0 };
                 lane.asked.extend(chunks.iter().map(|&chunk| (chunk, start(chunk), piece_bytes, request)));
