@@ -128,6 +128,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 self.ticked = Instant::now();
                 self.engine.observer.event(&Event::Progress(self.engine.progress()));
                 self.engine.tick();
+                self.data.look(self.engine.counters.fetched.load(Ordering::Relaxed), self.ticked);
             }
             let flow = match self.engine.main.pop_within(self.next_turn()) {
                 Popped::TimedOut => Flow::On,
@@ -167,9 +168,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         let is_first = self.grant.replace(grant).is_none();
         self.last_outage = self.outage.take().filter(|_| !is_first).map(|outage| (outage, self.engine.gained()));
         if is_first {
-            let may_spare = self.engine.settings.lanes.is_none() && self.dial.stays_on_this_machine();
-            self.data.wanted = if may_spare { lanes.min(1) } else { lanes };
-            self.data.spared = lanes - self.data.wanted;
+            self.data.granted(lanes, self.engine.settings.lanes.is_some(), self.dial.stays_on_this_machine());
         } else if self.engine.record.get().is_some() {
             self.engine.observer.event(&Event::Phase(Phase::Transferring));
         }

@@ -1,10 +1,15 @@
 //! The data lanes of a receiving transfer: how many there are, are wanted and are on their way.
 
+use super::growth::Growth;
 use super::retry::Retry;
 use std::time::Instant;
 
 /// Lanes that are dialled at the same time: a host lets few strangers of one address wait for their proof.
 const DIALS_MAX: u16 = 4;
+
+/// Data lanes, unless the user says otherwise: what one loses to a lost packet another one makes up for, and each end
+/// has the work of one for each of two cores.
+const LANES_AT_FIRST: u16 = 2;
 
 /// The data lanes.
 pub(super) struct DataLanes {
@@ -21,17 +26,38 @@ pub(super) struct DataLanes {
     pub(super) retry: Retry,
     /// Bytes that had come when a lane was lost last: where more come between two losses, the link is alive.
     fetched: u64,
+    growth: Growth,
 }
 
 impl DataLanes {
     pub(super) fn new() -> Self {
         let retry = Retry::new(Instant::now());
-        Self { wanted: 0, spared: 0, open: 0, dialling: 0, generation: 0, retry, fetched: 0 }
+        Self { wanted: 0, spared: 0, open: 0, dialling: 0, generation: 0, retry, fetched: 0, growth: Growth::new(0) }
+    }
+
+    /// The host grants `most` lanes. Where the user did not say how many, further ones are opened while that pays: over a
+    /// network, from [`LANES_AT_FIRST`] on; within one machine at most that many, and one until the listing shows large
+    /// files.
+    pub(super) fn granted(&mut self, most: u16, is_chosen: bool, stays_on_this_machine: bool) {
+        let at_first = if is_chosen { most } else { most.min(LANES_AT_FIRST) };
+        self.wanted = if !is_chosen && stays_on_this_machine { at_first.min(1) } else { at_first };
+        self.spared = at_first - self.wanted;
+        self.growth = Growth::new(if is_chosen || stays_on_this_machine { 0 } else { most });
+    }
+
+    /// Looks at what the lanes bring, `fetched` bytes so far, and whether more of them bring more.
+    pub(super) fn look(&mut self, fetched: u64, now: Instant) {
+        if self.open == self.wanted {
+            self.wanted = self.growth.look(now, fetched, self.wanted);
+        } else {
+            self.growth.disturbed();
+        }
     }
 
     /// A lane is gone, when `fetched` bytes had come over all of them.
     pub(super) fn lost(&mut self, fetched: u64, now: Instant) {
         self.open = self.open.saturating_sub(1);
+        self.growth.disturbed();
         if std::mem::replace(&mut self.fetched, fetched) < fetched {
             self.retry = Retry::new(now);
         } else {

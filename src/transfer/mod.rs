@@ -29,6 +29,7 @@ mod dial;
 mod engine;
 mod failed;
 mod frames;
+mod growth;
 mod lane_thread;
 mod mailbox;
 mod memory;

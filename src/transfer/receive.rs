@@ -16,9 +16,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
-/// Data lanes, unless the user says otherwise: what one loses to a lost packet another one makes up for, and each end
-/// has the work of one for each of two cores.
-const LANES_DEFAULT: u16 = 2;
+/// Most data lanes, unless the user says otherwise. Eight measured four times as fast as two on a link of 20 Mbit/s that
+/// loses 1 % in bursts (`benches/flaky`).
+const LANES_MOST: u16 = 8;
 
 /// Fetches the offer behind a link into a folder.
 pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
@@ -37,7 +37,7 @@ fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -
     let mut held = unfinished::hold(&store, settings)?;
     observer.event(&Event::Phase(Phase::Connecting));
     let dial = Arc::new(Dial::new(link).map_err(|error| TransferError::Network(error.into()))?);
-    let lanes = settings.lanes.unwrap_or(LANES_DEFAULT).min(DATA_LANES_MAX);
+    let lanes = settings.lanes.unwrap_or(LANES_MOST).min(DATA_LANES_MAX);
     let mut counters = Counters::default();
     loop {
         let receiver = Receiver::new(ReceiverSettings { lanes });
