@@ -452,7 +452,8 @@ fn finishes_alone(moment: At) {
     play.until(moment);
     play.kill_sender();
     play.go_on_until("the file", Play::has_arrived);
-    assert!(play.sender.is_none(), "it appears while there is no sender");
+    play.go_on_until("its folders", |play| play.receiver.session.has_everything());
+    assert!(play.sender.is_none(), "all of it is done while there is no sender");
     play.start_sender();
     play.finish();
     assert_eq!((play.receiver_runs, play.asked()), (1, CHUNKS));

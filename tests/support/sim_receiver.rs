@@ -24,7 +24,7 @@ pub(crate) struct ReceiverHost<S> {
     pub(crate) watch: Watch,
     pub(crate) end: Option<End>,
     pub(crate) grant: Option<[u8; 16]>,
-    pub(super) session: Receiver,
+    pub(crate) session: Receiver,
     pub(super) lanes: BTreeMap<LaneId, HostLane>,
     pub(super) connecting: BTreeMap<ConnId, LaneRole>,
     pub(super) dialling: [u16; 2],
