@@ -112,6 +112,22 @@ fn what_is_held_is_no_more_than_was_asked_and_nothing_of_a_chunk_that_came_damag
 }
 
 #[test]
+fn an_idle_control_lane_is_asked_at_once_where_a_data_lane_broke() {
+    let mut side = Side::new(&[4 * CHUNK_BYTES_MIN]);
+    side.give_hashes(4);
+    side.tell(Input::Doubted);
+    let pings = |side: &Side| {
+        let ping = |output: &&Output| matches!(output, Output::Send { message: Message::Ping { .. }, .. });
+        side.seen.iter().filter(ping).count()
+    };
+    assert_eq!(pings(&side), 0, "it owes the seal, and will be missed");
+    side.tell(Input::Message { lane: CONTROL, message: Message::Seal { manifest: side.manifest() } });
+    side.tell(Input::Doubted);
+    side.tell(Input::Doubted);
+    assert_eq!(pings(&side), 1, "once is enough");
+}
+
+#[test]
 fn what_was_agreed_on_is_finished_without_the_host() {
     for offers_something_else in [false, true] {
         let mut side = Side::new(&[CHUNK_BYTES_MIN / 2]);

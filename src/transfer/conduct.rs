@@ -13,7 +13,7 @@ use super::work::MainEvent;
 use super::{Cancel, Event, Phase, TransferError, failed};
 use crate::limits::{PROOF_DEADLINE, STALLED_AFTER};
 use crate::secret::{SessionId, SessionSecret};
-use crate::session::{End, LaneId, LaneRole};
+use crate::session::{End, Input, LaneId, LaneRole};
 use crate::transport::{Lane, Proof, Purpose, TransportError};
 use crate::wire::SessionGrant;
 use std::sync::Arc;
@@ -227,6 +227,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             _ => {
                 let fetched = self.engine.counters.fetched.load(Ordering::Relaxed);
                 self.data.lost(fetched, Instant::now());
+                self.engine.step(Input::Doubted);
                 Ok(Flow::On)
             }
         }
@@ -288,7 +289,10 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 self.start_lane(*lane, LaneRole::Data);
             }
             Some(_) => {}
-            None => self.data.retry.failed(Instant::now()),
+            None => {
+                self.data.retry.failed(Instant::now());
+                self.engine.step(Input::Doubted);
+            }
         }
     }
 

@@ -53,6 +53,9 @@ pub enum Input {
         /// Why.
         fault: FileFault,
     },
+    /// Something suggests that the host is gone: a lane broke, or cannot be opened. A control lane that owes nothing is read
+    /// by nobody, and would not be missed for a while.
+    Doubted,
     /// A partial file is open.
     FileOpened {
         /// The file.

@@ -130,13 +130,14 @@ impl Receiver {
                     lane.heard(now);
                 }
             }
+            Input::Doubted => self.ping_idle_lanes(Duration::MAX, now),
             Input::Message { lane, message } => self.take_message(now, lane, message)?,
             Input::PieceArrived { lane, piece } => self.take_piece(now, lane, piece)?,
             Input::Accepted(plans) => self.accept(&plans),
             Input::Declined => self.end_with(crate::wire::Refusal::Declined, End::Declined),
             Input::Tick => {
                 self.close_silent_lanes(now);
-                self.ping_idle_lanes(now);
+                self.ping_idle_lanes(now, now);
             }
             disk => {
                 if let State::Fetching(fetch) = &mut self.state {
@@ -225,8 +226,9 @@ impl Receiver {
         Some(stalled.unwrap_or(Duration::MAX).min(idle_since + CONTROL_PING_AFTER))
     }
 
-    fn ping_idle_lanes(&mut self, now: Duration) {
-        let is_due = |lane: &Lane| self.ping_at(lane).is_some_and(|at| at <= now);
+    /// Asks an idle control lane that is due by `until`.
+    fn ping_idle_lanes(&mut self, until: Duration, now: Duration) {
+        let is_due = |lane: &Lane| self.ping_at(lane).is_some_and(|at| at <= until);
         let idle = self.lanes.iter().find(|(_, lane)| is_due(lane)).map(|(&id, _)| id);
         if let Some(lane) = idle {
             self.ask(now, lane, Answer::Pong, Message::Ping { token: 0 });
