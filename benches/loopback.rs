@@ -3,7 +3,8 @@
 
 mod support;
 
-use criterion::{Criterion, Throughput};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput};
 use haul::limits::PIECE_BYTES_MAX;
 use haul::secret::{Key, Room, SessionId, SessionSecret};
 use haul::transport::{DeviceKey, Gatekeeper, Lane, LaneIntro, Listener, ListenerEvent, Proof, Purpose, connect};
@@ -37,35 +38,38 @@ fn main() {
         let sending = Sending::start(piece_bytes, move |chunk, bytes| {
             far.send(&[&head(chunk), bytes]).expect("the other end reads");
         });
-        let mut into = vec![0; piece_bytes as usize];
-        group.bench_function(format!("lane, pieces of {} KiB", piece_bytes / 1024), |bencher| {
-            bencher.iter_custom(|rounds| {
-                let began = Instant::now();
-                for _ in 0..rounds {
-                    sending.again();
-                    read_pieces(&mut into, |bytes| near.read_exact(bytes).expect("the other end sends"));
-                }
-                began.elapsed()
-            });
-        });
+        time(&mut group, "lane", piece_bytes, &sending, |bytes| near.read_exact(bytes).expect("the other end sends"));
     }
     let (mut near, mut far) = bare_connection();
     let sending = Sending::start(PIECE_BYTES_MAX, move |_, bytes| {
         far.write_all(&[0; PIECE_HEAD_BYTES]).and_then(|()| far.write_all(bytes)).expect("the other end reads");
     });
-    let mut into = vec![0; PIECE_BYTES_MAX as usize];
-    group.bench_function(format!("bare TCP, pieces of {} KiB", PIECE_BYTES_MAX / 1024), |bencher| {
+    time(&mut group, "bare TCP", PIECE_BYTES_MAX, &sending, |bytes| {
+        near.read_exact(bytes).expect("the other end sends");
+    });
+    group.finish();
+    criterion.final_summary();
+}
+
+/// Times whole transfers in pieces of `piece_bytes`.
+fn time(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    what: &str,
+    piece_bytes: u32,
+    sending: &Sending,
+    mut read: impl FnMut(&mut [u8]),
+) {
+    let mut into = vec![0; piece_bytes as usize];
+    group.bench_function(format!("{what}, pieces of {} KiB", piece_bytes / 1024), |bencher| {
         bencher.iter_custom(|rounds| {
             let began = Instant::now();
             for _ in 0..rounds {
                 sending.again();
-                read_pieces(&mut into, |bytes| near.read_exact(bytes).expect("the other end sends"));
+                read_pieces(&mut into, &mut read);
             }
             began.elapsed()
         });
     });
-    group.finish();
-    criterion.final_summary();
 }
 
 /// A thread that sends one transfer's pieces each time that it is told to.

@@ -23,9 +23,9 @@ use std::time::{Duration, Instant};
 
 /// How often progress is told and a request to stop is noticed.
 const TURN: Duration = Duration::from_millis(100);
-/// A turn that took so long did so because this machine slept, or the process was stopped: what the other end made of
-/// the silence is not known, and finding out takes longer than connecting again.
-const SLEPT: Duration = Duration::from_secs(5);
+/// A turn that took so long did so because the process was stopped: what the other end made of that is not known, and
+/// finding out takes longer than connecting again. A machine that slept goes unseen here, since its clock slept too.
+const STOPPED_FOR: Duration = Duration::from_secs(5);
 /// Control lanes that are dialled at the same time: where nothing answers, a try takes seconds to fail.
 const DIALS_MAX: u32 = 4;
 /// How long a sender is tried that has only to be told that everything is there.
@@ -138,7 +138,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             if let Flow::Over(outcome) = flow {
                 return Ok(outcome);
             }
-            if self.awake.elapsed() > SLEPT {
+            if self.awake.elapsed() > STOPPED_FOR {
                 self.engine.abort_lanes();
             }
             self.awake = Instant::now();
@@ -259,12 +259,14 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 }
                 return self.consider(error);
             }
-            // Where the silent ones came back to life meanwhile, they stay.
-            (Ok(lane), Some(_)) if self.probing.take().is_some() && self.engine.silence() >= STALLED_AFTER => {
-                self.proven = Some(lane);
-                self.engine.abort_lanes();
+            (Ok(lane), Some(_)) => {
+                let was_wanted = self.probing.take().is_some();
+                // Where the silent ones came back to life meanwhile, they stay.
+                if was_wanted && self.engine.silence() >= STALLED_AFTER {
+                    self.proven = Some(lane);
+                    self.engine.abort_lanes();
+                }
             }
-            (Ok(_), Some(_)) => {}
             (Err(_), Some(_)) => {
                 if let Some(probing) = &mut self.probing {
                     probing.failed(now);
@@ -303,18 +305,17 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         if self.engine.has_everything() && elapsed >= LAST_WORD_PATIENCE {
             return Ok(Flow::Over(Outcome::Complete));
         }
+        let settings = self.engine.settings;
         let is_hopeless = match error {
             TransportError::VersionMismatch => true,
             TransportError::WrongProof => {
                 outage.wrong_proofs += 1;
-                let settings = self.engine.settings;
                 let may_be_another = self.dial.has_been_reached() || settings.wait_for_host;
                 let is_enough = outage.wrong_proofs >= WRONG_PROOFS_MAX && elapsed >= WRONG_PROOF_PATIENCE;
                 settings.resuming.is_none() && (is_enough || !may_be_another)
             }
             _ => false,
         };
-        let settings = self.engine.settings;
         // A host that broke the connection off is there, and may have had too many at that moment.
         let patience = if matches!(error, TransportError::Lost) { FIRST_PATIENCE } else { Duration::ZERO };
         let was_never_there = !self.dial.has_been_reached() && !settings.wait_for_host && elapsed >= patience;

@@ -75,3 +75,34 @@ impl Outage {
         is_news.then(|| (self.retry.tries(), self.retry.due().saturating_duration_since(now)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_that_goes_on_keeps_its_age_and_its_waits() {
+        let began = Instant::now();
+        let mut outage = Outage::new(began);
+        outage.retry.tried(began);
+        let later = began + Duration::from_secs(30);
+        let outage = outage.go_on(later);
+        assert_eq!(outage.retry.elapsed(later), Duration::from_secs(30));
+        assert!(
+            outage.retry.due() >= later + Duration::from_secs(2),
+            "a host that greets and goes is not tried at once"
+        );
+        assert_eq!(Outage::new(later).retry.due(), later);
+    }
+
+    #[test]
+    fn the_user_is_told_of_an_outage_once_a_second() {
+        let began = Instant::now();
+        let mut outage = Outage::new(began);
+        assert_eq!(outage.tell(began), None, "nothing was tried yet");
+        outage.retry.tried(began);
+        let told: Vec<_> = (0..20).map(|tenth| outage.tell(began + Duration::from_millis(100 * tenth))).collect();
+        let tellings = told.iter().flatten().count();
+        assert_eq!(tellings, 2, "{told:?}");
+    }
+}
