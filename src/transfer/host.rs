@@ -1,0 +1,194 @@
+//! The gatekeeper of an offer: knows its secrets, and serves whoever proves them.
+
+use super::TransferError;
+use super::offer::Offer;
+use super::panics::caught;
+use super::serve::{Served, ServedCounters, ServedSession};
+use super::state::OfferState;
+use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX};
+use crate::secret::{Key, Room, SessionId, SessionSecret};
+use crate::session::LaneRole;
+use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
+use crate::wire::{Message, Refusal, SessionGrant};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What the listener's threads tell the thread that called [`send`].
+///
+/// [`send`]: super::send()
+pub(super) enum HostEvent {
+    Connected {
+        session: u64,
+        peer: SocketAddr,
+    },
+    /// A lane's thread panicked, so its session is over; its receiver can come back.
+    Panicked {
+        session: u64,
+        error: TransferError,
+    },
+    Served {
+        session: u64,
+        served: Served,
+    },
+    Stranger(ListenerEvent),
+}
+
+/// The gatekeeper of an offer: knows its secrets, and serves whoever proves them.
+pub(super) struct Host {
+    pub(super) offer: Arc<Offer>,
+    pub(super) state: OfferState,
+    lanes: u16,
+    /// What all of its sessions did together.
+    pub(super) counters: Arc<ServedCounters>,
+    sessions: Mutex<HashMap<SessionId, Arc<ServedSession>>>,
+    next_number: AtomicU64,
+    events: Mutex<mpsc::Sender<HostEvent>>,
+}
+
+impl Host {
+    /// The host of `offer`, which grants `lanes` data lanes to each receiver and tells `events` what happens.
+    pub(super) fn new(offer: Arc<Offer>, state: OfferState, lanes: u16, events: mpsc::Sender<HostEvent>) -> Self {
+        Self {
+            offer,
+            state,
+            lanes,
+            counters: Arc::default(),
+            sessions: Mutex::default(),
+            next_number: AtomicU64::new(1),
+            events: Mutex::new(events),
+        }
+    }
+
+    /// Ends every session.
+    pub(super) fn abort_all(&self) {
+        self.lock_sessions().values().for_each(|session| session.abort());
+    }
+
+    /// The session that a lane belongs to: one for each proof of the link, and the one that a session's proof names. That
+    /// one may be unknown, where this host was started again since: the secret is its own all the same.
+    fn session_for(&self, intro: &LaneIntro) -> Result<Arc<ServedSession>, Refusal> {
+        let mut sessions = self.lock_sessions();
+        let id = match intro.who {
+            Who::Session(id) => match sessions.get(&id) {
+                Some(session) => return Ok(Arc::clone(session)),
+                None => id,
+            },
+            Who::Link(_) => fresh_session_id().map_err(|_| Refusal::Busy)?,
+        };
+        sessions.retain(|_, session| session.idle().is_none_or(|idle| idle < SESSION_IDLE_MAX));
+        if sessions.len() >= SESSIONS_MAX {
+            let longest =
+                sessions.iter().filter_map(|(&id, session)| Some((session.idle()?, id))).max_by_key(|it| it.0);
+            let (_, longest_idle) = longest.ok_or(Refusal::Busy)?;
+            sessions.remove(&longest_idle);
+        }
+        let secret = self.state.session_secret(id);
+        let grant = SessionGrant { id: *id.as_bytes(), secret: *secret.as_bytes() };
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let (offer, counters) = (Arc::clone(&self.offer), Arc::clone(&self.counters));
+        let session = ServedSession::new(number, intro.peer_address, offer, counters, grant, self.lanes);
+        let session = Arc::new(session);
+        sessions.insert(id, Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Serves a lane of `session` to its end. A panic in that ends this session; the others go on.
+    fn carry(&self, session: &Arc<ServedSession>, serve: impl FnOnce() -> Option<Served>) {
+        let number = session.number;
+        let event = match caught(|| Ok(serve())) {
+            Ok(None) => return,
+            Ok(Some(served)) => HostEvent::Served { session: number, served },
+            Err(error) => {
+                session.abort();
+                HostEvent::Panicked { session: number, error }
+            }
+        };
+        // One that was lost may come back.
+        if !matches!(event, HostEvent::Served { served: Served::Lost, .. }) {
+            self.forget(session);
+        }
+        self.tell(event);
+    }
+
+    fn forget(&self, session: &Arc<ServedSession>) {
+        self.lock_sessions().retain(|_, other| !Arc::ptr_eq(other, session));
+    }
+
+    fn tell(&self, event: HostEvent) {
+        // The offer is over where nobody listens any more.
+        let _ = self.events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
+    }
+
+    fn lock_sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ServedSession>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gatekeeper for Host {
+    fn link_key(&self, room: Room) -> Option<Key> {
+        (room == self.state.room).then(|| self.state.key.clone())
+    }
+
+    fn session_secret(&self, id: SessionId) -> Option<SessionSecret> {
+        Some(self.state.session_secret(id))
+    }
+
+    fn admit(&self, mut lane: Lane, intro: LaneIntro) {
+        let session = match self.session_for(&intro) {
+            Ok(session) => session,
+            Err(refusal) => {
+                // Whether it hears why or only the close is the same to this side.
+                let _ = super::frames::send_message(&mut lane, &Message::Refused { refusal });
+                let _ = lane.close();
+                return;
+            }
+        };
+        let role = match intro.purpose {
+            Purpose::Control => LaneRole::Control,
+            Purpose::Data => LaneRole::Data,
+        };
+        if role == LaneRole::Control && !session.has_control() {
+            self.tell(HostEvent::Connected { session: session.number, peer: session.peer });
+        }
+        self.carry(&session, || session.serve(lane, role));
+    }
+
+    fn observe(&self, event: ListenerEvent) {
+        self.tell(HostEvent::Stranger(event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::End;
+    use crate::source::{Source, WalkOptions, offer_id};
+    use crate::transfer::send::panicked_text;
+
+    #[test]
+    fn a_session_that_panics_ends_alone_and_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), b"a").unwrap();
+        let paths = [folder.path().join("a")];
+        let walk = Source::walk(&paths, &WalkOptions::default()).unwrap();
+        let (events, inbox) = mpsc::channel();
+        let offer = Arc::new(Offer::new(walk).unwrap());
+        let host = Host::new(offer, OfferState::load(None, &offer_id(&paths).unwrap()).unwrap(), 1, events);
+        let peer_address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let intro = LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address };
+        let first = host.session_for(&intro).unwrap();
+        let second = host.session_for(&intro).unwrap();
+        host.carry(&first, || panic!("on purpose \x1b[2J"));
+        let Ok(HostEvent::Panicked { session, error }) = inbox.try_recv() else { panic!("it is told") };
+        assert_eq!(session, first.number);
+        let text = panicked_text(&error);
+        assert!(text.ends_with("bug in haul: a thread panicked: on purpose \\u{1b}[2J"), "{text}");
+        let left: Vec<_> = host.lock_sessions().values().map(|session| session.number).collect();
+        assert_eq!(left, [second.number]);
+        host.carry(&second, || Some(Served::Ended(End::Complete, 0)));
+        assert!(matches!(inbox.try_recv(), Ok(HostEvent::Served { served: Served::Ended(End::Complete, 0), .. })));
+    }
+}
