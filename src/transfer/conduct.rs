@@ -9,6 +9,7 @@ use super::panics::watched;
 use super::queue::Popped;
 use super::retry::Retry;
 use super::room::RoomWatch;
+use super::standstill::Standstill;
 use super::work::MainEvent;
 use super::{Cancel, Event, Phase, TransferError, failed};
 use crate::limits::{PROOF_DEADLINE, STALLED_AFTER};
@@ -23,9 +24,6 @@ use std::time::{Duration, Instant};
 
 /// How often progress is told and a request to stop is noticed.
 const TURN: Duration = Duration::from_millis(100);
-/// A turn that took so long did so because the process was stopped: what the other end made of that is not known, and
-/// finding out takes longer than connecting again. A machine that slept goes unseen here, since its clock slept too.
-const STOPPED_FOR: Duration = Duration::from_secs(5);
 /// Control lanes that are dialled at the same time: where nothing answers, a try takes seconds to fail.
 const DIALS_MAX: u32 = 4;
 /// How long a sender is tried that has only to be told that everything is there.
@@ -62,8 +60,7 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     room: RoomWatch,
     /// When progress was last told and the session was last told of the time.
     ticked: Instant,
-    /// When the main thread was last awake.
-    awake: Instant,
+    standstill: Standstill,
 }
 
 /// Whether the session goes on.
@@ -111,7 +108,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             data: DataLanes::new(),
             room: RoomWatch::default(),
             ticked: Instant::now(),
-            awake: Instant::now(),
+            standstill: Standstill::new(),
         }
     }
 
@@ -138,10 +135,9 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             if let Flow::Over(outcome) = flow {
                 return Ok(outcome);
             }
-            if self.awake.elapsed() > STOPPED_FOR {
+            if self.standstill.is_over() {
                 self.engine.abort_lanes();
             }
-            self.awake = Instant::now();
         }
     }
 
@@ -157,7 +153,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             MainEvent::Offered => {
                 self.decide()?;
                 // The user's thinking is no sleep.
-                self.awake = Instant::now();
+                self.standstill = Standstill::new();
             }
             MainEvent::Panicked(error) => return Err(error),
         }

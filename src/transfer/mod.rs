@@ -45,5 +45,6 @@ mod retry;
 mod room;
 mod send;
 mod serve;
+mod standstill;
 mod state;
 mod work;
