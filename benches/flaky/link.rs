@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 const TO_RECEIVER: usize = 0;
 const TO_SENDER: usize = 1;
+/// Payload from which a segment carries data of a file, and not a handshake or a question.
+const DATA_BYTES: usize = 1000;
 const REPORTS: Duration = Duration::from_millis(50);
 
 struct Link {
@@ -32,6 +34,8 @@ struct Link {
     flows: Mutex<HashMap<Flow, u128>>,
     lines: [Line; 2],
     resets: AtomicU64,
+    /// The address that data reached last for the first time, and when.
+    newest: Mutex<Option<([u8; 4], Duration)>>,
 }
 
 /// One direction: packets on their way, by arrival, and what came of them.
@@ -65,6 +69,7 @@ fn main() -> std::io::Result<()> {
         flows: Mutex::default(),
         lines: [Line::default(), Line::default()],
         resets: AtomicU64::new(0),
+        newest: Mutex::default(),
     };
     thread::scope(|scope| {
         for way in [TO_RECEIVER, TO_SENDER] {
@@ -141,9 +146,20 @@ impl Link {
             // A device that is down, or whose queue is full, takes none.
             if device.write(&packet).is_ok() {
                 line.carried_bytes.fetch_add(packet.len() as u64, Ordering::Relaxed);
-                let payload = Segment::parse(&packet).map_or(0, |segment| segment.payload_bytes);
-                line.carried_payload.fetch_add(payload as u64, Ordering::Relaxed);
+                let Some(segment) = Segment::parse(&packet) else { continue };
+                line.carried_payload.fetch_add(segment.payload_bytes as u64, Ordering::Relaxed);
+                if way == TO_RECEIVER && segment.payload_bytes >= DATA_BYTES {
+                    self.reached(segment.target());
+                }
             }
+        }
+    }
+
+    /// Notes when data came to an address first. What still goes to the one before does not count as new.
+    fn reached(&self, address: [u8; 4]) {
+        let mut newest = self.newest.lock().expect("no thread panics");
+        if newest.is_none_or(|(known, _)| known < address) {
+            *newest = Some((address, self.now()));
         }
     }
 
@@ -172,7 +188,8 @@ impl Link {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let text = format!(
             "{{\"seconds\": {:.3}, \"up_seconds\": {:.3}, \"offered_payload\": {}, \"carried_bytes\": {}, \
-             \"carried_payload\": {}, \"lost\": {}, \"no_room\": {}, \"while_down\": {}, \"resets\": {}}}\n",
+             \"carried_payload\": {}, \"lost\": {}, \"no_room\": {}, \"while_down\": {}, \"resets\": {}, \
+             \"newest_address\": {:.3}}}\n",
             now.as_secs_f64(),
             up.as_secs_f64(),
             read(&line.offered_payload),
@@ -182,6 +199,7 @@ impl Link {
             read(&line.no_room),
             read(&line.while_down),
             read(&self.resets),
+            self.newest.lock().expect("no thread panics").map_or(0.0, |(_, when)| when.as_secs_f64()),
         );
         // One write for one line: a reader sees it whole or not at all.
         std::io::stderr().write_all(text.as_bytes()).expect("reports can be written");

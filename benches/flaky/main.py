@@ -63,12 +63,16 @@ class Bench:
         for rung in rungs:
             source = random_file(os.path.join(self.folder, "source.bin"), rung.bytes)
             heading(rung)
+            gaps = []
             for contender in self.contenders:
                 if contender.is_installed():
                     runs = [self.transfer(rung, contender, source, SEED + number, LIMIT) for number in range(RUNS)]
                     print(row(rung, contender, runs))
+                    gaps.append(gap(contender, runs))
                 else:
                     print(f"| {contender.name} | not installed | | | | | | |")
+            for line in filter(None, gaps):
+                print(line)
 
     def check(self, rungs):
         """What one bare TCP connection gets from each link: from its rate and delay alone, then from all of it."""
@@ -89,6 +93,7 @@ class Bench:
             moments = [(rung.moves_at, world.move_receiver)] if rung.moves_at and not words else []
             outcome = contender.fetch(world, source, into, limit, moments)
             outcome.counts = world.counted()
+            outcome.moved_at = world.moved_at
         if outcome.finished and not filecmp.cmp(source, os.path.join(into, os.path.basename(source)), shallow=False):
             raise OSError(f"{contender.name} fetched something else")
         shutil.rmtree(into)
@@ -125,6 +130,17 @@ def row(rung, contender, runs):
                f"{statistics.median(run.wire for run in runs):,.0f}"]
     return (f"| {contender.name} | {took} | {shares} | {restarts} | {extra / 1e6:.2f} | {percent(extra / rung.bytes)} "
             f"| {own[0]} | {own[1]} |")
+
+
+def gap(contender, runs):
+    """How long no data reached the receiver's new address."""
+    gaps = [run.counts["newest_address"] - run.moved_at for run in runs if run.moved_at is not None]
+    came = [seconds for seconds in gaps if seconds > 0]
+    if not gaps:
+        return None
+    if len(came) < len(gaps):
+        return f"* {contender.name}: no data came to the new address in {len(gaps) - len(came)} of {len(gaps)} runs"
+    return f"* {contender.name}: data came to the new address after {statistics.median(came):.2f} s"
 
 
 def percent(value):

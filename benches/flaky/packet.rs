@@ -41,6 +41,11 @@ impl<'a> Segment<'a> {
         (from.min(to), from.max(to))
     }
 
+    /// The IPv4 address that it goes to.
+    pub(crate) fn target(&self) -> [u8; 4] {
+        self.packet[16..20].try_into().expect("four bytes")
+    }
+
     pub(crate) fn opens(&self) -> bool {
         self.flags() & (SYN | ACK) == SYN
     }
@@ -117,6 +122,7 @@ mod tests {
         let packet = tcp(SYN, 7);
         let read = Segment::parse(&packet).unwrap();
         assert_eq!(read.payload_bytes, 7);
+        assert_eq!(read.target(), packet[16..20]);
         assert!(read.opens());
         assert!(!Segment::parse(&tcp(SYN | ACK, 0)).unwrap().opens());
         assert!(Segment::parse(&packet[..30]).is_none());

@@ -29,6 +29,8 @@ class World:
     def __init__(self, link, words, congestion):
         self.processes = []
         self.namespaces = []
+        # By the link's clock.
+        self.moved_at = None
         self.counts = tempfile.TemporaryFile("w+b")
         try:
             self.sender, sender_device = self.namespace(SENDER, congestion)
@@ -77,6 +79,7 @@ class World:
 
     def move_receiver(self):
         """Gives the receiver another address, as another access point would."""
+        self.moved_at = self.counted()["seconds"]
         self.ip(self.receiver, f"addr del {RECEIVER}/24 dev {DEVICE}")
         self.ip(self.receiver, f"addr add {MOVED_RECEIVER}/24 dev {DEVICE}")
 
