@@ -109,7 +109,7 @@ const FUZZ_TARGETS: &[(&str, &[(&str, &str)])] = &[
         "frame_decode",
         &[("src/wire/frame.rs", "decode"), ("src/wire/frame.rs", "decode_frame"), ("src/wire/message.rs", "decode")],
     ),
-    ("link_parse", &[("src/secret/mod.rs", "parse")]),
+    ("link_parse", &[("src/secret/link.rs", "parse")]),
     ("manifest_decode", &[]),
     ("pair_sim", &[]),
     ("partial_open", &[("src/store/record.rs", "parse")]),
