@@ -105,6 +105,7 @@ const HOMES: &[(&str, &[&str])] = &[
 /// Every fuzz target, with the public decoders that it drives.
 const FUZZ_TARGETS: &[(&str, &[(&str, &str)])] = &[
     ("canary", &[]),
+    ("code_parse", &[("src/secret/code.rs", "parse"), ("src/secret/invitation.rs", "parse")]),
     (
         "frame_decode",
         &[("src/wire/frame.rs", "decode"), ("src/wire/frame.rs", "decode_frame"), ("src/wire/message.rs", "decode")],

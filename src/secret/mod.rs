@@ -1,7 +1,12 @@
-//! Keys, session secrets and links: their text form, redacted `Debug`, wiped on drop.
+//! Keys, session secrets, links and codes: their text form, redacted `Debug`, wiped on drop.
 
+mod code;
+mod invitation;
 mod link;
+mod words;
 
+pub use code::{CODE_NUMBER_MAX, CODE_WORDS, Code, CodeFault, code_words, complete_word};
+pub use invitation::{Invitation, InvitationFault};
 pub use link::{LINK_ADDRESSES_MAX, Link, LinkFault};
 
 use data_encoding::BASE32_NOPAD;
