@@ -83,6 +83,12 @@ pub const SESSIONS_MAX: usize = 32;
 pub const UNPROVEN_CONNECTIONS_MAX: usize = 64;
 /// Connections from one address that have not proved themselves.
 pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
+/// Guesses at one code that a host answers, and times that a joiner puts one code to a host.
+pub const CODE_TRIES_MAX: u32 = 3;
+/// Codes in a row that may be burnt by wrong guesses before a host shows none any more: 30 guesses at 31 bits.
+pub const CODES_BURNT_MAX: u32 = 10;
+/// How long a host takes to turn a wrong guess away.
+pub const WRONG_CODE_WAIT: Duration = Duration::from_secs(1);
 /// From accept(2) to the accepted proof, absolute.
 pub const PROOF_DEADLINE: Duration = Duration::from_secs(10);
 /// A lane that owes a frame and is silent for so long is dead.

@@ -81,11 +81,13 @@ const PRINTING: &[&str] = &["dbg", "eprint", "eprintln", "print", "println"];
 /// Packages with the only modules that may name them outside of tests.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
+    ("aws_lc_rs", &["transport"]),
     ("axum", &["web"]),
     ("blake3", &["digest"]),
     ("cap_fs_ext", &["store", "source"]),
     ("cap_std", &["store", "source"]),
     ("clap", &["cli"]),
+    ("curve25519_dalek", &["transport"]),
     ("getrandom", &["transport"]),
     ("if_addrs", &["transfer"]),
     ("indicatif", &["cli"]),
@@ -98,6 +100,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_json", &["cli", "web"]),
     ("signal_hook", &["cli"]),
     ("socket2", &["transport"]),
+    ("spake2", &["transport"]),
     ("tokio", &["web"]),
     ("zstd", &["codec"]),
 ];

@@ -76,7 +76,7 @@ impl Host {
                 Some(session) => return Ok(Arc::clone(session)),
                 None => id,
             },
-            Who::Link(_) => fresh_session_id().map_err(|_| Refusal::Busy)?,
+            Who::Code | Who::Link(_) => fresh_session_id().map_err(|_| Refusal::Busy)?,
         };
         sessions.retain(|_, session| session.idle().is_none_or(|idle| idle < SESSION_IDLE_MAX));
         if sessions.len() >= SESSIONS_MAX {
