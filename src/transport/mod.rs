@@ -6,11 +6,14 @@
 
 mod connect;
 mod device_key;
+mod discovery;
 mod exporter;
+mod finder;
 mod fresh;
 mod lane;
 mod listener;
 mod machine;
+mod multicast;
 mod pipe;
 mod proof;
 mod socket;
@@ -20,6 +23,8 @@ mod deadline_tests;
 
 pub use connect::connect;
 pub use device_key::DeviceKey;
+pub use discovery::{Announcement, DiscoveryFault};
+pub use finder::{Finder, FoundHost};
 pub use fresh::{fresh_key, fresh_room, fresh_session_id, fresh_session_secret};
 pub use lane::{AbortHandle, Lane};
 pub use listener::{Gatekeeper, Listener, ListenerEvent};
