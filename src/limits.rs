@@ -110,6 +110,10 @@ pub const CHUNK_RETRIES_MAX: u8 = 1;
 
 /// Longest link text: two addresses worth of slack over the longest valid one.
 pub const LINK_BYTES_MAX: usize = 256;
+/// Hosts on the local network that a search remembers: anybody there can claim to be any number of them.
+pub const FOUND_HOSTS_MAX: usize = 256;
+/// Addresses of one such host.
+pub const FOUND_ADDRESSES_MAX: usize = 8;
 /// Most columns of a peer's name on a terminal.
 pub const PEER_NAME_COLUMNS_MAX: usize = 64;
 
