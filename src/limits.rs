@@ -83,6 +83,12 @@ pub const SESSIONS_MAX: usize = 32;
 pub const UNPROVEN_CONNECTIONS_MAX: usize = 64;
 /// Connections from one address that have not proved themselves.
 pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
+/// Guesses at one code that a host answers, and times that a joiner puts one code to a host.
+pub const CODE_TRIES_MAX: u32 = 3;
+/// Codes in a row that may be burnt by wrong guesses before a host shows none any more: 30 guesses at 31 bits.
+pub const CODES_BURNT_MAX: u32 = 10;
+/// How long a host takes to turn a wrong guess away.
+pub const WRONG_CODE_WAIT: Duration = Duration::from_secs(1);
 /// From accept(2) to the accepted proof, absolute.
 pub const PROOF_DEADLINE: Duration = Duration::from_secs(10);
 /// A lane that owes a frame and is silent for so long is dead.
@@ -104,6 +110,10 @@ pub const CHUNK_RETRIES_MAX: u8 = 1;
 
 /// Longest link text: two addresses worth of slack over the longest valid one.
 pub const LINK_BYTES_MAX: usize = 256;
+/// Hosts on the local network that a search remembers: anybody there can claim to be any number of them.
+pub const FOUND_HOSTS_MAX: usize = 256;
+/// Addresses of one such host.
+pub const FOUND_ADDRESSES_MAX: usize = 8;
 /// Most columns of a peer's name on a terminal.
 pub const PEER_NAME_COLUMNS_MAX: usize = 64;
 

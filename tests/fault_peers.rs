@@ -218,7 +218,7 @@ fn fault_many_receivers_one_stalls_chunks() {
 
 #[test]
 fn fault_clock_jump_handshake() {
-    asks_for_no_time_of_day(&["src/secret.rs", "src/transport"]);
+    asks_for_no_time_of_day(&["src/secret", "src/transport"]);
 }
 
 #[test]

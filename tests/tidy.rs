@@ -81,14 +81,17 @@ const PRINTING: &[&str] = &["dbg", "eprint", "eprintln", "print", "println"];
 /// Packages with the only modules that may name them outside of tests.
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
+    ("aws_lc_rs", &["transport"]),
     ("axum", &["web"]),
     ("blake3", &["digest"]),
     ("cap_fs_ext", &["store", "source"]),
     ("cap_std", &["store", "source"]),
     ("clap", &["cli"]),
+    ("curve25519_dalek", &["transport"]),
     ("getrandom", &["transport"]),
-    ("if_addrs", &["transfer"]),
+    ("if_addrs", &["transfer", "transport"]),
     ("indicatif", &["cli"]),
+    ("mdns_sd", &["transport"]),
     ("memmap2", &["mmap"]),
     ("postcard", &["wire", "manifest", "store", "transfer"]),
     ("rayon", &["source", "store", "transfer"]),
@@ -98,6 +101,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_json", &["cli", "web"]),
     ("signal_hook", &["cli"]),
     ("socket2", &["transport"]),
+    ("spake2", &["transport"]),
     ("tokio", &["web"]),
     ("zstd", &["codec"]),
 ];
@@ -105,11 +109,12 @@ const HOMES: &[(&str, &[&str])] = &[
 /// Every fuzz target, with the public decoders that it drives.
 const FUZZ_TARGETS: &[(&str, &[(&str, &str)])] = &[
     ("canary", &[]),
+    ("code_parse", &[("src/secret/code.rs", "parse"), ("src/secret/invitation.rs", "parse")]),
     (
         "frame_decode",
         &[("src/wire/frame.rs", "decode"), ("src/wire/frame.rs", "decode_frame"), ("src/wire/message.rs", "decode")],
     ),
-    ("link_parse", &[("src/secret.rs", "parse")]),
+    ("link_parse", &[("src/secret/link.rs", "parse")]),
     ("manifest_decode", &[]),
     ("pair_sim", &[]),
     ("partial_open", &[("src/store/record.rs", "parse")]),

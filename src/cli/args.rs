@@ -57,6 +57,10 @@ pub(crate) struct Send {
     /// Go on serving until Ctrl-C, to any number of receivers
     #[arg(long)]
     pub(crate) keep: bool,
+
+    /// Show no code beside the link
+    #[arg(long)]
+    pub(crate) no_code: bool,
 }
 
 /// Fetches what a link offers

@@ -3,7 +3,7 @@
 use crate::cli::progress::phase_name;
 use crate::cli::report::Failure;
 use haul::transfer::{
-    Event, FailureClass, FileOutcome, LeftBehind, OfferSummary, Phase, Progress, Summary, Unfinished,
+    CodeChange, Event, FailureClass, FileOutcome, LeftBehind, OfferSummary, Phase, Progress, Summary, Unfinished,
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -52,10 +52,12 @@ impl<W: Write> Events<W> {
                     self.progress = Some(progress.clone());
                 }
             }
-            Event::OfferReady { link, files, folders, bytes } => {
+            Event::OfferReady { link, code, files, folders, bytes } => {
                 let held = self.held.take().unwrap_or_default();
-                let link = link.as_str();
-                self.put(json!({"event": "offer", "link": link, "files": files, "folders": folders, "bytes": bytes}));
+                let (link, code) = (link.as_str(), code.as_ref().map(|code| code.as_str()));
+                self.put(json!({
+                    "event": "offer", "link": link, "code": code, "files": files, "folders": folders, "bytes": bytes,
+                }));
                 for line in held {
                     self.write(&line);
                 }
@@ -163,6 +165,14 @@ fn line(mut value: Value) -> String {
 
 fn value(event: &Event) -> Value {
     match event {
+        Event::CodeChanged { code, why } => {
+            let why = match why {
+                CodeChange::Burnt => "burnt",
+                CodeChange::GivenUp => "given_up",
+                CodeChange::Used => "used",
+            };
+            json!({"event": "code", "code": code.as_ref().map(|code| code.as_str()), "why": why})
+        }
         Event::FileDone { path, bytes, root, how } => {
             let (how, renamed_to) = match how {
                 FileOutcome::Identical => ("identical", None),
@@ -292,7 +302,7 @@ mod tests {
     }
 
     fn offer_ready() -> Event {
-        Event::OfferReady { link: Zeroizing::new("LINK#KEY".into()), files: 1, folders: 2, bytes: 3 }
+        Event::OfferReady { link: Zeroizing::new("LINK#KEY".into()), code: None, files: 1, folders: 2, bytes: 3 }
     }
 
     #[test]
@@ -305,7 +315,19 @@ mod tests {
         events.event(&offer_ready(), now);
         events.event(&Event::Phase(Phase::Waiting), now);
         assert_eq!(names(&events), ["offer", "phase", "warning", "phase"]);
-        assert_eq!(lines(&events)[0], json!({"v":1,"event":"offer","link":"LINK#KEY","files":1,"folders":2,"bytes":3}));
+        let offer = json!({"v":1,"event":"offer","link":"LINK#KEY","code":null,"files":1,"folders":2,"bytes":3});
+        assert_eq!(lines(&events)[0], offer);
+    }
+
+    #[test]
+    fn every_further_code_is_an_event() {
+        let mut events = Events::new(Vec::new(), false);
+        let code = Some(Zeroizing::new("7-amber-canoe-lentil".to_owned()));
+        events.event(&Event::CodeChanged { code, why: CodeChange::Used }, Instant::now());
+        events.event(&Event::CodeChanged { code: None, why: CodeChange::GivenUp }, Instant::now());
+        let expected = json!({"v":1,"event":"code","code":"7-amber-canoe-lentil","why":"used"});
+        assert_eq!(lines(&events)[0], expected);
+        assert_eq!(lines(&events)[1], json!({"v":1,"event":"code","code":null,"why":"given_up"}));
     }
 
     #[test]

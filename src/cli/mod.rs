@@ -77,6 +77,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         address: send.address,
         lanes: send.lanes.count,
         keep: send.keep,
+        no_code: send.no_code,
         state_dir: state,
         cache_dir: cache,
     };

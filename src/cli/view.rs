@@ -10,7 +10,9 @@ use crate::cli::report::{self, Failure, Side};
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
 use haul::printable::printable;
-use haul::transfer::{Cancel, Decision, Event, FileOutcome, Observer, OfferSummary, Phase, Progress, Summary};
+use haul::transfer::{
+    Cancel, CodeChange, Decision, Event, FileOutcome, Observer, OfferSummary, Phase, Progress, Summary,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -142,8 +144,9 @@ impl View {
                 state.progress = progress.clone();
                 self.show_progress(state, now);
             }
-            Event::OfferReady { link, files, folders, bytes } => {
-                self.show_offer(state, link, &units::contents(*files, *folders, *bytes));
+            Event::OfferReady { link, code, files, folders, bytes } => {
+                let code = code.as_ref().map(|code| code.as_str());
+                self.show_offer(state, link, code, &units::contents(*files, *folders, *bytes));
             }
             _ => {
                 if let Some(line) = line(event, &self.output, &self.terminal) {
@@ -153,9 +156,11 @@ impl View {
         }
     }
 
-    fn show_offer(&self, state: &mut State, link: &str, contents: &str) {
+    fn show_offer(&self, state: &mut State, link: &str, code: Option<&str>, contents: &str) {
         if !self.output.quiet && !self.output.json {
-            state.say(&format!("Offering {contents}. On the other machine, run `haul receive` with this link:\n"));
+            let by_code = code.map(|code| format!("`haul receive {code}`, or ")).unwrap_or_default();
+            let way = format!("On the other machine, run {by_code}`haul receive` with this link:");
+            state.say(&format!("Offering {contents}. {way}\n"));
         }
         let State { out: Some(out), bar, .. } = state else { return };
         // Whoever started us may have closed our output; the link then reaches nobody, which is theirs to notice.
@@ -282,6 +287,7 @@ pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Optio
             let label = terminal.paint(Role::Error, "failed:");
             Some(format!("{label} {}: {}", printable(path), printable(fault)))
         }
+        Event::CodeChanged { code, why } if is_chatty => Some(code_text(code.as_ref().map(|code| code.as_str()), *why)),
         Event::Notice { text } if !quiet => {
             Some(format!("{} {}", terminal.paint(Role::Warning, "note:"), printable(text)))
         }
@@ -296,6 +302,21 @@ pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Optio
         }
         Event::PeerLost { session } if is_chatty => Some(format!("Receiver {session} is gone; it may come back")),
         _ => None,
+    }
+}
+
+fn code_text(code: Option<&str>, why: CodeChange) -> String {
+    match (why, code) {
+        (CodeChange::Used, Some(code)) => format!("That code is used up. The next one is {code}"),
+        (CodeChange::Burnt, Some(code)) => {
+            format!(
+                "That code is burnt: it was tried wrongly too often. The new one is {code}; the link stays the same"
+            )
+        }
+        (CodeChange::GivenUp, _) => {
+            "Somebody keeps guessing at the codes, so there are no more of them; the link still works".to_owned()
+        }
+        (_, None) => "There is no further code; the link still works".to_owned(),
     }
 }
 

@@ -20,6 +20,13 @@ pub trait Observer: Send + Sync {
 /// What happened.
 #[derive(Clone)]
 pub enum Event {
+    /// Accepting side: from now on another code is shown, or none.
+    CodeChanged {
+        /// The code to say to the other person. `None`: there is none any more, and only the link works.
+        code: Option<Zeroizing<String>>,
+        /// What became of the one before.
+        why: CodeChange,
+    },
     /// A file is complete. Its path is raw: whoever shows it makes it printable.
     FileDone {
         /// Path within the offer.
@@ -49,6 +56,8 @@ pub enum Event {
     OfferReady {
         /// The text to hand to the receiver.
         link: Zeroizing<String>,
+        /// The code that does the same, once. `None` where none is wanted.
+        code: Option<Zeroizing<String>>,
         /// Files offered.
         files: u64,
         /// Folders offered.
@@ -81,6 +90,17 @@ pub enum Event {
     Phase(Phase),
     /// How far it is.
     Progress(Progress),
+}
+
+/// What became of a code, so that another one takes its place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CodeChange {
+    /// It was guessed at as often as it may be.
+    Burnt,
+    /// It was guessed at so often, like those before it, that there is no other one.
+    GivenUp,
+    /// It was used, which it can be once.
+    Used,
 }
 
 /// What a transfer is doing.
@@ -235,16 +255,19 @@ pub struct FailedFile {
     pub class: FailureClass,
 }
 
-/// Leaves the link out: it is a secret, and debug output ends up in logs.
+/// Leaves links and codes out: they are secrets, and debug output ends up in logs.
 impl fmt::Debug for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::CodeChanged { code, why } => {
+                write!(formatter, "CodeChanged({}, {why:?})", if code.is_some() { "[redacted]" } else { "none" })
+            }
             Self::FileDone { path, bytes, root, how } => {
                 write!(formatter, "FileDone({path:?}, {bytes}, {root:?}, {how:?})")
             }
             Self::FileFailed { path, fault, class } => write!(formatter, "FileFailed({path:?}, {fault:?}, {class:?})"),
             Self::Notice { text } => write!(formatter, "Notice({text:?})"),
-            Self::OfferReady { link: _, files, folders, bytes } => {
+            Self::OfferReady { link: _, code: _, files, folders, bytes } => {
                 write!(formatter, "OfferReady([redacted], {files} files, {folders} folders, {bytes} bytes)")
             }
             Self::PeerConnected { peer, session } => write!(formatter, "PeerConnected({peer}, {session})"),
@@ -261,9 +284,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_output_of_an_offer_holds_no_link() {
+    fn debug_output_of_an_offer_holds_no_link_and_no_code() {
         let link = Zeroizing::new("HTTP://192.0.2.1:4285/ROOM#KEY".into());
-        let text = format!("{:?}", Event::OfferReady { link, files: 1, folders: 0, bytes: 2 });
+        let code = Some(Zeroizing::new("7-amber-canoe-lentil".into()));
+        let text = format!("{:?}", Event::OfferReady { link, code: code.clone(), files: 1, folders: 0, bytes: 2 });
         assert_eq!(text, "OfferReady([redacted], 1 files, 0 folders, 2 bytes)");
+        let text = format!("{:?}", Event::CodeChanged { code, why: CodeChange::Used });
+        assert_eq!(text, "CodeChanged([redacted], Used)");
     }
 }

@@ -1,12 +1,13 @@
 //! The gatekeeper of an offer: knows its secrets, and serves whoever proves them.
 
 use super::TransferError;
+use super::codes::{CodeKeeper, CodeNews};
 use super::offer::Offer;
 use super::panics::caught;
 use super::serve::{Served, ServedCounters, ServedSession};
 use super::state::OfferState;
 use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX};
-use crate::secret::{Key, Room, SessionId, SessionSecret};
+use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
 use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
 use crate::wire::{Message, Refusal, SessionGrant};
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 ///
 /// [`send`]: super::send()
 pub(super) enum HostEvent {
+    /// Another code is shown, or none.
+    Code(CodeNews),
     Connected {
         session: u64,
         peer: SocketAddr,
@@ -40,6 +43,7 @@ pub(super) enum HostEvent {
 pub(super) struct Host {
     pub(super) offer: Arc<Offer>,
     pub(super) state: OfferState,
+    pub(super) codes: CodeKeeper,
     lanes: u16,
     /// What all of its sessions did together.
     pub(super) counters: Arc<ServedCounters>,
@@ -50,10 +54,17 @@ pub(super) struct Host {
 
 impl Host {
     /// The host of `offer`, which grants `lanes` data lanes to each receiver and tells `events` what happens.
-    pub(super) fn new(offer: Arc<Offer>, state: OfferState, lanes: u16, events: mpsc::Sender<HostEvent>) -> Self {
+    pub(super) fn new(
+        offer: Arc<Offer>,
+        state: OfferState,
+        codes: CodeKeeper,
+        lanes: u16,
+        events: mpsc::Sender<HostEvent>,
+    ) -> Self {
         Self {
             offer,
             state,
+            codes,
             lanes,
             counters: Arc::default(),
             sessions: Mutex::default(),
@@ -76,7 +87,7 @@ impl Host {
                 Some(session) => return Ok(Arc::clone(session)),
                 None => id,
             },
-            Who::Link(_) => fresh_session_id().map_err(|_| Refusal::Busy)?,
+            Who::Code | Who::Link(_) => fresh_session_id().map_err(|_| Refusal::Busy)?,
         };
         sessions.retain(|_, session| session.idle().is_none_or(|idle| idle < SESSION_IDLE_MAX));
         if sessions.len() >= SESSIONS_MAX {
@@ -136,6 +147,20 @@ impl Gatekeeper for Host {
         Some(self.state.session_secret(id))
     }
 
+    fn take_code_try(&self) -> Option<Code> {
+        self.codes.take_try()
+    }
+
+    fn code_proven(&self, code: &Code) -> bool {
+        self.codes.proven(code)
+    }
+
+    fn code_failed(&self, code: &Code) {
+        if let Some(news) = self.codes.failed(code) {
+            self.tell(HostEvent::Code(news));
+        }
+    }
+
     fn admit(&self, mut lane: Lane, intro: LaneIntro) {
         let session = match self.session_for(&intro) {
             Ok(session) => session,
@@ -143,6 +168,9 @@ impl Gatekeeper for Host {
                 // Whether it hears why or only the close is the same to this side.
                 let _ = super::frames::send_message(&mut lane, &Message::Refused { refusal });
                 let _ = lane.close();
+                if let Some(news) = self.codes.renew() {
+                    self.tell(HostEvent::Code(news));
+                }
                 return;
             }
         };
@@ -176,7 +204,13 @@ mod tests {
         let walk = Source::walk(&paths, &WalkOptions::default()).unwrap();
         let (events, inbox) = mpsc::channel();
         let offer = Arc::new(Offer::new(walk).unwrap());
-        let host = Host::new(offer, OfferState::load(None, &offer_id(&paths).unwrap()).unwrap(), 1, events);
+        let host = Host::new(
+            offer,
+            OfferState::load(None, &offer_id(&paths).unwrap()).unwrap(),
+            CodeKeeper::without(),
+            1,
+            events,
+        );
         let peer_address = SocketAddr::from(([127, 0, 0, 1], 1));
         let intro = LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address };
         let first = host.session_for(&intro).unwrap();

@@ -1,5 +1,6 @@
 //! Sending: offer, listen, serve until somebody has everything.
 
+use super::codes::{CodeKeeper, CodeNews};
 use super::door;
 use super::host::{Host, HostEvent};
 use super::offer::Offer;
@@ -39,7 +40,10 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let offer = Arc::new(Offer::new(walk)?);
     let (events, inbox) = mpsc::channel();
     let sockets = door::sockets(settings.bind, state.port);
-    let host = Arc::new(Host::new(Arc::clone(&offer), state, settings.lanes.unwrap_or(DATA_LANES_MAX), events));
+    let codes = if settings.no_code { Ok(CodeKeeper::without()) } else { CodeKeeper::new(None) };
+    let codes = codes.map_err(|error| TransferError::Network(error.into()))?;
+    let lanes = settings.lanes.unwrap_or(DATA_LANES_MAX);
+    let host = Arc::new(Host::new(Arc::clone(&offer), state, codes, lanes, events));
     let listener = door::open(&sockets, &(Arc::clone(&host) as _))?;
     let port = listener.address().port();
     if let Err(error) = host.state.save(port) {
@@ -49,7 +53,8 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let link = door::link(listener.address(), settings.address, &host.state)?;
     let totals = offer.listing.totals();
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
-    observer.event(&Event::OfferReady { link: link.to_text(), files, folders, bytes: totals.bytes });
+    let code = host.codes.code().map(|code| code.to_text());
+    observer.event(&Event::OfferReady { link: link.to_text(), code, files, folders, bytes: totals.bytes });
     observer.event(&Event::Phase(Phase::Waiting));
     let outcome = caught(|| run(&host, settings.keep, &inbox, observer, cancel));
     drop(listener);
@@ -77,9 +82,14 @@ fn run(
             return if keep { Ok(0) } else { Err(TransferError::Interrupted) };
         }
         match inbox.recv_timeout(TURN) {
+            Ok(HostEvent::Code(news)) => observer.event(&code_changed(news)),
             Ok(HostEvent::Connected { session, peer }) => {
                 observer.event(&Event::PeerConnected { peer, session });
                 observer.event(&Event::Phase(Phase::Transferring));
+                if keep {
+                    // For the next one.
+                    renew_code(host, observer);
+                }
             }
             Ok(HostEvent::Served { session, served: Served::Ended(End::Complete, failed) }) => {
                 let bytes = host.counters.piece_bytes.load(Ordering::Relaxed);
@@ -95,11 +105,13 @@ fn run(
                     observer.event(&Event::Notice { text: ended_text(end) });
                 }
                 observer.event(&Event::PeerLost { session });
+                renew_code(host, observer);
                 observer.event(&Event::Phase(Phase::Waiting));
             }
             Ok(HostEvent::Panicked { session, error }) => {
                 observer.event(&Event::Notice { text: panicked_text(&error) });
                 observer.event(&Event::PeerLost { session });
+                renew_code(host, observer);
                 observer.event(&Event::Phase(Phase::Waiting));
             }
             Ok(HostEvent::Stranger(event)) => {
@@ -111,6 +123,17 @@ fn run(
             Err(RecvTimeoutError::Disconnected) => return Err(TransferError::Interrupted),
         }
     }
+}
+
+/// Shows another code where the last one was used.
+fn renew_code(host: &Host, observer: &dyn Observer) {
+    if let Some(news) = host.codes.renew() {
+        observer.event(&code_changed(news));
+    }
+}
+
+fn code_changed(CodeNews { code, why }: CodeNews) -> Event {
+    Event::CodeChanged { code: code.map(|code| code.to_text()), why }
 }
 
 fn progress(host: &Host) -> Progress {
@@ -184,6 +207,9 @@ fn ended_text(end: &End) -> String {
 fn stranger_text(event: ListenerEvent) -> Option<String> {
     match event {
         ListenerEvent::BadProof { peer, count } => Some(format!("{peer} tried a wrong link ({count} so far)")),
+        ListenerEvent::WrongCode { peer, count } => {
+            Some(format!("{peer} tried a wrong code ({count} wrong tries so far)"))
+        }
         ListenerEvent::NotHaul { peer } => Some(format!("{peer} connected without speaking haul's protocol")),
         ListenerEvent::OutOfResources => Some("this machine is out of descriptors or threads; waiting for some".into()),
         _ => None,

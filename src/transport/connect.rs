@@ -1,5 +1,6 @@
 //! The dialling end: to whichever of several addresses answers and proves itself.
 
+use super::code_proof::{self, CodeTries};
 use super::device_key::DeviceKey;
 use super::lane::Lane;
 use super::pipe::Pipe;
@@ -23,13 +24,26 @@ pub fn connect(
     purpose: Purpose,
     deadline: Instant,
 ) -> Result<Lane, TransportError> {
+    connect_within(device, addresses, proof, &mut CodeTries::default(), purpose, deadline)
+}
+
+/// Like [`connect`], but a proof of a code, which opens a control lane whatever `purpose` says, counts in `tries`, which are as many as [`limits::CODE_TRIES_MAX`] whatever the
+/// number of addresses and calls. An end that has turned the code down is not asked again.
+pub fn connect_within(
+    device: &DeviceKey,
+    addresses: &[SocketAddr],
+    proof: &Proof,
+    tries: &mut CodeTries,
+    purpose: Purpose,
+    deadline: Instant,
+) -> Result<Lane, TransportError> {
     let mut fault = TransportError::ConnectTimeout;
     let (dialled, _turns) = dial_all(addresses, deadline)?;
     for (left, dialled) in (0..addresses.len()).rev().zip(dialled) {
         // While other addresses may answer, one that says nothing does not get all the time there is.
         let patience = if left > 0 { PROOF_TURN } else { limits::PROOF_DEADLINE };
         let proof_deadline = deadline.min(Instant::now() + patience);
-        match dialled.and_then(|socket| prove(socket, device, proof, purpose, proof_deadline)) {
+        match dialled.and_then(|socket| prove(socket, device, proof, tries, purpose, proof_deadline)) {
             Ok(lane) => return Ok(lane),
             Err(error) if rank(&error) >= rank(&fault) => fault = error,
             Err(_) => {}
@@ -71,6 +85,7 @@ fn prove(
     socket: TcpStream,
     device: &DeviceKey,
     proof: &Proof,
+    tries: &mut CodeTries,
     purpose: Purpose,
     deadline: Instant,
 ) -> Result<Lane, TransportError> {
@@ -78,6 +93,13 @@ fn prove(
     let peer_address = socket.peer_addr().map_err(|_| TransportError::Lost)?;
     let mut pipe = Pipe::join(socket, device, deadline)?;
     let binding = pipe.binding(device.spki())?;
+    let proof = match proof.mac() {
+        Ok(proof) => proof,
+        Err(code) => {
+            code_proof::join(&mut pipe, code, tries, &binding)?;
+            return Ok(Lane::new(pipe, peer_address));
+        }
+    };
     pipe.send(&[&proof.message(purpose, &binding)])?;
     let mut answer = [0; HOST_MESSAGE_BYTES];
     match pipe.read_exact(&mut answer) {

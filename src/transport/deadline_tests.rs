@@ -1,7 +1,10 @@
 //! What strangers may take: time until the proof, and places.
 
 use super::listener::Patience;
-use super::{DeviceKey, Gatekeeper, Lane, LaneIntro, Listener, ListenerEvent, Proof, Purpose, TransportError, connect};
+use super::{
+    DeviceKey, Gatekeeper, Lane, LaneIntro, Listener, ListenerEvent, Proof, Purpose, TransportError, connect,
+    fresh_code,
+};
 use crate::secret::{Key, Room, SessionId, SessionSecret};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
@@ -87,7 +90,8 @@ fn a_proven_lane_outlives_the_deadline() {
 
 #[test]
 fn places_are_counted_per_address_and_in_all_and_given_back() {
-    let door = door(Patience { proof_deadline: LONG, unproven_max: 3, unproven_per_address_max: 2 });
+    let door =
+        door(Patience { proof_deadline: LONG, unproven_max: 3, unproven_per_address_max: 2, ..Patience::default() });
     let host = door.listener.address();
     let refused = |from: &str| {
         let stranger = connect_from(from, host);
@@ -105,6 +109,36 @@ fn places_are_counted_per_address_and_in_all_and_given_back() {
         assert!(matches!(door.events.recv_timeout(LONG).unwrap(), ListenerEvent::NotHaul { .. }));
     }
     connect(&DeviceKey::generate().unwrap(), &[host], &proof(), Purpose::Data, Instant::now() + LONG).unwrap();
+}
+
+#[test]
+fn a_wrong_code_is_turned_away_only_after_its_wait_and_no_later_than_the_deadline() {
+    for (wrong_code_wait, proof_deadline) in [(SHORT, LONG), (LONG, SHORT)] {
+        let door = door(Patience { wrong_code_wait, proof_deadline, ..Patience::default() });
+        let address = [door.listener.address()];
+        let (device, code) = (DeviceKey::generate().unwrap(), Proof::Code(fresh_code(None).unwrap()));
+        let began = Instant::now();
+        let fault = connect(&device, &address, &code, Purpose::Control, Instant::now() + LONG).unwrap_err();
+        assert!(matches!(fault, TransportError::WrongProof | TransportError::Lost), "{fault:?}");
+        assert!(began.elapsed() >= SHORT && began.elapsed() < LONG);
+        assert!(matches!(door.events.recv_timeout(LONG).unwrap(), ListenerEvent::WrongCode { count: 1, .. }));
+        assert!(door.lanes.try_recv().is_err());
+    }
+}
+
+#[test]
+fn a_listener_that_closes_waits_for_no_wrong_code() {
+    let mut door = door(Patience { wrong_code_wait: LONG, proof_deadline: LONG, ..Patience::default() });
+    let address = [door.listener.address()];
+    let joiner = thread::spawn(move || {
+        let code = Proof::Code(fresh_code(None).unwrap());
+        connect(&DeviceKey::generate().unwrap(), &address, &code, Purpose::Control, Instant::now() + LONG * 2)
+    });
+    assert!(matches!(door.events.recv_timeout(LONG).unwrap(), ListenerEvent::WrongCode { .. }));
+    let began = Instant::now();
+    door.listener.close();
+    assert!(joiner.join().unwrap().is_err());
+    assert!(began.elapsed() < LONG);
 }
 
 /// A listener and what came of it.

@@ -14,20 +14,27 @@ use zeroize::Zeroizing;
 pub(super) struct ExporterTap(Mutex<Option<Zeroizing<Vec<u8>>>>);
 
 impl ExporterTap {
-    /// 32 bytes for `label`, or nothing before the handshake is complete. The secret is wiped: there is one call.
-    pub(super) fn export(&self, suite: &Tls13CipherSuite, label: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    /// 32 bytes for each of `labels`, or nothing before the handshake is complete. The secret is wiped: there is one call.
+    pub(super) fn export<const N: usize>(
+        &self,
+        suite: &Tls13CipherSuite,
+        labels: [&[u8]; N],
+    ) -> Option<[Zeroizing<[u8; 32]>; N]> {
         let secret = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let empty_hash = suite.common.hash_provider.hash(&[]);
-        let of_label = {
-            let expander = suite.hkdf_provider.expander_for_okm(&OkmBlock::new(&secret));
-            expand(expander.as_ref(), label, empty_hash.as_ref(), expander.hash_len())
-        };
-        let expander = suite.hkdf_provider.expander_for_okm(&OkmBlock::new(&of_label));
-        let exported = expand(expander.as_ref(), b"exporter", empty_hash.as_ref(), 32);
-        let mut material = Zeroizing::new([0; 32]);
-        material.copy_from_slice(&exported);
-        Some(material)
+        Some(labels.map(|label| exported(suite, &secret, label)))
     }
+}
+
+fn exported(suite: &Tls13CipherSuite, secret: &[u8], label: &[u8]) -> Zeroizing<[u8; 32]> {
+    let empty_hash = suite.common.hash_provider.hash(&[]);
+    let of_label = {
+        let expander = suite.hkdf_provider.expander_for_okm(&OkmBlock::new(secret));
+        expand(expander.as_ref(), label, empty_hash.as_ref(), expander.hash_len())
+    };
+    let expander = suite.hkdf_provider.expander_for_okm(&OkmBlock::new(&of_label));
+    let mut material = Zeroizing::new([0; 32]);
+    material.copy_from_slice(&expand(expander.as_ref(), b"exporter", empty_hash.as_ref(), 32));
+    material
 }
 
 impl KeyLog for ExporterTap {

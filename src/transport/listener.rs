@@ -1,72 +1,23 @@
 //! The accepting end: caps and deadlines first, then TLS, then the proof.
 
+use super::code_proof::{self, NoProof};
 use super::device_key::DeviceKey;
 use super::fresh::random_bytes;
+use super::gatekeeper::{Gatekeeper, ListenerEvent};
 use super::lane::Lane;
 use super::pipe::Pipe;
-use super::proof::{self, JOINER_MESSAGE_BYTES, LaneIntro, Who};
+use super::proof::{self, Binding, HEAD_BYTES, JOINER_MESSAGE_BYTES, LaneIntro, Purpose, Who};
 use super::{TransportError, socket};
 use crate::limits;
-use crate::secret::{Key, Room, SessionId, SessionSecret};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
-
-/// Who a listener asks for secrets, and who takes the lanes that are proven. Called from several threads at once.
-pub trait Gatekeeper: Send + Sync {
-    /// The key of the link to `room`, if that link is still good.
-    fn link_key(&self, room: Room) -> Option<Key>;
-
-    /// The secret of session `id`, if there is one.
-    fn session_secret(&self, id: SessionId) -> Option<SessionSecret>;
-
-    /// Takes a proven lane. The thread it is called on belongs to the connection: it may serve the lane to its end.
-    fn admit(&self, lane: Lane, intro: LaneIntro);
-
-    /// Learns what the listener did with a stranger.
-    fn observe(&self, event: ListenerEvent);
-}
-
-/// What happened at a listener, apart from lanes. Nothing in it was written by a peer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum ListenerEvent {
-    /// Something proved what it does not hold, or asked for what does not exist.
-    BadProof {
-        /// Where it came from.
-        peer: SocketAddr,
-        /// How many there were at this listener, this one included.
-        count: u64,
-    },
-    /// Something broke off, or broke a rule of TLS, before its proof.
-    HandshakeFailed {
-        /// Where it came from.
-        peer: SocketAddr,
-    },
-    /// Something that does not speak TLS connected.
-    NotHaul {
-        /// Where it came from.
-        peer: SocketAddr,
-    },
-    /// This machine has no descriptor, memory or thread for a further connection; the listener waits before it goes on.
-    OutOfResources,
-    /// A connection was reset because too many have not proven themselves.
-    Refused {
-        /// Where it came from.
-        peer: SocketAddr,
-    },
-    /// Something connected and did not prove itself in time.
-    TooSlow {
-        /// Where it came from.
-        peer: SocketAddr,
-    },
-}
 
 /// A bound port that turns connections into proven lanes until it is dropped.
 pub struct Listener {
@@ -78,6 +29,7 @@ pub struct Listener {
 #[derive(Clone, Copy)]
 pub(super) struct Patience {
     pub(super) proof_deadline: Duration,
+    pub(super) wrong_code_wait: Duration,
     pub(super) unproven_max: usize,
     pub(super) unproven_per_address_max: usize,
 }
@@ -144,7 +96,7 @@ impl Listener {
         // On Linux this ends a waiting accept(2). A connection to the own port does elsewhere.
         let _ = SockRef::from(&self.door.socket).shutdown(Shutdown::Both);
         if cfg!(not(target_os = "linux")) {
-            let _ = TcpStream::connect_timeout(&reachable(self.door.address), Duration::from_secs(1));
+            let _ = TcpStream::connect_timeout(&socket::reachable(self.door.address), Duration::from_secs(1));
         }
         // A panic there was reported when it happened; there is nothing left to stop.
         let _ = accepting.join();
@@ -156,7 +108,7 @@ impl Listener {
         gatekeeper: Arc<dyn Gatekeeper>,
         patience: Patience,
     ) -> Result<Self, TransportError> {
-        let socket = bind_socket(address).map_err(TransportError::Local)?;
+        let socket = socket::listen(address).map_err(TransportError::Local)?;
         let address = socket.local_addr().map_err(TransportError::Local)?;
         let decoy = random_bytes()?;
         let (state, changed) = (Mutex::default(), Condvar::new());
@@ -174,6 +126,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             proof_deadline: limits::PROOF_DEADLINE,
+            wrong_code_wait: limits::WRONG_CODE_WAIT,
             unproven_max: limits::UNPROVEN_CONNECTIONS_MAX,
             unproven_per_address_max: limits::UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
         }
@@ -217,24 +170,29 @@ fn accept_all(door: &Arc<Door>) {
 /// Takes one connection from its first byte to its end.
 fn welcome(place: Place, peer: SocketAddr, deadline: Instant) {
     let door = Arc::clone(&place.door);
-    let proven = first_byte(&place.socket, deadline).and_then(|first| {
+    let proven = first_byte(&place.socket, deadline).map_err(NoProof::from).and_then(|first| {
         if first == TLS_HANDSHAKE {
             return door.prove_joiner(&place.socket, peer, deadline);
         }
         dismiss(&place.socket);
-        Err(TransportError::PeerNotHaul)
+        Err(TransportError::PeerNotHaul.into())
     });
     let closed = door.lock().closed;
     drop(place);
     match proven {
         _ if closed => {}
         Ok((lane, intro)) => door.gatekeeper.admit(lane, intro),
+        // It was told before its joiner was.
+        Err(NoProof::WrongCode) => {}
         // Port scans, and joiners that another address of ours answered first.
-        Err(TransportError::Closed) => {}
-        Err(TransportError::WrongProof) => door.count_bad_proof(peer),
-        Err(TransportError::PeerNotHaul) => door.gatekeeper.observe(ListenerEvent::NotHaul { peer }),
-        Err(TransportError::ProofTimeout) => door.gatekeeper.observe(ListenerEvent::TooSlow { peer }),
-        Err(_) => door.gatekeeper.observe(ListenerEvent::HandshakeFailed { peer }),
+        Err(NoProof::Fault(TransportError::Closed)) => {}
+        Err(NoProof::Fault(TransportError::WrongProof)) => {
+            let count = door.count_bad_proof();
+            door.gatekeeper.observe(ListenerEvent::BadProof { peer, count });
+        }
+        Err(NoProof::Fault(TransportError::PeerNotHaul)) => door.gatekeeper.observe(ListenerEvent::NotHaul { peer }),
+        Err(NoProof::Fault(TransportError::ProofTimeout)) => door.gatekeeper.observe(ListenerEvent::TooSlow { peer }),
+        Err(NoProof::Fault(_)) => door.gatekeeper.observe(ListenerEvent::HandshakeFailed { peer }),
     }
 }
 
@@ -265,49 +223,90 @@ impl Door {
         socket: &Arc<TcpStream>,
         peer_address: SocketAddr,
         deadline: Instant,
-    ) -> Result<(Lane, LaneIntro), TransportError> {
+    ) -> Result<(Lane, LaneIntro), NoProof> {
         socket::prepare(socket).map_err(|_| TransportError::Lost)?;
         let mut pipe = Pipe::host(Arc::clone(socket), &self.device, deadline)?;
         let binding = pipe.binding(self.device.spki())?;
+        let mut head = [0; HEAD_BYTES];
+        pipe.read_exact(&mut head)?;
+        let (purpose, who) = if proof::is_by_code(head) {
+            self.prove_code(&mut pipe, head, &binding, peer_address, deadline)?;
+            (Purpose::Control, Who::Code)
+        } else {
+            self.prove_mac(&mut pipe, head, &binding)?
+        };
+        Ok((Lane::new(pipe, peer_address), LaneIntro { purpose, who, peer_address }))
+    }
+
+    fn prove_mac(
+        &self,
+        pipe: &mut Pipe,
+        head: [u8; HEAD_BYTES],
+        binding: &Binding,
+    ) -> Result<(Purpose, Who), TransportError> {
         let mut message = [0; JOINER_MESSAGE_BYTES];
-        pipe.read_exact(&mut message)?;
+        message[..HEAD_BYTES].copy_from_slice(&head);
+        pipe.read_exact(&mut message[HEAD_BYTES..])?;
         // One path for every wrong proof, so that a stranger cannot tell what exists here.
         let claim = proof::claim(&message);
         let secret = claim.as_ref().and_then(|claim| self.secret_of(claim.who));
         let secret_or_decoy = secret.as_deref().map_or(&self.decoy[..], Vec::as_slice);
-        let answer = proof::answer(&message, secret_or_decoy, &binding);
+        let answer = proof::answer(&message, secret_or_decoy, binding);
         let (Some(claim), Some(_), Some(answer)) = (claim, secret, answer) else {
             // The refusal is the close itself; whether it arrives is the peer's business.
             let _ = pipe.close();
             return Err(TransportError::WrongProof);
         };
         pipe.send(&[&answer])?;
-        let intro = LaneIntro { purpose: claim.purpose, who: claim.who, peer_address };
-        Ok((Lane::new(pipe, peer_address), intro))
+        Ok((claim.purpose, claim.who))
+    }
+
+    fn prove_code(
+        &self,
+        pipe: &mut Pipe,
+        head: [u8; HEAD_BYTES],
+        binding: &Binding,
+        peer: SocketAddr,
+        deadline: Instant,
+    ) -> Result<(), NoProof> {
+        let proven = code_proof::welcome(pipe, head, binding, &*self.gatekeeper);
+        if let Err(NoProof::WrongCode) = proven {
+            let count = self.count_bad_proof();
+            self.gatekeeper.observe(ListenerEvent::WrongCode { peer, count });
+            // Each guess costs its joiner a place and this time; what was wrong with it is not said.
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.wait_open(self.patience.wrong_code_wait.min(left));
+            let _ = pipe.close();
+        }
+        proven
     }
 
     fn secret_of(&self, who: Who) -> Option<Zeroizing<Vec<u8>>> {
         let bytes = match who {
+            Who::Code => return None,
             Who::Link(room) => self.gatekeeper.link_key(room)?.as_bytes().to_vec(),
             Who::Session(id) => self.gatekeeper.session_secret(id)?.as_bytes().to_vec(),
         };
         Some(Zeroizing::new(bytes))
     }
 
-    fn count_bad_proof(&self, peer: SocketAddr) {
-        let count = {
-            let mut state = self.lock();
-            state.bad_proofs += 1;
-            state.bad_proofs
-        };
-        self.gatekeeper.observe(ListenerEvent::BadProof { peer, count });
+    /// Counts one more, and returns how many there were.
+    fn count_bad_proof(&self) -> u64 {
+        let mut state = self.lock();
+        state.bad_proofs += 1;
+        state.bad_proofs
     }
 
     /// Waits a little for this machine to have room again, or for the end.
     fn back_off(&self) {
         self.gatekeeper.observe(ListenerEvent::OutOfResources);
+        self.wait_open(BACK_OFF);
+    }
+
+    /// Waits for so long, or until the listener closes. Nothing is locked meanwhile.
+    fn wait_open(&self, time: Duration) {
         let state = self.lock();
-        let waited = self.changed.wait_timeout_while(state, BACK_OFF, |state| !state.closed);
+        let waited = self.changed.wait_timeout_while(state, time, |state| !state.closed);
         drop(waited);
     }
 
@@ -320,19 +319,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.door.lock().unproven.remove(&self.id);
     }
-}
-
-fn bind_socket(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // Elsewhere than on Unix the option lets another program take the port over.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// The first byte that a peer sends, which tells what it speaks.
@@ -371,19 +357,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// An address at which this machine reaches its own port.
-#[cfg_attr(target_os = "linux", allow(dead_code))]
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
-}
-
-/// Connections that the kernel completes ahead of accept(2).
-const BACKLOG: i32 = 128;
 /// Wait after this machine had no room for a connection.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// First byte of a TLS record that begins a handshake.

@@ -2,7 +2,7 @@
 
 use super::device_key::DeviceKey;
 use super::exporter::ExporterTap;
-use super::proof::{Binding, EXPORTER_LABEL};
+use super::proof::{Binding, EXPORTER_LABELS};
 use super::{ALPN, TransportError};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
@@ -101,14 +101,14 @@ impl Machine {
         let broken = || TransportError::Tls(rustls::Error::HandshakeNotComplete);
         let state = self.connection.state();
         let suite = state.negotiated_cipher_suite().and_then(|suite| suite.tls13()).ok_or_else(broken)?;
-        let exporter = self.tap.export(suite, EXPORTER_LABEL).ok_or_else(broken)?;
+        let [exporter, channel] = self.tap.export(suite, EXPORTER_LABELS).ok_or_else(broken)?;
         let [peer_spki] = state.peer_certificates().unwrap_or_default() else { return Err(broken()) };
         let (own_spki, peer_spki) = (own_spki.to_vec(), peer_spki.to_vec());
         let (joiner_spki, host_spki) = match self.connection {
             Connection::Client(_) => (own_spki, peer_spki),
             Connection::Server(_) => (peer_spki, own_spki),
         };
-        Ok(Binding { exporter, joiner_spki, host_spki })
+        Ok(Binding { exporter, channel, joiner_spki, host_spki })
     }
 
     /// Takes the buffers of a lane in place of those of a handshake.
@@ -353,8 +353,11 @@ mod tests {
     fn the_exporter_is_the_one_that_rustls_computes() {
         let (peer, machine, device) = connected();
         let binding = machine.binding(device.spki()).unwrap();
-        let theirs = peer.0.export_keying_material([0; 32], EXPORTER_LABEL, None).unwrap();
-        assert_eq!(*binding.exporter, theirs);
+        let theirs = EXPORTER_LABELS.map(|label| peer.0.export_keying_material([0; 32], label, None).unwrap());
+        assert_eq!([*binding.exporter, *binding.channel], theirs);
+        // RFC 9266 asks for an empty context, which is the same as none.
+        let channel = peer.0.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).unwrap();
+        assert_eq!(*binding.channel, channel);
         assert_eq!(binding.host_spki, peer.0.peer_certificates().unwrap()[0].as_ref());
         assert!(machine.binding(device.spki()).is_err(), "the secret is wiped after its one use");
     }

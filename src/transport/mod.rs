@@ -1,16 +1,22 @@
 //! Lanes: encrypted pipes over TCP whose ends have proven the same secret to each other.
 //!
 //! A `Listener` accepts and `connect` dials. Both speak TLS 1.3 with raw public keys, then prove over the exporter of
-//! this very connection that they hold a link's key or a session's secret, and only then is there a `Lane`. Above a
-//! lane nobody needs to ask who is at the other end.
+//! this very connection that they hold a link's key, a code's words or a session's secret, and only then is there a
+//! `Lane`. Above a lane nobody needs to ask who is at the other end.
 
+mod code_proof;
 mod connect;
 mod device_key;
+mod discovery;
 mod exporter;
+mod finder;
 mod fresh;
+mod gatekeeper;
 mod lane;
 mod listener;
 mod machine;
+mod multicast;
+mod pake;
 mod pipe;
 mod proof;
 mod socket;
@@ -18,11 +24,15 @@ mod socket;
 #[cfg(test)]
 mod deadline_tests;
 
-pub use connect::connect;
+pub use code_proof::CodeTries;
+pub use connect::{connect, connect_within};
 pub use device_key::DeviceKey;
-pub use fresh::{fresh_key, fresh_room, fresh_session_id, fresh_session_secret};
+pub use discovery::{Announcement, DiscoveryFault};
+pub use finder::{Finder, FoundHost};
+pub use fresh::{fresh_code, fresh_key, fresh_room, fresh_session_id, fresh_session_secret};
+pub use gatekeeper::{Gatekeeper, ListenerEvent};
 pub use lane::{AbortHandle, Lane};
-pub use listener::{Gatekeeper, Listener, ListenerEvent};
+pub use listener::Listener;
 pub use proof::{LaneIntro, Proof, Purpose, Who};
 
 use std::io;

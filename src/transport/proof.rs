@@ -3,15 +3,19 @@
 //! The joiner proves first: `version, mode, purpose, 0, id (16), MAC (32)`. The host checks it, and only then sends
 //! `version, MAC (32)`. Each MAC is keyed by the secret and covers the connection's exporter, both public keys and what the
 //! joiner asked for. A relay in the middle has two connections with two exporters, so no MAC fits both.
+//!
+//! A secret that could be guessed offline is not proven so: a code has its own messages, in `code_proof`.
 
 use crate::digest::{DIGEST_BYTES, PurposeHasher, equal_in_constant_time};
-use crate::secret::{Key, Room, SessionId, SessionSecret};
+use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
 /// What the joiner proves.
 #[derive(Clone, Debug)]
 pub enum Proof {
+    /// The code that a host shows. It works once.
+    Code(Code),
     /// The key of a link.
     Link {
         /// Which offer.
@@ -40,6 +44,8 @@ pub enum Purpose {
 /// What the joiner of a lane has proven to hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Who {
+    /// The code that the host showed.
+    Code,
     /// The key of the link to this room.
     Link(Room),
     /// The secret of this session.
@@ -57,11 +63,20 @@ pub struct LaneIntro {
     pub peer_address: SocketAddr,
 }
 
-/// What ties a proof to one connection: nobody who is not an end of it shares all three.
+/// What ties a proof to one connection: nobody who is not an end of it shares all of it.
 pub(super) struct Binding {
+    /// What the MACs of keys and session secrets cover.
     pub(super) exporter: Zeroizing<[u8; 32]>,
+    /// What the proof of a code covers (RFC 9266).
+    pub(super) channel: Zeroizing<[u8; 32]>,
     pub(super) joiner_spki: Vec<u8>,
     pub(super) host_spki: Vec<u8>,
+}
+
+/// A proof by a MAC: of a secret that nobody can guess.
+pub(super) struct MacProof<'a> {
+    who: Who,
+    secret: &'a [u8],
 }
 
 /// What a joiner asks for, before anybody knows whether it may.
@@ -71,32 +86,29 @@ pub(super) struct Claim {
 }
 
 impl Proof {
-    fn who(&self) -> Who {
+    /// The MAC that proves it, or the code that is proven otherwise.
+    pub(super) fn mac(&self) -> Result<MacProof<'_>, &Code> {
         match self {
-            Self::Link { room, .. } => Who::Link(*room),
-            Self::Session { id, .. } => Who::Session(*id),
+            Self::Code(code) => Err(code),
+            Self::Link { room, key } => Ok(MacProof { who: Who::Link(*room), secret: key.as_bytes() }),
+            Self::Session { id, secret } => Ok(MacProof { who: Who::Session(*id), secret: secret.as_bytes() }),
         }
     }
+}
 
-    fn secret(&self) -> &[u8] {
-        match self {
-            Self::Link { key, .. } => key.as_bytes(),
-            Self::Session { secret, .. } => secret.as_bytes(),
-        }
-    }
-
+impl MacProof<'_> {
     /// The joiner's message.
     pub(super) fn message(&self, purpose: Purpose, binding: &Binding) -> [u8; JOINER_MESSAGE_BYTES] {
         let mut message = [0; JOINER_MESSAGE_BYTES];
-        let header = header(self.who(), purpose);
+        let header = header(self.who, purpose);
         message[..HEADER_BYTES].copy_from_slice(&header);
-        message[HEADER_BYTES..].copy_from_slice(&mac(JOINER, self.secret(), &header, binding));
+        message[HEADER_BYTES..].copy_from_slice(&mac(JOINER, self.secret, &header, binding));
         message
     }
 
     /// Whether `message` is the host's answer to the joiner's message.
     pub(super) fn accepts(&self, message: &[u8; HOST_MESSAGE_BYTES], purpose: Purpose, binding: &Binding) -> bool {
-        let expected = mac(HOST, self.secret(), &header(self.who(), purpose), binding);
+        let expected = mac(HOST, self.secret, &header(self.who, purpose), binding);
         let (version, theirs) = split_mac(message);
         version == [VERSION] && equal_in_constant_time(theirs, &expected)
     }
@@ -115,12 +127,19 @@ pub(super) fn claim(message: &[u8; JOINER_MESSAGE_BYTES]) -> Option<Claim> {
         MODE_SESSION => Who::Session(SessionId::from_bytes(id)),
         _ => return None,
     };
-    let purpose = match purpose {
-        PURPOSE_CONTROL => Purpose::Control,
-        PURPOSE_DATA => Purpose::Data,
-        _ => return None,
-    };
-    Some(Claim { purpose, who })
+    Some(Claim { purpose: purpose_of(purpose)?, who })
+}
+
+/// Whether a joiner whose message starts with `head` proves a code, in which case the message goes on in another way.
+pub(super) fn is_by_code(head: [u8; HEAD_BYTES]) -> bool {
+    let [version, mode, ..] = head;
+    (version, mode) == (VERSION, MODE_CODE)
+}
+
+/// What the opening of a joiner starts with that proves a code by the exchange of this version. A code begins a session, and
+/// a session begins with its control lane.
+pub(super) fn code_head(exchange: u8) -> [u8; HEAD_BYTES] {
+    [VERSION, MODE_CODE, PURPOSE_CONTROL, exchange]
 }
 
 /// The host's answer to `message`, if that proves `secret`. Takes the same time whether it does.
@@ -137,17 +156,27 @@ pub(super) fn answer(
 }
 
 fn header(who: Who, purpose: Purpose) -> [u8; HEADER_BYTES] {
-    let (mode, id) = match &who {
-        Who::Link(room) => (MODE_LINK, room.as_bytes()),
-        Who::Session(id) => (MODE_SESSION, id.as_bytes()),
+    let (mode, id) = match who {
+        // It has no name on its host: a joiner knows nothing but the code.
+        Who::Code => (MODE_CODE, [0; 16]),
+        Who::Link(room) => (MODE_LINK, *room.as_bytes()),
+        Who::Session(id) => (MODE_SESSION, *id.as_bytes()),
     };
-    let purpose = match purpose {
+    let mut header = [0; HEADER_BYTES];
+    header[..HEAD_BYTES].copy_from_slice(&[VERSION, mode, purpose_byte(purpose), 0]);
+    header[HEAD_BYTES..].copy_from_slice(&id);
+    header
+}
+
+fn purpose_byte(purpose: Purpose) -> u8 {
+    match purpose {
         Purpose::Control => PURPOSE_CONTROL,
         Purpose::Data => PURPOSE_DATA,
-    };
-    let mut header = [VERSION, mode, purpose, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    header[4..].copy_from_slice(id);
-    header
+    }
+}
+
+fn purpose_of(byte: u8) -> Option<Purpose> {
+    [Purpose::Control, Purpose::Data].into_iter().find(|&purpose| purpose_byte(purpose) == byte)
 }
 
 fn mac(role: &'static str, secret: &[u8], header: &[u8], binding: &Binding) -> [u8; DIGEST_BYTES] {
@@ -160,8 +189,13 @@ fn split_mac(message: &[u8]) -> (&[u8], &[u8; DIGEST_BYTES]) {
     message.split_last_chunk().expect("both messages are longer than their MAC")
 }
 
-/// Label of the exporter that proofs cover.
-pub(super) const EXPORTER_LABEL: &[u8] = b"EXPORTER-haul-proof";
+/// Labels of the exporters that proofs cover: that of a MAC, and that of a code.
+pub(super) const EXPORTER_LABELS: [&[u8]; 2] = [b"EXPORTER-haul-proof", b"EXPORTER-Channel-Binding"];
+
+/// Bytes with which every message of a joiner starts: version, mode, purpose, and one that depends on the mode.
+pub(super) const HEAD_BYTES: usize = 4;
+/// The version of every message of a proof.
+pub(super) const VERSION: u8 = 1;
 
 /// Bytes of the joiner's message.
 pub(super) const JOINER_MESSAGE_BYTES: usize = HEADER_BYTES + DIGEST_BYTES;
@@ -169,9 +203,9 @@ pub(super) const JOINER_MESSAGE_BYTES: usize = HEADER_BYTES + DIGEST_BYTES;
 pub(super) const HOST_MESSAGE_BYTES: usize = 1 + DIGEST_BYTES;
 
 const HEADER_BYTES: usize = 20;
-const VERSION: u8 = 1;
 const MODE_LINK: u8 = 1;
 const MODE_SESSION: u8 = 2;
+const MODE_CODE: u8 = 3;
 const PURPOSE_CONTROL: u8 = 1;
 const PURPOSE_DATA: u8 = 2;
 
@@ -184,7 +218,8 @@ mod tests {
     use super::*;
 
     fn binding(exporter: u8) -> Binding {
-        Binding { exporter: Zeroizing::new([exporter; 32]), joiner_spki: vec![1, 2], host_spki: vec![3] }
+        let channel = Zeroizing::new([0; 32]);
+        Binding { exporter: Zeroizing::new([exporter; 32]), channel, joiner_spki: vec![1, 2], host_spki: vec![3] }
     }
 
     fn link() -> Proof {
@@ -195,10 +230,11 @@ mod tests {
     fn a_proof_is_accepted_by_whoever_holds_the_secret_on_the_same_connection() {
         let session = Proof::Session { id: SessionId::from_bytes([7; 16]), secret: SessionSecret::from_bytes([9; 32]) };
         for proof in [link(), session] {
+            let proof = proof.mac().unwrap();
             let message = proof.message(Purpose::Data, &binding(0));
             let claim = claim(&message).unwrap();
-            assert_eq!((claim.purpose, claim.who), (Purpose::Data, proof.who()));
-            let answer = answer(&message, proof.secret(), &binding(0)).unwrap();
+            assert_eq!((claim.purpose, claim.who), (Purpose::Data, proof.who));
+            let answer = answer(&message, proof.secret, &binding(0)).unwrap();
             assert!(proof.accepts(&answer, Purpose::Data, &binding(0)));
             assert!(!proof.accepts(&answer, Purpose::Control, &binding(0)));
             assert!(!proof.accepts(&answer, Purpose::Data, &binding(1)));
@@ -207,13 +243,14 @@ mod tests {
 
     #[test]
     fn every_bit_of_both_messages_counts() {
-        let proof = link();
+        let link = link();
+        let proof = link.mac().unwrap();
         let message = proof.message(Purpose::Control, &binding(0));
-        let reply = answer(&message, proof.secret(), &binding(0)).unwrap();
+        let reply = answer(&message, proof.secret, &binding(0)).unwrap();
         for bit in 0..JOINER_MESSAGE_BYTES * 8 {
             let mut damaged = message;
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(answer(&damaged, proof.secret(), &binding(0)).is_none(), "bit {bit}");
+            assert!(answer(&damaged, proof.secret, &binding(0)).is_none(), "bit {bit}");
         }
         for bit in 0..HOST_MESSAGE_BYTES * 8 {
             let mut damaged = reply;
@@ -224,7 +261,7 @@ mod tests {
 
     #[test]
     fn another_connection_key_or_secret_gives_another_proof() {
-        let message = link().message(Purpose::Control, &binding(0));
+        let message = link().mac().unwrap().message(Purpose::Control, &binding(0));
         assert!(answer(&message, &[9; 16], &binding(0)).is_some());
         assert!(answer(&message, &[8; 16], &binding(0)).is_none());
         assert!(answer(&message, &[9; 16], &binding(1)).is_none());
@@ -235,21 +272,23 @@ mod tests {
 
     #[test]
     fn the_hosts_answer_is_no_proof_of_a_joiner() {
-        let proof = link();
+        let link = link();
+        let proof = link.mac().unwrap();
         let mut message = proof.message(Purpose::Control, &binding(0));
-        let reply = answer(&message, proof.secret(), &binding(0)).unwrap();
+        let reply = answer(&message, proof.secret, &binding(0)).unwrap();
         message[HEADER_BYTES..].copy_from_slice(&reply[1..]);
-        assert!(answer(&message, proof.secret(), &binding(0)).is_none());
+        assert!(answer(&message, proof.secret, &binding(0)).is_none());
     }
 
     #[test]
     fn unknown_versions_modes_and_purposes_claim_nothing() {
-        let message = link().message(Purpose::Control, &binding(0));
+        let message = link().mac().unwrap().message(Purpose::Control, &binding(0));
         assert!(claim(&message).is_some());
-        for (at, value) in [(0, 2), (1, 0), (1, 3), (2, 0), (2, 3), (3, 1)] {
+        for (at, value) in [(0, 2), (1, 0), (1, 3), (1, 4), (2, 0), (2, 3), (3, 1)] {
             let mut other = message;
             other[at] = value;
             assert!(claim(&other).is_none(), "byte {at} as {value}");
         }
+        assert!(is_by_code(code_head(7)) && !is_by_code([2, 3, 1, 7]) && !is_by_code([1, 2, 1, 7]));
     }
 }

@@ -1,9 +1,9 @@
 //! Options of the sockets below lanes.
 
 use crate::limits;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Makes `socket` fit for a lane: no delay of small frames, and a dead path is noticed by the kernel too.
@@ -27,9 +27,34 @@ pub(super) fn prepare(connection: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// A socket that listens at `address`.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Elsewhere than on Unix the option lets another program take the port over.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 /// Whether both ends are this machine: its loopback, or an address of its own that it dialled.
 pub(super) fn stays_on_this_machine(connection: &TcpStream) -> bool {
     matches!((connection.local_addr(), connection.peer_addr()), (Ok(own), Ok(peer)) if own.ip() == peer.ip())
+}
+
+/// An address at which this machine reaches its own port.
+#[cfg_attr(target_os = "linux", allow(dead_code))]
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 /// Closes `socket` with a reset: nothing is kept in the kernel for a stranger.
@@ -39,6 +64,8 @@ pub(super) fn reset(socket: TcpStream) {
     drop(socket);
 }
 
+/// Connections that the kernel completes ahead of accept(2).
+const BACKLOG: i32 = 128;
 /// Idle time before the kernel asks whether the other end is still there.
 const KEEPALIVE_IDLE: Duration = limits::LANE_SILENCE_MAX;
 /// Time between two such questions.

@@ -1,7 +1,7 @@
 //! What the tests of lanes share: a host that keeps its lanes, a relay that may change bytes, and a bare TLS client.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
-use haul::secret::{Key, Room, SessionId, SessionSecret};
+use haul::secret::{Code, Key, Room, SessionId, SessionSecret};
 use haul::transport::{
     DeviceKey, Gatekeeper, Lane, LaneIntro, Listener, ListenerEvent, Proof, Purpose, TransportError, connect,
 };
@@ -28,16 +28,29 @@ pub const KEY_BYTES: [u8; 16] = *b"key of the tests";
 pub const SESSION: SessionId = SessionId::from_bytes([3; 16]);
 pub const SECRET_BYTES: [u8; 32] = [4; 32];
 
+pub const CODE_TEXT: &str = "7-amber-canoe-lentil";
+
 /// A listener and what came of it.
 pub struct Host {
     pub listener: Listener,
     pub lanes: Receiver<(Lane, LaneIntro)>,
     pub events: Receiver<ListenerEvent>,
+    pub code: Arc<Mutex<ShownCode>>,
+}
+
+/// The code of a host and what was done with it.
+#[derive(Debug, Default)]
+pub struct ShownCode {
+    pub code: Option<Code>,
+    pub tries: u32,
+    pub failed: u32,
+    pub proven: u32,
 }
 
 struct Gate {
     lanes: Mutex<Sender<(Lane, LaneIntro)>>,
     events: Mutex<Sender<ListenerEvent>>,
+    code: Arc<Mutex<ShownCode>>,
 }
 
 impl Gatekeeper for Gate {
@@ -47,6 +60,24 @@ impl Gatekeeper for Gate {
 
     fn session_secret(&self, id: SessionId) -> Option<SessionSecret> {
         (id == SESSION).then(|| SessionSecret::from_bytes(SECRET_BYTES))
+    }
+
+    fn take_code_try(&self) -> Option<Code> {
+        let mut shown = self.code.lock().unwrap();
+        let code = shown.code.clone().filter(|_| shown.tries < 3)?;
+        shown.tries += 1;
+        Some(code)
+    }
+
+    fn code_proven(&self, code: &Code) -> bool {
+        let mut shown = self.code.lock().unwrap();
+        let is_first = shown.code.take_if(|shown| shown == code).is_some();
+        shown.proven += u32::from(is_first);
+        is_first
+    }
+
+    fn code_failed(&self, _: &Code) {
+        self.code.lock().unwrap().failed += 1;
     }
 
     fn admit(&self, lane: Lane, intro: LaneIntro) {
@@ -62,10 +93,24 @@ impl Host {
     pub fn start() -> Self {
         let (lanes_in, lanes) = mpsc::channel();
         let (events_in, events) = mpsc::channel();
-        let gate = Gate { lanes: Mutex::new(lanes_in), events: Mutex::new(events_in) };
+        let code: Arc<Mutex<ShownCode>> = Arc::default();
+        let gate = Gate { lanes: Mutex::new(lanes_in), events: Mutex::new(events_in), code: Arc::clone(&code) };
         let address = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(address, DeviceKey::generate().unwrap(), Arc::new(gate)).unwrap();
-        Self { listener, lanes, events }
+        Self { listener, lanes, events, code }
+    }
+
+    /// A host that shows [`CODE_TEXT`].
+    pub fn with_code() -> Self {
+        let host = Self::start();
+        host.code.lock().unwrap().code = Some(code());
+        host
+    }
+
+    /// Tries that were taken, that failed and that succeeded.
+    pub fn code_counts(&self) -> (u32, u32, u32) {
+        let shown = self.code.lock().unwrap();
+        (shown.tries, shown.failed, shown.proven)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -89,6 +134,14 @@ pub fn link_proof() -> Proof {
 
 pub fn session_proof() -> Proof {
     Proof::Session { id: SESSION, secret: SessionSecret::from_bytes(SECRET_BYTES) }
+}
+
+pub fn code() -> Code {
+    Code::parse(CODE_TEXT).unwrap()
+}
+
+pub fn code_proof() -> Proof {
+    Proof::Code(code())
 }
 
 pub fn join(address: SocketAddr, proof: &Proof) -> Result<Lane, TransportError> {

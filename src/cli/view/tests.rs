@@ -22,7 +22,8 @@ fn a_sender_prints_the_link_alone_on_standard_output() {
     assert_eq!(
         run.err.text(),
         "Scanning\n\
-         Offering 2 files, 1 folder, 2.00 KiB. On the other machine, run `haul receive` with this link:\n\
+         Offering 2 files, 1 folder, 2.00 KiB. On the other machine, run `haul receive 7-amber-canoe-lentil`, \
+         or `haul receive` with this link:\n\
          Waiting for a receiver\n\
          Receiver 1 connected from 192.0.2.7:5000\n\
          Receiver 1 is gone; it may come back\n\
@@ -102,6 +103,25 @@ fn with_json_standard_output_holds_events_and_nothing_else() {
 }
 
 #[test]
+fn a_sender_is_told_of_every_further_code() {
+    let run = Run::new(Side::Sending, Output::default(), Rules::default(), Box::new(Nobody));
+    for (code, why) in [
+        (Some("7-canoe-amber-zoom"), CodeChange::Used),
+        (Some("7-zebra-amber-zoom"), CodeChange::Burnt),
+        (None, CodeChange::GivenUp),
+    ] {
+        run.view.event(&Event::CodeChanged { code: code.map(|code| Zeroizing::new(code.to_owned())), why });
+    }
+    assert_eq!(run.out.text(), "");
+    assert_eq!(
+        run.err.text(),
+        "That code is used up. The next one is 7-canoe-amber-zoom\n\
+         That code is burnt: it was tried wrongly too often. The new one is 7-zebra-amber-zoom; the link stays the same\n\
+         Somebody keeps guessing at the codes, so there are no more of them; the link still works\n"
+    );
+}
+
+#[test]
 fn a_failure_keeps_the_counts_of_the_last_progress() {
     let output = Output { json: true, ..Output::default() };
     let run = Run::new(Side::Receiving, output, Rules::default(), Box::new(Nobody));
@@ -175,7 +195,8 @@ impl Write for Buffer {
 
 fn offer_ready() -> Event {
     let link = Zeroizing::new("HTTP://192.0.2.1:4285/ROOM#KEY".into());
-    Event::OfferReady { link, files: 2, folders: 1, bytes: 2048 }
+    let code = Some(Zeroizing::new("7-amber-canoe-lentil".into()));
+    Event::OfferReady { link, code, files: 2, folders: 1, bytes: 2048 }
 }
 
 fn offer() -> OfferSummary {

@@ -7,7 +7,7 @@ use haul::digest::ChunkDigest;
 use haul::limits::{CHUNK_BYTES_MIN, COMPONENT_BYTES_MAX, ENTRIES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX};
 use haul::manifest::{EntryIndex, EntryKind, HashPages, Listing, ListingBuilder, Totals};
 use haul::rel_path::RelPath;
-use haul::secret::Link;
+use haul::secret::{CODE_WORDS, Code, CodeFault, Invitation, Link, code_words, complete_word};
 use haul::session::listing_page_starts;
 use haul::wire::{Frame, FrameHeader, Message, WireEntry, WireTotals};
 use std::path::{Component, Path};
@@ -261,4 +261,38 @@ pub(super) fn link_parse(bytes: &[u8]) {
     // A room is public: a key that is the same as its room is not a secret to begin with.
     let is_secret = link.key().as_bytes() != link.room().as_bytes();
     assert!(!is_secret || !format!("{link:?}").contains(&key), "the key is not shown");
+}
+
+/// A code that is read is written as one text, which is read as the same code; what is said of any other text is made of
+/// the list alone.
+pub(super) fn code_parse(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (read, peak) = peak_of(|| Code::parse(&text));
+    assert!(peak <= 16 * 1024, "{peak} bytes of memory for {} bytes of input", bytes.len());
+    match &read {
+        Ok(code) => {
+            let written = code.to_text();
+            assert!(Code::parse(&written).is_ok_and(|again| again == *code), "what is written can be read");
+            assert!(!format!("{code:?}").contains(code_words_of(&written)[0]), "the words are not shown");
+        }
+        Err(CodeFault::UnknownWord { place, suggestion }) => {
+            assert!(*place < CODE_WORDS && suggestion.is_none_or(|word| code_words().contains(&word)));
+        }
+        Err(CodeFault::AmbiguousWord { place, first, last }) => {
+            assert!(*place < CODE_WORDS && first < last);
+            assert!(code_words().contains(first) && code_words().contains(last));
+        }
+        Err(_) => {}
+    }
+    if let Ok(Invitation::Code(code)) = Invitation::parse(&text) {
+        assert!(read.is_ok_and(|read| read == code), "a code is the same code as an invitation");
+    }
+    let first: String = text.chars().take_while(|char| char.is_ascii_alphabetic()).collect();
+    for word in complete_word(&first) {
+        assert!(word.starts_with(&first.to_ascii_lowercase()));
+    }
+}
+
+fn code_words_of(written: &str) -> Vec<&str> {
+    written.split('-').skip(1).collect()
 }

@@ -22,8 +22,9 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 pub type Driver = fn(&[u8]);
 
 /// Every target with its driver, in the order of their names.
-pub const TARGETS: [(&str, Driver); 11] = [
+pub const TARGETS: [(&str, Driver); 12] = [
     ("canary", canary),
+    ("code_parse", codec::code_parse),
     ("frame_decode", codec::frame_decode),
     ("link_parse", codec::link_parse),
     ("manifest_decode", codec::manifest_decode),

@@ -1,32 +1,14 @@
-//! Keys, session secrets and links: their text form, redacted `Debug`, wiped on drop.
+//! Links: where an offer is, which one it is, and the key that proves both ends, in one line of text.
 
+use super::{KEY_BYTES, Key, Room};
 use crate::limits;
 use data_encoding::{BASE32_NOPAD, DecodeKind};
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Most addresses of one link.
 pub const LINK_ADDRESSES_MAX: usize = 8;
-
-/// Bytes of a room and of a key.
-pub const KEY_BYTES: usize = 16;
-
-/// Names an offer or a room on its host. Public: it travels in the clear part of a link and of a proof.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Room([u8; KEY_BYTES]);
-
-/// The secret half of a link. Both ends prove it; it never travels.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Key([u8; KEY_BYTES]);
-
-/// Names a session on its host. Public.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SessionId([u8; 16]);
-
-/// What the host issues for a session, so that its later lanes prove themselves without the link.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SessionSecret([u8; 32]);
 
 /// Where an offer can be reached, which one it is, and the key that proves both ends.
 #[derive(Clone)]
@@ -89,54 +71,6 @@ pub enum LinkFault {
     TooManyAddresses,
 }
 
-impl Room {
-    /// The room that `bytes` name; random ones make a room of its own.
-    pub const fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes that name this room.
-    pub const fn as_bytes(&self) -> &[u8; KEY_BYTES] {
-        &self.0
-    }
-}
-
-impl Key {
-    /// The key that `bytes` are. They must be random; the caller wipes its own copy.
-    pub const fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
-        Self(bytes)
-    }
-
-    /// The secret bytes, to be stored or to key a MAC.
-    pub const fn as_bytes(&self) -> &[u8; KEY_BYTES] {
-        &self.0
-    }
-}
-
-impl SessionId {
-    /// The session that `bytes` name.
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes that name this session.
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl SessionSecret {
-    /// The secret that `bytes` are. They must be random; the caller wipes its own copy.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The secret bytes, to be stored or to key a MAC.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
 impl Link {
     /// A link to `room` with the first of `addresses`, as many as a link holds: further ones are only hints.
     pub fn new(addresses: &[SocketAddr], room: Room, key: Key) -> Result<Self, LinkFault> {
@@ -177,8 +111,8 @@ impl Link {
             }
             addresses.push(parse_address(item)?);
         }
-        let room = Room(*decode(room, &ROOM_FAULTS)?);
-        let key = Key(*decode(key, &KEY_FAULTS)?);
+        let room = Room::from_bytes(*decode(room, &ROOM_FAULTS)?);
+        let key = Key::from_bytes(*decode(key, &KEY_FAULTS)?);
         Ok(Self { addresses, room, key })
     }
 
@@ -194,9 +128,9 @@ impl Link {
             push_address(&mut text, address);
             if turn == 0 {
                 text.push('/');
-                BASE32_NOPAD.encode_append(&self.room.0, &mut text);
+                BASE32_NOPAD.encode_append(self.room.as_bytes(), &mut text);
                 text.push('#');
-                BASE32_NOPAD.encode_append(&self.key.0, &mut text);
+                BASE32_NOPAD.encode_append(self.key.as_bytes(), &mut text);
             }
         }
         text
@@ -223,38 +157,6 @@ impl std::str::FromStr for Link {
 
     fn from_str(text: &str) -> Result<Self, LinkFault> {
         Self::parse(text)
-    }
-}
-
-impl fmt::Display for Room {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&BASE32_NOPAD.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for Room {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Room({self})")
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Key([redacted])")
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("SessionId(")?;
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))?;
-        formatter.write_str(")")
-    }
-}
-
-impl fmt::Debug for SessionSecret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("SessionSecret([redacted])")
     }
 }
 
@@ -350,6 +252,7 @@ const KEY_FAULTS: Base32Faults = Base32Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::SessionSecret;
     use proptest::prelude::*;
 
     const ROOM: &str = "AAAQEAYEAUDAOCAJBIFQYDIOB4";
@@ -362,8 +265,9 @@ mod tests {
     }
 
     fn link() -> impl Strategy<Value = Link> {
-        (prop::collection::vec(address(), 1..=LINK_ADDRESSES_MAX), any::<[u8; 16]>(), any::<[u8; 16]>())
-            .prop_map(|(addresses, room, key)| Link::new(&addresses, Room(room), Key(key)).unwrap())
+        (prop::collection::vec(address(), 1..=LINK_ADDRESSES_MAX), any::<[u8; 16]>(), any::<[u8; 16]>()).prop_map(
+            |(addresses, room, key)| Link::new(&addresses, Room::from_bytes(room), Key::from_bytes(key)).unwrap(),
+        )
     }
 
     fn fault(text: &str) -> LinkFault {
@@ -449,15 +353,21 @@ mod tests {
         assert_eq!(with(at, ROOM, &format!("{KEY},")), LinkFault::AddressMalformed);
         let many = format!("{KEY}{}", ",1.2.3.4:5".repeat(8));
         assert_eq!(with(at, ROOM, &many), LinkFault::TooManyAddresses);
-        assert_eq!(Link::new(&[], Room([0; 16]), Key([0; 16])).map(|_| ()), Err(LinkFault::NoAddress));
+        assert_eq!(
+            Link::new(&[], Room::from_bytes([0; 16]), Key::from_bytes([0; 16])).map(|_| ()),
+            Err(LinkFault::NoAddress)
+        );
     }
 
     #[test]
     fn eight_addresses_are_kept_as_far_as_the_text_holds_them() {
         let short = vec!["1.2.3.4:5".parse().unwrap(); 9];
-        assert_eq!(Link::new(&short, Room([0; 16]), Key([0; 16])).unwrap().addresses().len(), 8);
+        assert_eq!(
+            Link::new(&short, Room::from_bytes([0; 16]), Key::from_bytes([0; 16])).unwrap().addresses().len(),
+            8
+        );
         let long = vec!["[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().unwrap(); 8];
-        let link = Link::new(&long, Room([0; 16]), Key([0; 16])).unwrap();
+        let link = Link::new(&long, Room::from_bytes([0; 16]), Key::from_bytes([0; 16])).unwrap();
         assert_eq!(link.addresses().len(), 4);
         assert!(link.to_text().len() <= limits::LINK_BYTES_MAX);
     }
@@ -465,7 +375,7 @@ mod tests {
     #[test]
     fn no_debug_text_or_fault_shows_a_secret() {
         let link = Link::parse(&format!("HTTP://1.2.3.4:5/{ROOM}#{KEY}")).unwrap();
-        let secret = SessionSecret([0xab; 32]);
+        let secret = SessionSecret::from_bytes([0xab; 32]);
         let shown = format!("{link:?} {:?} {secret:?}", link.key());
         for hidden in [KEY, "171", "ab", "0xff", "255", "[25"] {
             assert!(!shown.contains(hidden), "{shown}");

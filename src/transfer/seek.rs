@@ -1,0 +1,131 @@
+//! Where a host may be found that no known address leads to: asked on the local network, and only when there is need.
+
+use crate::transport::{Finder, FoundHost};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Looks for one host. What it finds is a hint: whoever answers there has to prove itself.
+///
+/// Nothing is sent before the first [`Seek::wait`] or [`Seek::ask_again`], and nothing after a minute without a call.
+#[derive(Debug)]
+pub(super) struct Seek {
+    wanted: Wanted,
+    started: Mutex<Started>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Number(u16),
+    Port(u16),
+}
+
+#[derive(Debug, Default)]
+struct Started {
+    finder: Option<Arc<Finder>>,
+    /// Why there is none.
+    trouble: Option<String>,
+}
+
+impl Seek {
+    /// Looks for the host whose code has this display number.
+    pub(super) fn by_number(number: u16) -> Self {
+        Self { wanted: Wanted::Number(number), started: Mutex::default() }
+    }
+
+    /// Looks for a host that listens at this port, as one does that came back with another address.
+    pub(super) fn by_port(port: u16) -> Self {
+        Self { wanted: Wanted::Port(port), started: Mutex::default() }
+    }
+
+    /// Where such hosts are as far as is known, newest first. Does not wait.
+    pub(super) fn found(&self) -> Vec<SocketAddr> {
+        let finder = self.lock().finder.clone();
+        finder.map(|finder| self.matching(&finder.hosts())).unwrap_or_default()
+    }
+
+    /// Waits until such a host is found, at most until `deadline`, and returns what is known then.
+    pub(super) fn wait(&self, deadline: Instant) -> Vec<SocketAddr> {
+        let Some(finder) = self.start() else { return Vec::new() };
+        self.matching(&finder.wait(deadline, |host| self.matches(host)))
+    }
+
+    /// Asks the network once more, since what was known leads nowhere. Does not wait.
+    pub(super) fn ask_again(&self) {
+        if let Some(finder) = self.start() {
+            finder.ask_again();
+        }
+    }
+
+    /// Why nothing can be found, once that is known: a printable sentence without a full stop.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let started = self.lock();
+        match &started.finder {
+            Some(finder) => finder.trouble(),
+            None => started.trouble.clone(),
+        }
+    }
+
+    fn start(&self) -> Option<Arc<Finder>> {
+        let mut started = self.lock();
+        if started.finder.is_none() {
+            match Finder::new() {
+                Ok(finder) => *started = Started { finder: Some(Arc::new(finder)), trouble: None },
+                Err(fault) => started.trouble = Some(fault.to_string()),
+            }
+        }
+        started.finder.clone()
+    }
+
+    fn matches(&self, host: &FoundHost) -> bool {
+        match self.wanted {
+            Wanted::Number(number) => host.number == Some(number),
+            Wanted::Port(port) => host.port == port,
+        }
+    }
+
+    fn matching(&self, hosts: &[FoundHost]) -> Vec<SocketAddr> {
+        let mut found = Vec::new();
+        for address in hosts.iter().filter(|host| self.matches(host)).flat_map(|host| &host.addresses) {
+            if !found.contains(address) {
+                found.push(*address);
+            }
+        }
+        found
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Started> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(number: Option<u16>, port: u16, addresses: &[&str]) -> FoundHost {
+        let addresses = addresses.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect();
+        FoundHost { number, port, addresses }
+    }
+
+    #[test]
+    fn only_the_host_that_is_looked_for_counts_and_each_address_once() {
+        let hosts = [
+            host(Some(7), 4285, &["10.0.0.2", "fd00::2"]),
+            host(Some(8), 4285, &["10.0.0.3"]),
+            host(None, 99, &["10.0.0.4"]),
+            host(Some(7), 4285, &["10.0.0.2", "10.0.0.1"]),
+        ];
+        let text = |seek: Seek| -> Vec<String> { seek.matching(&hosts).iter().map(ToString::to_string).collect() };
+        assert_eq!(text(Seek::by_number(7)), ["10.0.0.2:4285", "[fd00::2]:4285", "10.0.0.1:4285"]);
+        assert_eq!(text(Seek::by_port(4285)), ["10.0.0.2:4285", "[fd00::2]:4285", "10.0.0.3:4285", "10.0.0.1:4285"]);
+        assert_eq!(text(Seek::by_port(1)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn looking_at_what_is_known_starts_nothing() {
+        let seek = Seek::by_port(1);
+        assert_eq!((seek.found(), seek.trouble()), (Vec::new(), None));
+        assert!(seek.lock().finder.is_none());
+    }
+}
