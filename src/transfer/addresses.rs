@@ -77,6 +77,14 @@ pub(super) fn advertised(chosen: Option<IpAddr>, bound: IpAddr) -> Vec<IpAddr> {
     ranked
 }
 
+/// Whether an address is one of the internet: none that a home, an office, a provider or a machine gives out for itself.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !(ip.is_private() || ip.is_link_local() || ip.is_loopback() || is_carrier_grade(ip)),
+        IpAddr::V6(ip) => !(ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback()),
+    }
+}
+
 /// The candidates that somebody else may reach, best first, each once. `routes` are those that default routes leave from.
 fn ranked(candidates: Vec<Candidate>, routes: &[IpAddr]) -> Vec<IpAddr> {
     let mut kept: Vec<(Rank, Reverse<bool>, IpAddr)> = Vec::new();
@@ -98,9 +106,7 @@ impl Candidate {
     fn rank(&self, is_route: bool) -> Option<Rank> {
         let starts = |names: &[&str]| names.iter().any(|name| self.interface.starts_with(name));
         let (is_private, is_link_local, is_shared) = match self.ip {
-            IpAddr::V4(ip) => {
-                (ip.is_private(), ip.is_link_local(), ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64)
-            }
+            IpAddr::V4(ip) => (ip.is_private(), ip.is_link_local(), is_carrier_grade(ip)),
             // Without the scope that only the other end can know, a link-local one leads nowhere.
             IpAddr::V6(ip) if ip.is_unicast_link_local() => return None,
             IpAddr::V6(ip) => (ip.is_unique_local(), false, false),
@@ -122,6 +128,11 @@ impl From<Interface> for Candidate {
     fn from(interface: Interface) -> Self {
         Self { ip: interface.ip(), is_tunnel: interface.is_p2p(), interface: interface.name }
     }
+}
+
+/// Whether an address is of 100.64.0.0/10, which providers and overlay networks share out.
+fn is_carrier_grade(ip: Ipv4Addr) -> bool {
+    ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64
 }
 
 /// The address that the default route of a family leaves from.

@@ -20,6 +20,8 @@ pub struct SendSettings {
     pub lanes: Option<u16>,
     /// Whether to go on serving after a receiver has everything.
     pub keep: bool,
+    /// Whether to announce the offer on the local network. One that only this machine can reach never is.
+    pub announce: bool,
     /// Where port, link and session secrets of an offer are remembered. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
     /// Where hashes of unchanged files are remembered. `None`: nowhere.
