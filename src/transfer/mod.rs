@@ -1,5 +1,6 @@
 //! Sending and receiving: the loop that feeds a session from lanes and disk, and what it tells its caller.
 
+pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use event::{
     CodeChange, Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, Phase, Progress, Summary,
@@ -22,6 +23,7 @@ pub mod settings;
 pub mod unfinished;
 mod addresses;
 mod codes;
+mod beacon;
 mod conduct;
 mod data_lanes;
 mod decide;

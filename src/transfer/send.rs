@@ -1,5 +1,6 @@
 //! Sending: offer, listen, serve until somebody has everything.
 
+use super::beacon::Beacon;
 use super::codes::{CodeKeeper, CodeNews};
 use super::door;
 use super::host::{Host, HostEvent};
@@ -51,13 +52,14 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
         observer.event(&Event::Notice { text });
     }
     let link = door::link(listener.address(), settings.address, &host.state)?;
+    let mut beacon = Beacon::open(settings.announce, listener.address(), host.codes.number());
     let totals = offer.listing.totals();
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
     let code = host.codes.code().map(|code| code.to_text());
     observer.event(&Event::OfferReady { link: link.to_text(), code, files, folders, bytes: totals.bytes });
     observer.event(&Event::Phase(Phase::Waiting));
-    let outcome = caught(|| run(&host, settings.keep, &inbox, observer, cancel));
-    drop(listener);
+    let outcome = caught(|| run(&host, settings.keep, &mut beacon, &inbox, observer, cancel));
+    drop((beacon, listener));
     host.abort_all();
     let failed = outcome?;
     let mut summary = summary(&host, began, cancel);
@@ -73,6 +75,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
 fn run(
     host: &Host,
     keep: bool,
+    beacon: &mut Beacon,
     inbox: &mpsc::Receiver<HostEvent>,
     observer: &dyn Observer,
     cancel: &Cancel,
@@ -119,7 +122,12 @@ fn run(
                     observer.event(&Event::Notice { text });
                 }
             }
-            Err(RecvTimeoutError::Timeout) => observer.event(&Event::Progress(progress(host))),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(text) = beacon.news() {
+                    observer.event(&Event::Notice { text });
+                }
+                observer.event(&Event::Progress(progress(host)));
+            }
             Err(RecvTimeoutError::Disconnected) => return Err(TransferError::Interrupted),
         }
     }

@@ -1,6 +1,6 @@
 //! Who announces itself on the local network: a short list that nobody can make long.
 
-use super::discovery::{DiscoveryFault, NUMBER_KEY, SERVICE, records, start_daemon, stop_daemon};
+use super::discovery::{DiscoveryFault, NUMBER_KEY, RECORDS_MAX, SERVICE, records, start_daemon, stop_daemon};
 use super::multicast;
 use crate::limits::{FOUND_ADDRESSES_MAX, FOUND_HOSTS_MAX};
 use mdns_sd::{Receiver, RecvTimeoutError, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Instances that one search may meet before it is started afresh: four times the longest list.
 const MET_MAX: usize = 4 * FOUND_HOSTS_MAX;
-/// Records that the library may hold meanwhile: an honest instance has five, and the network has other services.
-const RECORDS_MAX: i64 = 16 * 1024;
 /// Questions in a row that the library leaves unanswered before it counts as flooded.
 const UNANSWERED_MAX: u32 = 4;
-/// How often orders are looked for while nothing comes in.
+/// How often orders are looked for while nothing comes in, and what the library holds.
 const TURN: Duration = Duration::from_millis(100);
 /// Shortest time between two fresh searches: an answer takes a tenth of it.
 const SEARCH_TIME_MIN: Duration = Duration::from_secs(1);
@@ -166,7 +164,7 @@ impl Search {
         if self.met > MET_MAX {
             return true;
         }
-        if now.saturating_duration_since(self.guarded) < CHECK_AFTER / 4 {
+        if now.saturating_duration_since(self.guarded) < TURN {
             return false;
         }
         self.guarded = now;
