@@ -155,6 +155,8 @@ fn accept_all(door: &Arc<Door>) {
         }
         match accepted {
             Ok((socket, peer)) => {
+                // One that listens on both families is told IPv4 addresses in the clothes of the other.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 let Some(place) = door.place(socket, peer) else { continue };
                 let builder = thread::Builder::new().name("haul lane".into());
                 if builder.spawn(move || welcome(place, peer, deadline)).is_err() {
