@@ -12,6 +12,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(crate) trait Answers: Send {
     /// Shows the question and returns the next line, or `None` at the end of input or when the run is to stop.
     fn ask(&mut self, question: &str, cancel: &Cancel) -> Option<String>;
+
+    /// Like [`Answers::ask`], for a code: where the terminal allows it, Tab completes a word.
+    fn ask_code(&mut self, question: &str, cancel: &Cancel) -> Option<String> {
+        self.ask(question, cancel)
+    }
 }
 
 /// Nobody is there.

@@ -19,6 +19,7 @@ use std::time::Instant;
 mod answers;
 mod args;
 mod exit;
+mod host;
 mod json;
 mod link;
 mod listing;
@@ -102,7 +103,7 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
         Err(failure) => return view.finish(Err(failure)),
     };
     let with_way_on = |failure: Failure| match haul::transfer::unfinished(&settings.into) {
-        Ok(holdings) if holdings.has(&settings.link) => failure.resumable(&settings.into),
+        Ok(holdings) if holdings.has(&settings.invitation) => failure.resumable(&settings.into),
         _ => failure,
     };
     let last_word = |failure| {
@@ -117,7 +118,8 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
 fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cancel) -> Result<ReceiveSettings, Failure> {
     let conflict = receive.conflict.chosen().unwrap_or_default();
     let variable = std::env::var_os(link::VARIABLE);
-    let given = view.with_answers(|answers| link::read(receive.link, receive.ask, variable, answers, cancel))?;
+    let typed = link::typed(receive.invitation);
+    let given = view.with_answers(|answers| link::read(typed, receive.ask, variable, answers, cancel))?;
     if !receive.yes && !can_ask {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept the offer")
             .next("pass --yes to accept whatever the link offers"));
@@ -126,13 +128,15 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         let what = format!("`{}` is not a folder", printable_path(&receive.into));
         return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
     }
+    let at = receive.at.as_deref().map(host::resolve).transpose()?.unwrap_or_default();
     if given.in_arguments && link::others_are_logged_in() {
-        let text = "other users of this machine can read the link in the list of processes; \
+        let text = "other users of this machine can read the link or code in the list of processes; \
                     HAUL_LINK, `-` and --ask keep it from them";
         view.event(&Event::Notice { text: text.into() });
     }
     Ok(ReceiveSettings {
-        link: given.link,
+        invitation: given.invitation,
+        at,
         into: receive.into,
         conflict,
         read_back: receive.read_back,
@@ -191,7 +195,7 @@ fn keyboard(receive: &Receive) -> Option<Box<dyn Answers>> {
         return Some(Box::new(Keyboard::new(stdin())));
     }
     // Standard input is spent on the link, so the answer comes from the terminal itself.
-    let is_piped = receive.link.as_deref() == Some("-");
+    let is_piped = receive.invitation == ["-"];
     let terminal = is_piped.then(|| std::fs::File::open("/dev/tty").ok()).flatten()?;
     Some(Box::new(Keyboard::new(terminal)))
 }

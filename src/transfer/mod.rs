@@ -36,6 +36,7 @@ mod host;
 mod lane_thread;
 mod mailbox;
 mod memory;
+mod neighbours;
 mod offer;
 mod panics;
 mod plan;
@@ -44,7 +45,6 @@ mod queue;
 mod receive;
 mod retry;
 mod room;
-#[expect(dead_code, reason = "who dials by a code or again after an outage asks here")]
 mod seek;
 mod send;
 mod serve;

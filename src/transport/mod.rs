@@ -52,6 +52,9 @@ pub enum TransportError {
     /// The connection broke: a reset, or an end that the other side did not announce.
     #[error("the connection was lost")]
     Lost,
+    /// Nobody who is looked for was found, so there is no address to connect to.
+    #[error("nobody who is looked for was found on this network")]
+    NotFound,
     /// Something else than haul answers there.
     #[error("what answers at that address is not haul")]
     PeerNotHaul,
