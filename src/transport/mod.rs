@@ -20,6 +20,9 @@ mod socket;
 
 #[cfg(test)]
 mod deadline_tests;
+#[cfg(all(test, target_os = "linux"))]
+#[path = "../../tests/support/netns.rs"]
+pub(crate) mod netns;
 
 pub use connect::connect;
 pub use device_key::DeviceKey;
