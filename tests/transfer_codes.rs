@@ -272,6 +272,43 @@ fn a_sender_that_is_not_found_is_named_by_its_number_with_another_way() {
     assert!(ran.stderr.contains("--at HOST:PORT"), "{ran:?}");
 }
 
+#[test]
+fn a_code_alone_finds_its_sender_and_follows_it_to_another_address() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = Cable::new(["10.79.0.1/24", "10.79.0.2/24"]);
+    let playground = Playground::new();
+    let file = playground.file("data", 64 << 20, 8);
+    let into = playground.dir("into");
+    let on = |end: usize, verb: &str| {
+        let mut command = cable.command(end, env!("CARGO_BIN_EXE_haul"));
+        command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped()).args(["--json", "--no-progress"]);
+        command.env("XDG_STATE_HOME", playground.path("state")).env("XDG_CACHE_HOME", playground.path("cache"));
+        command
+    };
+    let mut send = on(0, "send");
+    send.arg(&file);
+    let sending = playground.start_send(send);
+    // 64 MiB take some seven seconds: the address changes in the middle.
+    let rate = ["qdisc", "add", "dev", "cable", "root", "tbf", "rate", "80mbit", "burst", "64kb", "latency", "50ms"];
+    assert!(cable.command(0, "tc").args(rate).status().unwrap().success());
+    let mut receive = on(1, "receive");
+    receive.args([sending.code(), "--yes", "--into"]).arg(&into);
+    let mut receiving = Playground::start_receive(receive);
+    let mut fetched = 0;
+    assert!(receiving.wait_until(|event| {
+        fetched = event["bytes_fetched"].as_u64().unwrap_or(0);
+        fetched > 0
+    }));
+    assert!(fetched < 32 * MIB, "what follows can only come from the other address");
+    cable.configure(0, &["address", "delete", "10.79.0.1/24", "dev", "cable"]);
+    cable.configure(0, &["address", "add", "10.79.0.9/24", "dev", "cable"]);
+    receiving.wait().assert_ok();
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    assert_eq!(sending.wait().0, Some(0));
+}
+
 /// A code that differs from `code` in its last word.
 fn another_code(code: &str, turn: usize) -> String {
     let (rest, last) = code.rsplit_once('-').unwrap();

@@ -1,8 +1,10 @@
 //! The command line as clap reads it.
 
 use crate::cli::exit;
+use crate::cli::qr::{self, QrFile};
 use crate::cli::terminal::Color;
 use crate::cli::units;
+use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use haul::limits::DATA_LANES_MAX;
@@ -61,6 +63,9 @@ pub(crate) struct Send {
     /// Show no code beside the link
     #[arg(long)]
     pub(crate) no_code: bool,
+
+    #[command(flatten)]
+    pub(crate) invitation: Invitation,
 }
 
 /// Fetches what a link or a code offers
@@ -135,6 +140,25 @@ pub(crate) struct Resume {
     pub(crate) retry_for: Option<Duration>,
 }
 
+/// How others learn where they can connect.
+#[derive(Args, Debug)]
+pub(crate) struct Invitation {
+    /// Do not announce it on the local network; a code then leads nobody here
+    #[arg(long, env = "HAUL_NO_ANNOUNCE", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub(crate) no_announce: bool,
+
+    /// Show no QR code of the link
+    ///
+    /// It is shown on a terminal that has colours, where its window has room for all of it, and the link has an address of
+    /// this network. `--address` has it show that one, whatever it is.
+    #[arg(long, env = "HAUL_NO_QR", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub(crate) no_qr: bool,
+
+    /// Write the link's QR code to this file, as SVG or PNG by its ending; the file holds the key
+    #[arg(long, value_name = "FILE", value_parser = qr::parse_file)]
+    pub(crate) qr_file: Option<QrFile>,
+}
+
 #[derive(Args, Debug)]
 #[group(multiple = false)]
 pub(crate) struct ConflictFlags {
@@ -195,6 +219,13 @@ pub(crate) struct Output {
         hide_env_values = true
     )]
     pub(crate) color: Color,
+}
+
+impl Invitation {
+    /// What is wanted of the link's QR code.
+    pub(crate) fn qr(&self, address_chosen: bool) -> qr::Wish {
+        qr::Wish { on_terminal: !self.no_qr, file: self.qr_file.clone(), address_chosen }
+    }
 }
 
 impl ConflictFlags {

@@ -25,6 +25,7 @@ mod link;
 mod listing;
 mod places;
 mod progress;
+mod qr;
 mod report;
 mod resume;
 mod signals;
@@ -70,7 +71,8 @@ fn run_send(send: Send, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
     let answers = Box::new(Nobody);
-    let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams());
+    let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams())
+        .with_qr(send.invitation.qr(send.address.is_some()));
     let Places { state, cache } = Places::detect();
     let settings = SendSettings {
         paths: send.paths,
@@ -79,6 +81,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         lanes: send.lanes.count,
         keep: send.keep,
         no_code: send.no_code,
+        announce: !send.invitation.no_announce,
         state_dir: state,
         cache_dir: cache,
     };

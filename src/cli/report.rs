@@ -189,7 +189,8 @@ mod tests {
     use super::*;
     use haul::transfer::FailedFile;
 
-    const PLAIN: Terminal = Terminal { redraws: false, answers: false, colors: false, columns: 80, rows: 24 };
+    const PLAIN: Terminal =
+        Terminal { redraws: false, answers: false, colors: false, utf8: false, columns: 80, rows: 24 };
 
     fn failed(class: FailureClass) -> FailedFile {
         FailedFile { path: "a".into(), fault: "it failed".into(), class }

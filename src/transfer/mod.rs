@@ -1,5 +1,6 @@
 //! Sending and receiving: the loop that feeds a session from lanes and disk, and what it tells its caller.
 
+pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use event::{
     CodeChange, Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, Phase, Progress, Summary,
@@ -21,6 +22,7 @@ pub mod settings;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;
+mod beacon;
 mod codes;
 mod conduct;
 mod data_lanes;

@@ -22,6 +22,8 @@ pub struct SendSettings {
     pub keep: bool,
     /// Whether to show no code beside the link.
     pub no_code: bool,
+    /// Whether to announce the offer on the local network. One that only this machine can reach never is.
+    pub announce: bool,
     /// Where port, link and session secrets of an offer are remembered. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
     /// Where hashes of unchanged files are remembered. `None`: nowhere.

@@ -23,6 +23,9 @@ mod socket;
 
 #[cfg(test)]
 mod deadline_tests;
+#[cfg(all(test, target_os = "linux"))]
+#[path = "../../tests/support/netns.rs"]
+pub(crate) mod netns;
 
 pub use code_proof::CodeTries;
 pub use connect::{connect, connect_within};

@@ -123,7 +123,11 @@ impl Playground {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
         command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("XDG_STATE_HOME", self.path("state")).env("XDG_CACHE_HOME", self.path("cache"));
-        for variable in ["HAUL_LINK", "HAUL_AT", "HAUL_BIND", "HAUL_ADDRESS", "HAUL_INTO", "HAUL_LANES", "HAUL_COLOR"] {
+        // What is offered in a test is nobody else's business.
+        command.env("HAUL_NO_ANNOUNCE", "1");
+        for variable in
+            ["HAUL_LINK", "HAUL_AT", "HAUL_BIND", "HAUL_ADDRESS", "HAUL_INTO", "HAUL_LANES", "HAUL_COLOR", "HAUL_NO_QR"]
+        {
             command.env_remove(variable);
         }
         command
