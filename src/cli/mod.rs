@@ -25,6 +25,7 @@ mod link;
 mod listing;
 mod places;
 mod progress;
+mod prompt;
 mod qr;
 mod report;
 mod resume;
@@ -101,9 +102,17 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     let can_ask = answers.is_some();
     let answers = answers.unwrap_or_else(|| Box::new(Nobody));
     let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams());
+    // Before anything is asked: a question may hold the terminal in a state that has to be undone.
+    let signals = match install_signals(&cancel) {
+        Ok(signals) => signals,
+        Err(failure) => return view.finish(Err(failure)),
+    };
     let settings = match receive_settings(receive, &view, can_ask, &cancel) {
         Ok(settings) => settings,
-        Err(failure) => return view.finish(Err(failure)),
+        Err(failure) => {
+            let stopped = signals.exit().map(|exit| stopped(exit, Side::Receiving, Instant::now()));
+            return view.finish(Err(stopped.unwrap_or(failure)));
+        }
     };
     let with_way_on = |failure: Failure| match haul::transfer::unfinished(&settings.into) {
         Ok(holdings) if holdings.has(&settings.invitation) => failure.resumable(&settings.into),
@@ -113,7 +122,7 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
         view.finish(Err(with_way_on(failure)));
     };
     let transfer = || haul::transfer::receive(&settings, &view, &cancel);
-    let result = with_signals(&cancel, Side::Receiving, last_word, transfer);
+    let result = obeying(&signals, &cancel, Side::Receiving, last_word, transfer);
     view.finish(result.map_err(with_way_on))
 }
 
@@ -161,10 +170,19 @@ fn with_signals(
     last_word: impl FnOnce(Failure) + std::marker::Send,
     transfer: impl FnOnce() -> Result<Summary, TransferError>,
 ) -> Result<Summary, Failure> {
-    let signals = install_signals(cancel)?;
+    obeying(&install_signals(cancel)?, cancel, side, last_word, transfer)
+}
+
+fn obeying(
+    signals: &Signals,
+    cancel: &Cancel,
+    side: Side,
+    last_word: impl FnOnce(Failure) + std::marker::Send,
+    transfer: impl FnOnce() -> Result<Summary, TransferError>,
+) -> Result<Summary, Failure> {
     let started = Instant::now();
     let last_word = |exit| last_word(stopped(exit, side, started));
-    signals.obeyed(cancel, last_word, transfer).map_err(|error| failure_of(&error, side, &signals, started))
+    signals.obeyed(cancel, last_word, transfer).map_err(|error| failure_of(&error, side, signals, started))
 }
 
 /// What a run that a signal ended says.
@@ -195,12 +213,12 @@ fn keyboard(receive: &Receive) -> Option<Box<dyn Answers>> {
         return None;
     }
     if stdin().is_terminal() {
-        return Some(Box::new(Keyboard::new(stdin())));
+        return Some(Box::new(Keyboard::of_terminal(stdin())));
     }
     // Standard input is spent on the link, so the answer comes from the terminal itself.
     let is_piped = receive.invitation == ["-"];
     let terminal = is_piped.then(|| std::fs::File::open("/dev/tty").ok()).flatten()?;
-    Some(Box::new(Keyboard::new(terminal)))
+    Some(Box::new(Keyboard::of_terminal(terminal)))
 }
 
 fn streams() -> Streams {
