@@ -5,10 +5,13 @@
 #[path = "support/netns.rs"]
 mod netns;
 
+use haul::secret::Link;
 use haul::transport::{Announcement, Finder, FoundHost};
 use netns::{Cable, may_make_networks};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes: reached only where it would never happen.
@@ -122,6 +125,72 @@ fn a_machine_without_any_network_finds_itself() {
         cable.on(SENDER, || (Announcement::new(4285, Some(7)).unwrap(), Finder::new().unwrap()));
     let host = wait_for(&finder, |host| host.number == Some(7));
     assert!(host.addresses.contains(&address("127.0.0.1:4285")), "{host:?}");
+}
+
+#[test]
+fn an_offer_is_announced_until_it_ends_unless_nobody_wants_it() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = cable();
+    let finder = cable.on(RECEIVER, || Finder::new().unwrap());
+    let offer = Offer::start(&cable, &[]);
+    let host = wait_for(&finder, |host| host.port == offer.port);
+    assert_eq!(host.addresses, [SocketAddr::from(([10, 77, 0, 1], offer.port))]);
+    offer.interrupt();
+    let until = Instant::now() + PATIENCE;
+    while !finder.hosts().is_empty() {
+        assert!(Instant::now() < until, "an offer that ended says goodbye");
+        std::thread::yield_now();
+    }
+    let silent = Offer::start(&cable, &["--no-announce"]);
+    let local = Offer::start(&cable, &["--bind", "127.0.0.1:0"]);
+    let last = cable.on(SENDER, || Announcement::new(1, None).unwrap());
+    // Both would have spoken before this one.
+    wait_for(&finder, |host| host.port == 1);
+    let ports: Vec<u16> = finder.hosts().iter().map(|host| host.port).collect();
+    assert_eq!(ports, [1], "{} and {} are announced", silent.port, local.port);
+    drop(last);
+}
+
+/// A `haul send` on the sending machine, killed when dropped.
+struct Offer {
+    child: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Offer {
+    fn start(cable: &Cable, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("data"), b"data").unwrap();
+        let mut command = cable.command(SENDER, env!("CARGO_BIN_EXE_haul"));
+        command.args(["send", "data"]).args(arguments).current_dir(folder.path());
+        command.env("XDG_STATE_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
+        for variable in ["HAUL_BIND", "HAUL_ADDRESS", "HAUL_NO_ANNOUNCE"] {
+            command.env_remove(variable);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = Link::parse(&line).unwrap().addresses()[0].port();
+        Self { child, port, _folder: folder }
+    }
+
+    /// Ends it as Ctrl-C does, and waits for that.
+    fn interrupt(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        // A process that has ended cannot be killed, and need not be.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A member of the group that mDNS speaks to.

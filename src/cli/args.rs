@@ -63,11 +63,12 @@ pub(crate) struct Send {
     /// Show no code beside the link
     #[arg(long)]
     pub(crate) no_code: bool,
+
     #[command(flatten)]
     pub(crate) invitation: Invitation,
 }
 
-/// Fetches what a link offers
+/// Fetches what a link or a code offers
 ///
 /// Shows what the offer would write, asks, and fetches it. Interrupted, killed or cut off, the same command continues
 /// where it stopped.
@@ -76,13 +77,20 @@ pub(crate) struct Send {
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 #[expect(clippy::doc_markdown, reason = "the text is shown as help")]
 pub(crate) struct Receive {
-    /// The link that `haul send` printed; `-` reads it from standard input [env: HAUL_LINK]
-    #[arg(value_name = "LINK", conflicts_with = "ask")]
-    pub(crate) link: Option<String>,
+    /// The link or the code that `haul send` printed; `-` reads it from standard input [env: HAUL_LINK]
+    ///
+    /// A code may be typed in any case, with spaces or hyphens, and with as few letters of each word as tell it from the
+    /// others.
+    #[arg(value_name = "LINK|CODE", conflicts_with = "ask", num_args = 0..=4)]
+    pub(crate) invitation: Vec<String>,
 
-    /// Ask for the link, so that it shows in no list of processes and in no shell history
+    /// Ask for the link or code, so that it shows in no list of processes and in no shell history; Tab completes words
     #[arg(long)]
     pub(crate) ask: bool,
+
+    /// Where the sender is, for a code on a network where it cannot be found
+    #[arg(long, value_name = "HOST:PORT", env = "HAUL_AT", hide_env_values = true)]
+    pub(crate) at: Option<String>,
 
     /// The folder that receives
     #[arg(long, value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
@@ -291,7 +299,7 @@ mod tests {
     #[test]
     fn aliases_reach_their_commands() {
         for alias in ["receive", "rx", "recv", "get"] {
-            assert_eq!(receive(&format!("haul {alias} LINK")).link.as_deref(), Some("LINK"));
+            assert_eq!(receive(&format!("haul {alias} LINK")).invitation, ["LINK"]);
         }
         for alias in ["send", "tx"] {
             assert!(matches!(parsed(&format!("haul {alias} a b")).unwrap().command, Command::Send(send)
@@ -347,8 +355,10 @@ mod tests {
     #[test]
     fn a_link_is_either_given_or_asked_for() {
         assert!(receive("haul receive --ask").ask);
+        assert_eq!(receive("haul receive 7 amber canoe lentil").invitation, ["7", "amber", "canoe", "lentil"]);
+        assert!(parsed("haul receive 7 amber canoe lentil more").is_err());
         assert_eq!(parsed("haul receive LINK --ask").unwrap_err().kind(), ErrorKind::ArgumentConflict);
-        assert_eq!(receive("haul receive -").link.as_deref(), Some("-"));
+        assert_eq!(receive("haul receive -").invitation, ["-"]);
     }
 
     #[test]

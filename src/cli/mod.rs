@@ -19,11 +19,13 @@ use std::time::Instant;
 mod answers;
 mod args;
 mod exit;
+mod host;
 mod json;
 mod link;
 mod listing;
 mod places;
 mod progress;
+mod prompt;
 mod qr;
 mod report;
 mod resume;
@@ -100,19 +102,27 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     let can_ask = answers.is_some();
     let answers = answers.unwrap_or_else(|| Box::new(Nobody));
     let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams());
-    let settings = match receive_settings(receive, &view, can_ask, &cancel) {
-        Ok(settings) => settings,
+    // Before anything is asked: a question may hold the terminal in a state that has to be undone.
+    let signals = match install_signals(&cancel) {
+        Ok(signals) => signals,
         Err(failure) => return view.finish(Err(failure)),
     };
+    let settings = match receive_settings(receive, &view, can_ask, &cancel) {
+        Ok(settings) => settings,
+        Err(failure) => {
+            let stopped = signals.exit().map(|exit| stopped(exit, Side::Receiving, Instant::now()));
+            return view.finish(Err(stopped.unwrap_or(failure)));
+        }
+    };
     let with_way_on = |failure: Failure| match haul::transfer::unfinished(&settings.into) {
-        Ok(holdings) if holdings.has(&settings.link) => failure.resumable(&settings.into),
+        Ok(holdings) if holdings.has(&settings.invitation) => failure.resumable(&settings.into),
         _ => failure,
     };
     let last_word = |failure| {
         view.finish(Err(with_way_on(failure)));
     };
     let transfer = || haul::transfer::receive(&settings, &view, &cancel);
-    let result = with_signals(&cancel, Side::Receiving, last_word, transfer);
+    let result = obeying(&signals, &cancel, Side::Receiving, last_word, transfer);
     view.finish(result.map_err(with_way_on))
 }
 
@@ -120,7 +130,8 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
 fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cancel) -> Result<ReceiveSettings, Failure> {
     let conflict = receive.conflict.chosen().unwrap_or_default();
     let variable = std::env::var_os(link::VARIABLE);
-    let given = view.with_answers(|answers| link::read(receive.link, receive.ask, variable, answers, cancel))?;
+    let typed = link::typed(receive.invitation);
+    let given = view.with_answers(|answers| link::read(typed, receive.ask, variable, answers, cancel))?;
     if !receive.yes && !can_ask {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept the offer")
             .next("pass --yes to accept whatever the link offers"));
@@ -129,13 +140,15 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         let what = format!("`{}` is not a folder", printable_path(&receive.into));
         return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
     }
+    let at = receive.at.as_deref().map(host::resolve).transpose()?.unwrap_or_default();
     if given.in_arguments && link::others_are_logged_in() {
-        let text = "other users of this machine can read the link in the list of processes; \
+        let text = "other users of this machine can read the link or code in the list of processes; \
                     HAUL_LINK, `-` and --ask keep it from them";
         view.event(&Event::Notice { text: text.into() });
     }
     Ok(ReceiveSettings {
-        link: given.link,
+        invitation: given.invitation,
+        at,
         into: receive.into,
         conflict,
         read_back: receive.read_back,
@@ -157,10 +170,19 @@ fn with_signals(
     last_word: impl FnOnce(Failure) + std::marker::Send,
     transfer: impl FnOnce() -> Result<Summary, TransferError>,
 ) -> Result<Summary, Failure> {
-    let signals = install_signals(cancel)?;
+    obeying(&install_signals(cancel)?, cancel, side, last_word, transfer)
+}
+
+fn obeying(
+    signals: &Signals,
+    cancel: &Cancel,
+    side: Side,
+    last_word: impl FnOnce(Failure) + std::marker::Send,
+    transfer: impl FnOnce() -> Result<Summary, TransferError>,
+) -> Result<Summary, Failure> {
     let started = Instant::now();
     let last_word = |exit| last_word(stopped(exit, side, started));
-    signals.obeyed(cancel, last_word, transfer).map_err(|error| failure_of(&error, side, &signals, started))
+    signals.obeyed(cancel, last_word, transfer).map_err(|error| failure_of(&error, side, signals, started))
 }
 
 /// What a run that a signal ended says.
@@ -191,12 +213,12 @@ fn keyboard(receive: &Receive) -> Option<Box<dyn Answers>> {
         return None;
     }
     if stdin().is_terminal() {
-        return Some(Box::new(Keyboard::new(stdin())));
+        return Some(Box::new(Keyboard::of_terminal(stdin())));
     }
     // Standard input is spent on the link, so the answer comes from the terminal itself.
-    let is_piped = receive.link.as_deref() == Some("-");
+    let is_piped = receive.invitation == ["-"];
     let terminal = is_piped.then(|| std::fs::File::open("/dev/tty").ok()).flatten()?;
-    Some(Box::new(Keyboard::new(terminal)))
+    Some(Box::new(Keyboard::of_terminal(terminal)))
 }
 
 fn streams() -> Streams {

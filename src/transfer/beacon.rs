@@ -27,6 +27,14 @@ impl Beacon {
         beacon
     }
 
+    /// From now on another code is valid, or none.
+    pub(super) fn set_number(&mut self, number: Option<u16>) {
+        self.has_number |= number.is_some();
+        if let Some(announcement) = &self.announcement {
+            announcement.set_number(number);
+        }
+    }
+
     /// Told once, where a code depends on it: that nobody can be led here by one, and why.
     pub(super) fn news(&mut self) -> Option<String> {
         if self.has_told || !self.has_number {

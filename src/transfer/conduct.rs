@@ -1,7 +1,7 @@
 //! The main thread of a receiving transfer: starts the others, opens lost lanes again, and decides when it is over.
 
 use super::data_lanes::DataLanes;
-use super::dial::{Dial, Outage};
+use super::dial::{Dial, Outage, by_session};
 use super::engine::Engine;
 use super::frames::LaneFault;
 use super::lane_thread::run_lane;
@@ -12,8 +12,7 @@ use super::room::RoomWatch;
 use super::standstill::Standstill;
 use super::work::MainEvent;
 use super::{Cancel, Event, Phase, TransferError, failed};
-use crate::limits::{PROOF_DEADLINE, STALLED_AFTER};
-use crate::secret::{SessionId, SessionSecret};
+use crate::limits::STALLED_AFTER;
 use crate::session::{End, Input, LaneId, LaneRole};
 use crate::transport::{Lane, Proof, Purpose, TransportError};
 use crate::wire::SessionGrant;
@@ -304,6 +303,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         let settings = self.engine.settings;
         let is_hopeless = match error {
             TransportError::VersionMismatch => true,
+            TransportError::WrongProof if self.dial.is_turned_down(self.grant.as_ref()) => true,
             TransportError::WrongProof => {
                 outage.wrong_proofs += 1;
                 let may_be_another = self.dial.has_been_reached() || settings.wait_for_host;
@@ -317,7 +317,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         let was_never_there = !self.dial.has_been_reached() && !settings.wait_for_host && elapsed >= patience;
         let is_over = settings.retry_for.is_some_and(|patience| elapsed >= patience);
         if is_hopeless || was_never_there || is_over {
-            return Err(failed::transport(error, PROOF_DEADLINE));
+            return Err(self.dial.failure(error, self.grant.as_ref()));
         }
         Ok(Flow::On)
     }
@@ -334,10 +334,10 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 }
                 if outage.retry.due() <= now && self.dialling < DIALS_MAX {
                     outage.retry.tried(now);
-                    let by_session = self.grant.as_ref().filter(|_| outage.wrong_proofs == 0).map(by_session);
-                    let is_known = by_session.is_some();
+                    let is_known = self.grant.is_some() && outage.wrong_proofs == 0;
+                    let opening = self.dial.opening(self.grant.as_ref(), outage.wrong_proofs);
                     self.dialling += 1;
-                    self.dial(by_session.unwrap_or_else(|| self.dial.by_link()), Purpose::Control);
+                    self.dial(opening, Purpose::Control);
                     if is_known {
                         // Beside it: a connection may not live long enough for one lane after the other.
                         self.dial_data_lanes(now);
@@ -389,8 +389,4 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         let tick = self.ticked + TURN;
         due.map_or(tick, |due| due.min(tick)).saturating_duration_since(Instant::now())
     }
-}
-
-fn by_session(grant: &SessionGrant) -> Proof {
-    Proof::Session { id: SessionId::from_bytes(grant.id), secret: SessionSecret::from_bytes(grant.secret) }
 }

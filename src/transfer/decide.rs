@@ -49,7 +49,10 @@ impl Conduct<'_, '_, '_> {
             let _ = engine.record.set(record);
         }
         let Some(record) = engine.record.get() else { return Err(TransferError::Bug("there is no record".into())) };
-        let accepted = Accepted { link: &self.dial.link, grant: self.grant.as_ref(), conflict, listing };
+        let grant = self.grant.as_ref();
+        let nothing_to_go_on_with = || TransferError::Bug("a session without a secret".into());
+        let origin = self.dial.origin(grant).ok_or_else(nothing_to_go_on_with)?;
+        let accepted = Accepted { origin, addresses: self.dial.addresses(), grant, conflict, listing };
         unfinished::remember(engine, record, &accepted).map_err(unusable).map_err(declined)?;
         let published: HashMap<_, _> = record.published().map_err(unusable).map_err(declined)?.into_iter().collect();
         let plans = plan::plans(engine, &survey, &published);

@@ -22,8 +22,8 @@ pub mod settings;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;
-mod codes;
 mod beacon;
+mod codes;
 mod conduct;
 mod data_lanes;
 mod decide;
@@ -38,6 +38,7 @@ mod host;
 mod lane_thread;
 mod mailbox;
 mod memory;
+mod neighbours;
 mod offer;
 mod panics;
 mod plan;
@@ -46,7 +47,6 @@ mod queue;
 mod receive;
 mod retry;
 mod room;
-#[expect(dead_code, reason = "who dials by a code or again after an outage asks here")]
 mod seek;
 mod send;
 mod serve;

@@ -12,6 +12,7 @@ use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, Tra
 use crate::limits::DATA_LANES_MAX;
 use crate::manifest::EntryIndex;
 use crate::printable::printable;
+use crate::secret::Code;
 use crate::session::End;
 use crate::source::{Source, SourceError, Walk, WalkOptions, offer_id};
 use crate::transport::ListenerEvent;
@@ -85,13 +86,13 @@ fn run(
             return if keep { Ok(0) } else { Err(TransferError::Interrupted) };
         }
         match inbox.recv_timeout(TURN) {
-            Ok(HostEvent::Code(news)) => observer.event(&code_changed(news)),
+            Ok(HostEvent::Code(news)) => tell_code(news, beacon, observer),
             Ok(HostEvent::Connected { session, peer }) => {
                 observer.event(&Event::PeerConnected { peer, session });
                 observer.event(&Event::Phase(Phase::Transferring));
                 if keep {
                     // For the next one.
-                    renew_code(host, observer);
+                    renew_code(host, beacon, observer);
                 }
             }
             Ok(HostEvent::Served { session, served: Served::Ended(End::Complete, failed) }) => {
@@ -108,13 +109,13 @@ fn run(
                     observer.event(&Event::Notice { text: ended_text(end) });
                 }
                 observer.event(&Event::PeerLost { session });
-                renew_code(host, observer);
+                renew_code(host, beacon, observer);
                 observer.event(&Event::Phase(Phase::Waiting));
             }
             Ok(HostEvent::Panicked { session, error }) => {
                 observer.event(&Event::Notice { text: panicked_text(&error) });
                 observer.event(&Event::PeerLost { session });
-                renew_code(host, observer);
+                renew_code(host, beacon, observer);
                 observer.event(&Event::Phase(Phase::Waiting));
             }
             Ok(HostEvent::Stranger(event)) => {
@@ -134,14 +135,15 @@ fn run(
 }
 
 /// Shows another code where the last one was used.
-fn renew_code(host: &Host, observer: &dyn Observer) {
+fn renew_code(host: &Host, beacon: &mut Beacon, observer: &dyn Observer) {
     if let Some(news) = host.codes.renew() {
-        observer.event(&code_changed(news));
+        tell_code(news, beacon, observer);
     }
 }
 
-fn code_changed(CodeNews { code, why }: CodeNews) -> Event {
-    Event::CodeChanged { code: code.map(|code| code.to_text()), why }
+fn tell_code(CodeNews { code, why }: CodeNews, beacon: &mut Beacon, observer: &dyn Observer) {
+    beacon.set_number(code.as_ref().map(Code::number));
+    observer.event(&Event::CodeChanged { code: code.map(|code| code.to_text()), why });
 }
 
 fn progress(host: &Host) -> Progress {

@@ -33,8 +33,10 @@ pub struct SendSettings {
 /// What to fetch, into which folder, and by which rules.
 #[derive(Clone)]
 pub struct ReceiveSettings {
-    /// The link as it was given, not yet parsed.
-    pub link: Zeroizing<String>,
+    /// The link or the code as it was given, not yet parsed. Empty where a transfer is resumed that a code began.
+    pub invitation: Zeroizing<String>,
+    /// Where else the host may be, best first: a code has no address.
+    pub at: Vec<SocketAddr>,
     /// The folder that receives; it exists.
     pub into: PathBuf,
     /// What to do about a name that exists with other content, unless the observer decides otherwise.
@@ -69,11 +71,12 @@ pub enum Conflict {
     Skip,
 }
 
-/// Leaves the link out: it is a secret, and debug output ends up in logs.
+/// Leaves the link or code out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for ReceiveSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            link: _,
+            invitation: _,
+            at,
             into,
             conflict,
             read_back,
@@ -86,7 +89,8 @@ impl fmt::Debug for ReceiveSettings {
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
-            .field("link", &"[redacted]")
+            .field("invitation", &"[redacted]")
+            .field("at", at)
             .field("into", into)
             .field("conflict", conflict)
             .field("read_back", read_back)
@@ -107,7 +111,8 @@ mod tests {
     #[test]
     fn debug_output_holds_no_link() {
         let settings = ReceiveSettings {
-            link: Zeroizing::new("HTTP://192.0.2.1:4285/ROOM#KEY".into()),
+            invitation: Zeroizing::new("HTTP://192.0.2.1:4285/ROOM#KEY".into()),
+            at: Vec::new(),
             into: ".".into(),
             conflict: Conflict::Fail,
             read_back: false,
