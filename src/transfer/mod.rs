@@ -26,6 +26,7 @@ mod data_lanes;
 mod decide;
 mod desk;
 mod dial;
+mod digests;
 mod door;
 mod engine;
 mod failed;

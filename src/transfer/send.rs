@@ -2,13 +2,12 @@
 
 use super::door;
 use super::host::{Host, HostEvent};
-use super::offer::Offer;
+use super::offer::{Offer, do_here};
 use super::panics::caught;
 use super::serve::Served;
 use super::state::OfferState;
 use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, TransferError};
 use crate::limits::DATA_LANES_MAX;
-use crate::manifest::EntryIndex;
 use crate::printable::printable;
 use crate::session::End;
 use crate::source::{Source, SourceError, Walk, WalkOptions, offer_id};
@@ -133,8 +132,14 @@ fn summary(host: &Host, began: Instant, cancel: &Cancel) -> Summary {
     let root = match only {
         // Whoever stops an offer does not wait until all of it is hashed.
         _ if cancel.is_cancelled() && !host.offer.is_hashed() => None,
-        Some(EntryIndex(entry)) => host.offer.root(EntryIndex(entry)).ok().map(|root| root.to_string()),
-        None => host.offer.seal(&[]).ok().map(|id| id.to_string()),
+        Some(entry) => {
+            let Ok(root) = host.offer.root(entry, &mut |chore| do_here(&host.offer, chore));
+            root.ok().map(|root| root.to_string())
+        }
+        None => {
+            let Ok(id) = host.offer.seal(&[], &mut |chore| do_here(&host.offer, chore));
+            id.ok().map(|id| id.to_string())
+        }
     };
     Summary {
         files: u64::from(totals.files),

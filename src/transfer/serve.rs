@@ -1,7 +1,7 @@
 //! One receiver being served: each of its lanes has a thread that reads requests and carries out their answers.
 
 use super::frames::{Incoming, LaneFault, read_frame, send_message};
-use super::offer::{Changed, Offer, change};
+use super::offer::{Changed, Chore, Filled, Offer, change};
 use crate::limits::{LANE_SILENCE_MAX, PIECE_BYTES_MAX, SESSION_LANES_MAX, WORKING_EVERY};
 use crate::manifest::{ChunkPlace, EntryIndex};
 use crate::session::{
@@ -167,13 +167,11 @@ impl ServedSession {
                     // Only the end of a session is said on another lane than the one that asked; it sees the close.
                     SenderOutput::Send { .. } => Vec::new(),
                     SenderOutput::Hash { chunks, .. } => {
-                        let offer = Arc::clone(&self.offer);
-                        let outcome = work(lane, move || offer.hash(chunks))?;
+                        let outcome = self.offer.hash(&chunks, &mut |chore| self.act(lane, chore))?;
                         self.step(SenderInput::Hashed { lane: id, outcome })
                     }
                     SenderOutput::Seal { without, .. } => {
-                        let offer = Arc::clone(&self.offer);
-                        let outcome = work(lane, move || offer.seal(&without))?;
+                        let outcome = self.offer.seal(&without, &mut |chore| self.act(lane, chore))?;
                         self.step(SenderInput::Sealed { lane: id, outcome })
                     }
                     SenderOutput::Serve { request, .. } => {
@@ -196,6 +194,16 @@ impl ServedSession {
                 Incoming::Message(message) => self.step(SenderInput::Message { lane: id, message }),
                 Incoming::Piece { .. } => return Err(LaneFault::Frame(crate::wire::FrameFault::Kind)),
             };
+        }
+    }
+
+    /// Does a chore of the offer, and says `Working` as long as it takes.
+    fn act(&self, lane: &mut Lane, chore: Chore) -> Result<Filled, LaneFault> {
+        let offer = Arc::clone(&self.offer);
+        match chore {
+            Chore::Fill(claim) => work(lane, move || offer.fill(&claim)),
+            Chore::Recheck(recheck) => work(lane, move || recheck.run()),
+            Chore::Wait => send_message(lane, &Message::Working).map(Ok),
         }
     }
 
@@ -234,11 +242,14 @@ impl ServedSession {
         request: &ChunksToServe,
         buffer: &mut [u8],
     ) -> Result<Result<(), Changed>, LaneFault> {
-        if request.reread || self.offer.is_from_cache(number) {
+        let is_as_given = if request.reread {
             let offer = Arc::clone(&self.offer);
-            if let Err(changed) = work(lane, move || offer.recheck(number))? {
-                return Ok(Err(changed));
-            }
+            work(lane, move || offer.recheck(number))?.map_err(|(_, changed)| changed)
+        } else {
+            self.offer.settle(number, &mut |chore| self.act(lane, chore))?
+        };
+        if let Err(changed) = is_as_given {
+            return Ok(Err(changed));
         }
         let chunk_bytes = place.length().0;
         while offset < chunk_bytes {
