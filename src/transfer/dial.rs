@@ -1,5 +1,6 @@
 //! What it takes to open a lane, and what is remembered while the first one cannot be opened.
 
+use super::Event;
 use super::retry::Retry;
 use crate::limits::PROOF_DEADLINE;
 use crate::secret::Link;
@@ -22,6 +23,8 @@ pub(super) struct Outage {
     pub(super) wrong_proofs: u32,
     /// The second of the outage in which the user was told last.
     told: Option<u64>,
+    /// The host said that it has no room, and the user was told so.
+    is_busy: bool,
 }
 
 impl Dial {
@@ -58,13 +61,20 @@ impl Dial {
 
 impl Outage {
     pub(super) fn new(now: Instant) -> Self {
-        Self { retry: Retry::new(now), wrong_proofs: 0, told: None }
+        Self { retry: Retry::new(now), wrong_proofs: 0, told: None, is_busy: false }
     }
 
     /// The same outage: a host that greeted and was lost again before it brought anything was not there.
     pub(super) fn go_on(mut self, now: Instant) -> Self {
         self.retry.failed(now);
         self
+    }
+
+    /// What the user is to know about a try that failed.
+    pub(super) fn news(&mut self, error: &TransportError) -> Option<Event> {
+        let is_news = matches!(error, TransportError::Busy) && !std::mem::replace(&mut self.is_busy, true);
+        let text = "the sender serves as many receivers as it can; this one waits until there is room";
+        is_news.then(|| Event::Notice { text: text.into() })
     }
 
     /// The number of the last try and the time until the next one, where the user is to be told: once a second. That the
