@@ -79,6 +79,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         keep: send.keep,
         state_dir: state,
         cache_dir: cache,
+        ..SendSettings::default()
     };
     let last_word = |failure| {
         view.finish(Err(failure));

@@ -1,8 +1,9 @@
 //! Sending and receiving: the loop that feeds a session from lanes and disk, and what it tells its caller.
 
 pub use cancel::Cancel;
+pub use controls::Controls;
 pub use event::{
-    Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, Phase, Progress, Summary,
+    Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, PeerState, Phase, Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use receive::receive;
@@ -12,6 +13,8 @@ pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
 pub mod cancel;
+/// What a sender's user does about single receivers.
+pub mod controls;
 /// What a transfer tells its observer, and what it asks.
 pub mod event;
 /// Why a transfer failed, what it kept, and what to do next.
@@ -21,7 +24,9 @@ pub mod settings;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;
+mod company;
 mod conduct;
+mod crowd;
 mod data_lanes;
 mod decide;
 mod desk;
@@ -34,10 +39,12 @@ mod frames;
 mod growth;
 mod host;
 mod lane_thread;
+mod limit;
 mod mailbox;
 mod memory;
 mod offer;
 mod panics;
+mod pieces;
 mod plan;
 mod publisher;
 mod queue;

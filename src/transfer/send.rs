@@ -1,5 +1,6 @@
 //! Sending: offer, listen, serve until somebody has everything.
 
+use super::crowd::Crowd;
 use super::door;
 use super::host::{Host, HostEvent};
 use super::offer::{Offer, do_here};
@@ -38,7 +39,9 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let offer = Arc::new(Offer::new(walk)?);
     let (events, inbox) = mpsc::channel();
     let sockets = door::sockets(settings.bind, state.port);
-    let host = Arc::new(Host::new(Arc::clone(&offer), state, settings.lanes.unwrap_or(DATA_LANES_MAX), events));
+    let host = Host::new(Arc::clone(&offer), state, settings.lanes.unwrap_or(DATA_LANES_MAX), events);
+    let host = Arc::new(host.asking_each(settings.ask_each));
+    host.company.limit.set(settings.limit);
     let listener = door::open(&sockets, &(Arc::clone(&host) as _))?;
     let port = listener.address().port();
     if let Err(error) = host.state.save(port) {
@@ -50,7 +53,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
     observer.event(&Event::OfferReady { link: link.to_text(), files, folders, bytes: totals.bytes });
     observer.event(&Event::Phase(Phase::Waiting));
-    let outcome = caught(|| run(&host, settings.keep, &inbox, observer, cancel));
+    let outcome = caught(|| run(&host, settings, &inbox, observer, cancel));
     drop(listener);
     host.abort_all();
     let failed = outcome?;
@@ -66,50 +69,80 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
 /// Waits until a receiver has everything, and returns how many files failed there.
 fn run(
     host: &Host,
-    keep: bool,
+    settings: &SendSettings,
     inbox: &mpsc::Receiver<HostEvent>,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<u32, TransferError> {
+    let mut crowd = Crowd::new(host, observer);
+    let mut told = Instant::now();
     loop {
         if cancel.is_cancelled() {
-            return if keep { Ok(0) } else { Err(TransferError::Interrupted) };
+            return if settings.keep { Ok(0) } else { Err(TransferError::Interrupted) };
         }
-        match inbox.recv_timeout(TURN) {
-            Ok(HostEvent::Connected { session, peer }) => {
-                observer.event(&Event::PeerConnected { peer, session });
-                observer.event(&Event::Phase(Phase::Transferring));
-            }
-            Ok(HostEvent::Served { session, served: Served::Ended(End::Complete, failed) }) => {
-                let bytes = host.counters.piece_bytes.load(Ordering::Relaxed);
-                observer.event(&Event::Progress(progress(host)));
-                observer.event(&Event::PeerFinished { session, ok: failed == 0, bytes });
-                if !keep {
-                    return Ok(failed);
-                }
-                observer.event(&Event::Phase(Phase::Waiting));
-            }
-            Ok(HostEvent::Served { session, served }) => {
-                if let Served::Ended(end, _) = &served {
-                    observer.event(&Event::Notice { text: ended_text(end) });
-                }
-                observer.event(&Event::PeerLost { session });
-                observer.event(&Event::Phase(Phase::Waiting));
-            }
-            Ok(HostEvent::Panicked { session, error }) => {
-                observer.event(&Event::Notice { text: panicked_text(&error) });
-                observer.event(&Event::PeerLost { session });
-                observer.event(&Event::Phase(Phase::Waiting));
-            }
-            Ok(HostEvent::Stranger(event)) => {
-                if let Some(text) = stranger_text(event) {
-                    observer.event(&Event::Notice { text });
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => observer.event(&Event::Progress(progress(host))),
+        for order in settings.controls.take() {
+            crowd.obey(order);
+        }
+        // By the clock, not where nothing else happens: receivers may come and go all the time.
+        if told.elapsed() >= TURN {
+            told = Instant::now();
+            observer.event(&Event::Progress(progress(host)));
+            crowd.tell(told);
+        }
+        let event = match inbox.recv_timeout(TURN.saturating_sub(told.elapsed())) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Err(TransferError::Interrupted),
+        };
+        if let Some(failed) = take(host, event, &mut crowd, observer)
+            && !settings.keep
+        {
+            return Ok(failed);
         }
     }
+}
+
+/// Tells what happened at the host. Where a receiver has everything, returns how many files failed there.
+fn take(host: &Host, event: HostEvent, crowd: &mut Crowd<'_>, observer: &dyn Observer) -> Option<u32> {
+    match event {
+        HostEvent::Asks { session, peer } => observer.event(&Event::PeerAsks { peer, session }),
+        HostEvent::Connected { session, peer } => {
+            observer.event(&Event::PeerConnected { peer, session });
+            crowd.connected(session);
+        }
+        HostEvent::Served { session: served, served: Served::Ended(End::Complete, failed) } => {
+            let (session, bytes) = (served.number, served.own.piece_bytes.load(Ordering::Relaxed));
+            observer.event(&Event::Progress(progress(host)));
+            crowd.tell_last(session, &served.own);
+            observer.event(&Event::PeerFinished { session, ok: failed == 0, bytes });
+            crowd.disconnected(session);
+            return Some(failed);
+        }
+        HostEvent::Served { session, served } => {
+            let session = session.number;
+            if let Served::Ended(end, _) = &served {
+                observer.event(&Event::Notice { text: ended_text(end) });
+            }
+            observer.event(&Event::PeerLost { session });
+            crowd.disconnected(session);
+        }
+        HostEvent::Panicked { session, error } => {
+            observer.event(&Event::Notice { text: panicked_text(&error) });
+            observer.event(&Event::PeerLost { session });
+            crowd.disconnected(session);
+        }
+        HostEvent::Stranger(event) => {
+            if let Some(text) = stranger_text(event) {
+                observer.event(&Event::Notice { text });
+            }
+        }
+        HostEvent::TurnedAway { peer } => {
+            let ip = peer.ip().to_canonical();
+            let text = format!("somebody came from {ip}, whose receiver you disconnected, and was refused");
+            observer.event(&Event::Notice { text });
+        }
+    }
+    None
 }
 
 fn progress(host: &Host) -> Progress {
