@@ -28,7 +28,7 @@ struct Watched {
     piece_bytes: u64,
     /// When more of them were sent.
     moved: Option<Instant>,
-    /// Bytes that came from it over the lanes that it has, and when that was another number.
+    /// Bytes that came from it over the lanes that it has, and when there were more.
     bytes_heard: u64,
     heard: Instant,
     has_stalled: bool,
@@ -133,7 +133,8 @@ impl Watched {
         }
         let is_serving = session.doing.serving.load(Ordering::Relaxed) > 0;
         let bytes_heard = session.bytes_heard();
-        if std::mem::replace(&mut self.bytes_heard, bytes_heard) != bytes_heard {
+        // Fewer, where a lane is gone.
+        if std::mem::replace(&mut self.bytes_heard, bytes_heard) < bytes_heard {
             self.heard = now;
             self.has_stalled &= is_serving;
         }
