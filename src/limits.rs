@@ -41,6 +41,9 @@ pub const HASH_PAGE_DATA_BYTES: u64 = 64 * MIB;
 pub const HASH_AHEAD_BYTES: u64 = 256 * MIB;
 /// Most chunk hashes that a receiver holds ahead of its data: 1 MiB of memory.
 pub const HASH_AHEAD_CHUNKS: u64 = 32 * 1024;
+/// Chunk hashes that a sender remembers for all of its receivers together: 8 MiB of memory, and all of a file of 64 GiB
+/// or, in longer chunks, of 4 TiB.
+pub const SHARED_DIGESTS_MAX: u64 = 256 * 1024;
 /// Hash page requests under way at once.
 pub const HASH_REQUESTS_MAX: usize = 4;
 
@@ -158,6 +161,7 @@ const _: () = {
     assert!(SEAL_WITHOUT_MAX * 5 + 64 <= MESSAGE_BYTES_MAX);
     assert!(WINDOW_BYTES_MIN <= WINDOW_BYTES_MAX && REQUEST_BYTES_MAX <= WINDOW_BYTES_MIN);
     assert!(HASH_PAGE_DATA_BYTES <= HASH_AHEAD_BYTES && HASH_PAGE_CHUNKS_MAX as u64 <= HASH_AHEAD_CHUNKS);
+    assert!(SHARED_DIGESTS_MAX >= 4 * SESSIONS_MAX as u64 * HASH_PAGE_CHUNKS_MAX as u64);
     assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
     assert!(REQUESTS_PIPELINED_MAX * 2 <= REQUESTS_QUEUED_MAX as u64 && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
     assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());

@@ -11,6 +11,7 @@ use haul::limits::DATA_LANES_MAX;
 use haul::transfer::Conflict;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +67,17 @@ pub(crate) struct Send {
 
     #[command(flatten)]
     pub(crate) invitation: Invitation,
+
+    /// Ask on the terminal about each receiver before it is told anything of the offer
+    ///
+    /// Without it, whoever has the link is served. A receiver that is refused or disconnected does not come back in this
+    /// run, and neither does another one from its address, unless you are asked about each.
+    #[arg(long)]
+    pub(crate) ask_each: bool,
+
+    /// Send no more than so many bytes a second to all receivers together: 500K, 10M, 1G
+    #[arg(long, value_name = "RATE", env = "HAUL_LIMIT", hide_env_values = true, value_parser = units::parse_rate)]
+    pub(crate) limit: Option<NonZeroU64>,
 }
 
 /// Fetches what a link or a code offers

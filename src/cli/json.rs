@@ -3,10 +3,13 @@
 use crate::cli::progress::phase_name;
 use crate::cli::report::Failure;
 use haul::transfer::{
-    CodeChange, Event, FailureClass, FileOutcome, LeftBehind, OfferSummary, Phase, Progress, Summary, Unfinished,
+    CodeChange, Event, FailureClass, FileOutcome, LeftBehind, OfferSummary, PeerState, Phase, Progress, Summary,
+    Unfinished,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// Version of what the events mean. Fields and events are added under one version, never changed or removed.
@@ -24,6 +27,8 @@ pub(crate) struct Events<W> {
     progress_at: Option<Instant>,
     /// The progress that its throttle held back.
     progress: Option<Progress>,
+    /// When progress of a session was last written, and the one that was held back since.
+    sessions: BTreeMap<u64, (Instant, Option<Event>)>,
     /// Files and folders that failed so far.
     failed: u64,
 }
@@ -31,7 +36,15 @@ pub(crate) struct Events<W> {
 impl<W: Write> Events<W> {
     /// `offer_first` holds every event back until the link is there.
     pub(crate) fn new(out: W, offer_first: bool) -> Self {
-        Self { out, transfer: None, held: offer_first.then(Vec::new), progress_at: None, progress: None, failed: 0 }
+        Self {
+            out,
+            transfer: None,
+            held: offer_first.then(Vec::new),
+            progress_at: None,
+            progress: None,
+            sessions: BTreeMap::new(),
+            failed: 0,
+        }
     }
 
     /// The events of one transfer of several; each names it.
@@ -62,7 +75,25 @@ impl<W: Write> Events<W> {
                     self.write(&line);
                 }
             }
+            Event::PeerProgress { session, state: PeerState::Gone, .. } => {
+                self.sessions.remove(session);
+                self.put(value(event));
+            }
+            Event::PeerProgress { session, .. } => match self.sessions.get_mut(session) {
+                Some((at, held)) if now.saturating_duration_since(*at) < PROGRESS_EVERY => *held = Some(event.clone()),
+                _ => {
+                    self.sessions.insert(*session, (now, None));
+                    self.put(value(event));
+                }
+            },
             _ => {
+                if let Event::PeerFinished { session, .. }
+                | Event::PeerLost { session }
+                | Event::PeerRefused { session } = event
+                    && let Some((_, Some(held))) = self.sessions.remove(session)
+                {
+                    self.put(value(&held));
+                }
                 self.failed += u64::from(matches!(event, Event::FileFailed { .. }));
                 self.put(value(event));
             }
@@ -122,6 +153,11 @@ impl<W: Write> Events<W> {
     fn last(&mut self, event: &str, summary: &Summary, exit: u8, failure: Option<&Failure>) {
         for line in self.held.take().unwrap_or_default() {
             self.write(&line);
+        }
+        for (_, held) in std::mem::take(&mut self.sessions).into_values() {
+            if let Some(held) = held {
+                self.put(value(&held));
+            }
         }
         if let Some(progress) = self.progress.take() {
             self.put(progress_value(&progress));
@@ -199,6 +235,17 @@ fn value(event: &Event) -> Value {
             json!({"event": "peer", "session": session, "state": "finished", "ok": ok, "bytes": bytes})
         }
         Event::PeerLost { session } => json!({"event": "peer", "session": session, "state": "lost"}),
+        Event::PeerAsks { peer, session } => {
+            json!({"event": "peer", "session": session, "state": "asking", "address": peer.to_string()})
+        }
+        Event::PeerRefused { session } => json!({"event": "peer", "session": session, "state": "refused"}),
+        Event::PeerProgress { session, progress, state, limit } => {
+            let mut value = progress_value(progress);
+            value["session"] = (*session).into();
+            value["state"] = state_name(*state).into();
+            value["limit"] = limit.map(NonZeroU64::get).into();
+            value
+        }
         Event::Phase(phase) => phase_value(*phase),
         Event::Progress(progress) => progress_value(progress),
     }
@@ -242,6 +289,17 @@ fn progress_value(progress: &Progress) -> Value {
         "bytes_fetched": bytes_fetched, "wire_bytes": wire_bytes, "files_total": files_total, "files_done": files_done,
         "current": current,
     })
+}
+
+fn state_name(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Asking => "asking",
+        PeerState::Gone => "gone",
+        PeerState::Idle => "idle",
+        PeerState::Limited => "limited",
+        PeerState::Sending => "sending",
+        PeerState::Stalled => "stalled",
+    }
 }
 
 fn class_name(class: FailureClass) -> &'static str {

@@ -5,13 +5,16 @@ use crate::cli::answers::{Answers, Keyboard, Nobody};
 use crate::cli::args::{Command, CommandLine, Output, Receive, Send};
 use crate::cli::exit::Exit;
 use crate::cli::json::Events;
+use crate::cli::keys::{Act, Keys};
 use crate::cli::places::Places;
 use crate::cli::report::{Failure, Side};
 use crate::cli::signals::Signals;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::{Rules, Streams, View};
 use haul::printable::{printable, printable_path};
-use haul::transfer::{Cancel, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError};
+use haul::transfer::{
+    Cancel, Controls, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError,
+};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::time::Instant;
@@ -21,12 +24,15 @@ mod args;
 mod exit;
 mod host;
 mod json;
+mod keys;
 mod link;
 mod listing;
 mod places;
 mod progress;
 mod prompt;
 mod qr;
+mod raw_mode;
+mod receivers;
 mod report;
 mod resume;
 mod signals;
@@ -72,9 +78,17 @@ fn run_send(send: Send, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
     let answers = Box::new(Nobody);
+    // Whoever wants no progress, or events, sees no line that a key could be about.
+    let has_lines = terminal.redraws && terminal.answers && !(output.quiet || output.json || output.no_progress);
     let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams())
         .with_qr(send.invitation.qr(send.address.is_some()));
+    if send.ask_each && !has_lines {
+        let failure = Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
+            .next("run it on a terminal with its progress shown, or without --ask-each");
+        return view.finish(Err(failure));
+    }
     let Places { state, cache } = Places::detect();
+    let controls = Controls::new();
     let settings = SendSettings {
         paths: send.paths,
         bind: send.bind,
@@ -85,13 +99,36 @@ fn run_send(send: Send, output: Output) -> Exit {
         announce: !send.invitation.no_announce,
         state_dir: state,
         cache_dir: cache,
+        ask_each: send.ask_each,
+        limit: send.limit,
+        controls: controls.clone(),
     };
     let last_word = |failure| {
         view.finish(Err(failure));
     };
     let transfer = || haul::transfer::send(&settings, &view, &cancel);
-    let result = with_signals(&cancel, Side::Sending, last_word, transfer);
+    let result = with_signals(&cancel, Side::Sending, last_word, || {
+        if !has_lines {
+            return transfer();
+        }
+        view.take_keys(Keys::new(send.limit), send.keep || send.ask_each);
+        let on_key = |key| press(&view, key, &controls, &cancel);
+        raw_mode::with_keys(&cancel, || view.wants_keys(), on_key, transfer)
+    });
     view.finish(result)
+}
+
+/// Does what a key asks for.
+fn press(view: &View, key: u8, controls: &Controls, cancel: &Cancel) {
+    match view.press(key) {
+        Some(Act::Accept(session)) => controls.accept(session),
+        Some(Act::Disconnect(session)) => controls.disconnect(session),
+        Some(Act::Limit(Some(session), rate)) => controls.limit(session, rate),
+        Some(Act::Limit(None, rate)) => controls.limit_all(rate),
+        Some(Act::Refuse(session)) => controls.refuse(session),
+        Some(Act::Stop) => cancel.cancel(),
+        None => {}
+    }
 }
 
 fn run_receive(receive: Receive, output: Output) -> Exit {

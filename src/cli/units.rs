@@ -1,5 +1,6 @@
 //! Sizes, rates, times and counts as people read them.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// `1.5 GiB`: three digits or so, in binary units that say that they are.
@@ -45,6 +46,21 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "that is longer than time is counted".into())
 }
 
+/// Reads `500K`, `10M` or `1G`, in the units of [`size`]; a number alone counts bytes. Nothing is no rate.
+pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let wanted = "a number of bytes a second is wanted, as in 500K, 10M or 1G";
+    let (number, unit) = text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
+    let unit: u64 = match unit.trim().trim_end_matches("/s").to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KIB" => 1 << 10,
+        "M" | "MIB" => 1 << 20,
+        "G" | "GIB" => 1 << 30,
+        _ => return Err(wanted.into()),
+    };
+    let number: u64 = number.parse().map_err(|_| wanted)?;
+    number.checked_mul(unit).and_then(NonZeroU64::new).ok_or_else(|| wanted.into())
+}
+
 /// `1 file`, `2 files`, `20,000 files`.
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{} {one}s", grouped(number)) }
@@ -79,6 +95,17 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_read() {
+        let cases = [("7", 7), ("500K", 500 << 10), ("10M", 10 << 20), ("10 MiB/s", 10 << 20), ("1g", 1 << 30)];
+        for (text, bytes) in cases {
+            assert_eq!(parse_rate(text).map(NonZeroU64::get), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "K", "-1M", "1.5M", "10X", "10M/h", "99999999999999999999", "18446744073709551615G"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn times_are_read() {

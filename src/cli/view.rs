@@ -4,13 +4,15 @@ use crate::cli::answers::Answers;
 use crate::cli::args::Output;
 use crate::cli::exit::Exit;
 use crate::cli::json::Events;
+use crate::cli::keys::{Act, Keys};
 use crate::cli::listing;
 use crate::cli::progress::{self, Meter, Pace};
 use crate::cli::qr;
+use crate::cli::receivers::Receivers;
 use crate::cli::report::{self, Failure, Side};
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
-use haul::printable::printable;
+use haul::printable::{printable, shorten};
 use haul::transfer::{
     Cancel, CodeChange, Decision, Event, FileOutcome, Observer, OfferSummary, Phase, Progress, Summary,
 };
@@ -63,6 +65,10 @@ struct State {
     progress: Progress,
     meter: Meter,
     pace: Pace,
+    receivers: Receivers,
+    /// Keys about receivers, where they are taken.
+    keys: Option<Keys>,
+    keys_at_once: bool,
     /// A question is open, so nothing may be drawn over it.
     is_asking: bool,
     /// The user was told that the run is about to stop.
@@ -92,6 +98,9 @@ impl View {
             progress: Progress::default(),
             meter: Meter::default(),
             pace: Pace::default(),
+            receivers: Receivers::default(),
+            keys: None,
+            keys_at_once: false,
             is_asking: false,
             is_stopping: false,
         };
@@ -107,6 +116,28 @@ impl View {
     /// Asks through the same answers that the listing is decided with.
     pub(crate) fn with_answers<T>(&self, act: impl FnOnce(&mut dyn Answers) -> T) -> T {
         act(self.answers.lock().unwrap_or_else(PoisonError::into_inner).as_mut())
+    }
+
+    /// From here on keys may be given to [`View::press`], and lines show what they are about: `at_once`, or as soon as
+    /// there are several receivers.
+    pub(crate) fn take_keys(&self, keys: Keys, at_once: bool) {
+        let mut state = self.state();
+        (state.keys, state.keys_at_once) = (Some(keys), at_once);
+    }
+
+    /// Whether there is something that keys can be about.
+    pub(crate) fn wants_keys(&self) -> bool {
+        self.state().shows_receivers()
+    }
+
+    /// Takes one key. What it asks for is for the caller to do.
+    pub(crate) fn press(&self, key: u8) -> Option<Act> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let targets = state.receivers.targets(now);
+        let act = state.keys.as_mut()?.press(key, &targets);
+        self.show_progress(&mut state, now);
+        act
     }
 
     /// Says how the run ended, to people and programs, and how the process is to end.
@@ -145,6 +176,7 @@ impl View {
     }
 
     fn show(&self, state: &mut State, event: &Event, now: Instant) {
+        state.receivers.note(event, now);
         match event {
             Event::Phase(phase) => {
                 state.phase = *phase;
@@ -216,7 +248,10 @@ impl View {
 
     fn draw(&self, state: &mut State, now: Instant) {
         let columns = self.terminal.columns.saturating_sub(SPINNER_COLUMNS);
-        let [total, file] = progress::bar(&state.progress, state.phase, state.meter.rate(now), columns);
+        let [total, file] = match state.of_receivers(now, columns, self.terminal.rows) {
+            Some(lines) => lines,
+            None => progress::bar(&state.progress, state.phase, state.meter.rate(now), columns),
+        };
         // A second line of nothing would push a QR code out of a small window.
         let is_tall = !file.is_empty();
         if let Some(bar) = &state.bar {
@@ -288,6 +323,23 @@ impl State {
         }
     }
 
+    /// The line about all receivers, and those about each of them with what can be typed, where that says more than a bar.
+    fn of_receivers(&self, now: Instant, columns: usize, rows: usize) -> Option<[String; 2]> {
+        if matches!(self.phase, Phase::Scanning) || !self.shows_receivers() {
+            return None;
+        }
+        let (chosen, limit) = self.keys.as_ref().map_or((None, None), |keys| (keys.chosen(), keys.limit()));
+        let mut lines = self.receivers.lines(chosen, now, columns + SPINNER_COLUMNS, rows);
+        if let Some(keys) = &self.keys {
+            lines.push(shorten(&keys.hint(&self.receivers.targets(now)), columns));
+        }
+        Some([self.receivers.total(limit, now, columns), lines.join("\n")])
+    }
+
+    fn shows_receivers(&self) -> bool {
+        self.keys_at_once || self.receivers.are_several()
+    }
+
     /// Writes above the bar. Standard error that cannot be written to is no reason to stop a transfer.
     fn say(&mut self, text: &str) {
         let Self { err, bar, .. } = self;
@@ -336,6 +388,10 @@ pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Optio
             Some(format!("Receiver {session} ended without everything; {} sent", units::size(*bytes)))
         }
         Event::PeerLost { session } if is_chatty => Some(format!("Receiver {session} is gone; it may come back")),
+        Event::PeerAsks { peer, session } if is_chatty => Some(format!("Receiver {session} asks from {peer}")),
+        Event::PeerRefused { session } if is_chatty => {
+            Some(format!("Receiver {session} was turned away; it does not come back in this run"))
+        }
         _ => None,
     }
 }

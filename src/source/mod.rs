@@ -36,7 +36,7 @@ use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 pub use top::offer_id;
 
@@ -146,6 +146,8 @@ pub struct Source {
     anchors: Anchors,
     buffers: Buffers,
     cache: Option<HashCache>,
+    /// Chunks that were read and hashed.
+    hashed: AtomicU64,
     /// What each file was when it was listed, or listed anew. Parallel to `places`.
     identities: RwLock<Vec<Identity>>,
     /// Local names of all places, one behind the other.
@@ -195,6 +197,11 @@ impl Source {
     /// Whether there is no entry; a walk never gives such a source.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// How many chunks were read and hashed so far, each as often as it was.
+    pub fn chunks_hashed(&self) -> u64 {
+        self.hashed.load(Ordering::Relaxed)
     }
 
     /// Where an entry lies on this machine, for messages.

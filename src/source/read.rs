@@ -10,6 +10,7 @@ use crate::digest::{ChunkDigest, ChunkHasher};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A run whose file is known, with the digests that the cache has.
 struct Prepared {
@@ -119,6 +120,7 @@ impl Source {
 
     fn hash_open(&self, open: &OpenFile, chunk: ChunkIndex) -> Result<ChunkDigest, Trouble> {
         let Span { offset, length } = open.geometry.span(chunk).ok_or(Trouble::Changed)?;
+        self.hashed.fetch_add(1, Ordering::Relaxed);
         let mut hasher = ChunkHasher::new(open.geometry, chunk);
         self.buffers.with(|buffer| {
             let mut at = offset.0;

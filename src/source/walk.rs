@@ -14,7 +14,7 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// Notices that are told; further ones are counted, so that a tree of a million links costs no memory.
@@ -237,6 +237,7 @@ impl Walker {
             anchors,
             buffers: super::Buffers::default(),
             cache: options.hash_cache.as_deref().and_then(super::HashCache::open),
+            hashed: AtomicU64::new(0),
             identities: RwLock::new(self.identities),
             names: self.names,
             open_files: super::OpenFiles::new(options.open_files_max),

@@ -296,6 +296,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
     /// Whether there is any use in further tries, and the user has the patience.
     fn consider(&mut self, error: TransportError) -> Result<Flow, TransferError> {
         let Some(outage) = &mut self.outage else { return Ok(Flow::On) };
+        outage.news(&error).into_iter().for_each(|news| self.engine.observer.event(&news));
         let elapsed = outage.retry.elapsed(Instant::now());
         if self.engine.has_everything() && elapsed >= LAST_WORD_PATIENCE {
             return Ok(Flow::Over(Outcome::Complete));

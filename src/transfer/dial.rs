@@ -4,7 +4,7 @@ use super::memory::{CodeMark, Memory, Origin};
 use super::neighbours::is_neighbour;
 use super::retry::Retry;
 use super::seek::Seek;
-use super::{TransferError, failed};
+use super::{Event, TransferError, failed};
 use crate::limits::{LANE_SILENCE_MAX, PROOF_DEADLINE, RECORD_ADDRESSES_MAX};
 use crate::secret::{Code, Link, SessionId, SessionSecret};
 use crate::transport::{CodeTries, DeviceKey, Lane, Proof, Purpose, TransportError, connect, connect_within};
@@ -47,6 +47,8 @@ pub(super) struct Outage {
     pub(super) wrong_proofs: u32,
     /// The second of the outage in which the user was told last.
     told: Option<u64>,
+    /// The host said that it has no room, and the user was told so.
+    is_busy: bool,
 }
 
 impl Way {
@@ -239,13 +241,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Outage {
     pub(super) fn new(now: Instant) -> Self {
-        Self { retry: Retry::new(now), wrong_proofs: 0, told: None }
+        Self { retry: Retry::new(now), wrong_proofs: 0, told: None, is_busy: false }
     }
 
     /// The same outage: a host that greeted and was lost again before it brought anything was not there.
     pub(super) fn go_on(mut self, now: Instant) -> Self {
         self.retry.failed(now);
         self
+    }
+
+    /// What the user is to know about a try that failed.
+    pub(super) fn news(&mut self, error: &TransportError) -> Option<Event> {
+        let is_news = matches!(error, TransportError::Busy) && !std::mem::replace(&mut self.is_busy, true);
+        let text = "the sender serves as many receivers as it can; this one waits until there is room";
+        is_news.then(|| Event::Notice { text: text.into() })
     }
 
     /// The number of the last try and the time until the next one, where the user is to be told: once a second. That the

@@ -5,6 +5,7 @@ use crate::transfer::failure::FailureClass;
 use crate::transfer::settings::Conflict;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -86,6 +87,29 @@ pub enum Event {
         /// The receiver.
         session: u64,
     },
+    /// Sending side: a receiver proved that it has the link, and waits for the user to say whether it gets anything.
+    PeerAsks {
+        /// Where it connected from.
+        peer: SocketAddr,
+        /// Names it in later events.
+        session: u64,
+    },
+    /// Sending side: how far one receiver is, at the pace of `Progress`, which is about all of them together.
+    PeerProgress {
+        /// The receiver.
+        session: u64,
+        /// What was sent to it. Bytes that it had before are not known here, and not counted.
+        progress: Progress,
+        /// What it is doing.
+        state: PeerState,
+        /// Bytes per second that it is limited to by itself.
+        limit: Option<NonZeroU64>,
+    },
+    /// Sending side: a receiver was refused or disconnected by this side's user, and does not come back in this run.
+    PeerRefused {
+        /// The receiver.
+        session: u64,
+    },
     /// What the transfer does from here on.
     Phase(Phase),
     /// How far it is.
@@ -134,6 +158,23 @@ pub enum Phase {
         /// Bytes that are free.
         free: u64,
     },
+}
+
+/// What a receiver is doing, as its sender sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PeerState {
+    /// It waits for the user to say whether it gets anything.
+    Asking,
+    /// It has no connection; it may come back.
+    Gone,
+    /// It wants nothing right now: it checks what it has, or its user thinks.
+    Idle,
+    /// Data moves as fast as a limit lets it.
+    Limited,
+    /// Data moves.
+    Sending,
+    /// It wants data and takes none.
+    Stalled,
 }
 
 /// How far a transfer is. No counter ever goes down within a run, unless the sender comes back with another offer: then
@@ -273,6 +314,11 @@ impl fmt::Debug for Event {
             Self::PeerConnected { peer, session } => write!(formatter, "PeerConnected({peer}, {session})"),
             Self::PeerFinished { session, ok, bytes } => write!(formatter, "PeerFinished({session}, {ok}, {bytes})"),
             Self::PeerLost { session } => write!(formatter, "PeerLost({session})"),
+            Self::PeerAsks { peer, session } => write!(formatter, "PeerAsks({peer}, {session})"),
+            Self::PeerProgress { session, progress, state, limit } => {
+                write!(formatter, "PeerProgress({session}, {progress:?}, {state:?}, {limit:?})")
+            }
+            Self::PeerRefused { session } => write!(formatter, "PeerRefused({session})"),
             Self::Phase(phase) => write!(formatter, "{phase:?}"),
             Self::Progress(progress) => write!(formatter, "{progress:?}"),
         }

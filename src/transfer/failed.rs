@@ -46,6 +46,7 @@ pub(super) fn files(failures: &[FailedFile], total: u64, needed: u64, free: u64)
 /// Why there is no lane.
 pub(super) fn transport(error: TransportError, waited: Duration) -> TransferError {
     match error {
+        TransportError::Busy => TransferError::Refused(error.into()),
         TransportError::WrongProof => TransferError::Auth(error.into()),
         TransportError::ConnectTimeout => TransferError::ConnectTimeout { waited, cause: None },
         TransportError::ProofTimeout => TransferError::ConnectTimeout { waited, cause: Some(error.into()) },
@@ -67,7 +68,7 @@ pub(super) fn end(end: End) -> TransferError {
         End::Refused(refusal) => {
             let why = match refusal {
                 Refusal::Busy => "it serves as many receivers as it can",
-                Refusal::Declined => "its user declined",
+                Refusal::Declined => "its user declined, or disconnected this receiver",
                 Refusal::Protocol => "it says that this side broke the protocol",
                 Refusal::Stopped => "it was stopped, or started again without this session",
                 Refusal::Version => "it speaks another version of the protocol",

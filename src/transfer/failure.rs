@@ -206,11 +206,9 @@ impl TransferError {
             return "what earlier runs fetched is still there";
         }
         match self.class() {
-            FailureClass::Auth
-            | FailureClass::ConnectTimeout
-            | FailureClass::Declined
-            | FailureClass::Exists
-            | FailureClass::Refused => "nothing was written by this run; what earlier runs fetched is still there",
+            FailureClass::Auth | FailureClass::ConnectTimeout | FailureClass::Declined | FailureClass::Exists => {
+                "nothing was written by this run; what earlier runs fetched is still there"
+            }
             FailureClass::Integrity => "the parts that were verified are kept; nothing unverified was published",
             FailureClass::Name | FailureClass::Partial | FailureClass::SourceChanged => {
                 "every other file is complete; the verified parts of failed files are kept"
@@ -221,6 +219,7 @@ impl TransferError {
             | FailureClass::Network
             | FailureClass::NoSpace
             | FailureClass::Protocol
+            | FailureClass::Refused
             | FailureClass::Timeout => "everything that was verified is kept",
         }
     }

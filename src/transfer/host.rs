@@ -2,17 +2,19 @@
 
 use super::TransferError;
 use super::codes::{CodeKeeper, CodeNews};
+use super::company::Company;
+use super::frames::read_frame;
 use super::offer::Offer;
 use super::panics::caught;
-use super::serve::{Served, ServedCounters, ServedSession};
+use super::serve::{Served, ServedCounters, ServedSession, say_no};
 use super::state::OfferState;
-use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX};
+use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX, WORKING_EVERY};
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
 use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
-use crate::wire::{Message, Refusal, SessionGrant};
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use crate::wire::{Refusal, SessionGrant};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) enum HostEvent {
     /// Another code is shown, or none.
     Code(CodeNews),
+    /// A receiver waits for the user's word.
+    Asks {
+        session: u64,
+        peer: SocketAddr,
+    },
     Connected {
         session: u64,
         peer: SocketAddr,
@@ -33,10 +40,22 @@ pub(super) enum HostEvent {
         error: TransferError,
     },
     Served {
-        session: u64,
+        session: Arc<ServedSession>,
         served: Served,
     },
     Stranger(ListenerEvent),
+    /// Somebody came from an address whose receiver the user turned away. Told once for each.
+    TurnedAway {
+        peer: SocketAddr,
+    },
+}
+
+/// Who is not to come back in this run.
+#[derive(Default)]
+struct TurnedAway {
+    sessions: HashSet<SessionId>,
+    /// Each address, and whether somebody came from it since.
+    addresses: HashMap<IpAddr, bool>,
 }
 
 /// The gatekeeper of an offer: knows its secrets, and serves whoever proves them.
@@ -47,6 +66,11 @@ pub(super) struct Host {
     lanes: u16,
     /// What all of its sessions did together.
     pub(super) counters: Arc<ServedCounters>,
+    /// What they share.
+    pub(super) company: Arc<Company>,
+    /// Whether each receiver waits for the user's word.
+    asks_each: bool,
+    turned_away: Mutex<TurnedAway>,
     sessions: Mutex<HashMap<SessionId, Arc<ServedSession>>>,
     next_number: AtomicU64,
     events: Mutex<mpsc::Sender<HostEvent>>,
@@ -67,10 +91,43 @@ impl Host {
             codes,
             lanes,
             counters: Arc::default(),
+            company: Arc::default(),
+            asks_each: false,
+            turned_away: Mutex::default(),
             sessions: Mutex::default(),
             next_number: AtomicU64::new(1),
             events: Mutex::new(events),
         }
+    }
+
+    /// The same host, whose user is asked about each receiver.
+    pub(super) fn asking_each(self, asks_each: bool) -> Self {
+        Self { asks_each, ..self }
+    }
+
+    /// Every session that may be served further.
+    pub(super) fn sessions(&self) -> Vec<Arc<ServedSession>> {
+        self.lock_sessions().values().cloned().collect()
+    }
+
+    /// The session of that number.
+    pub(super) fn session(&self, number: u64) -> Option<Arc<ServedSession>> {
+        self.lock_sessions().values().find(|session| session.number == number).cloned()
+    }
+
+    /// Ends a session for good. Whether there was one.
+    pub(super) fn turn_away(&self, number: u64) -> bool {
+        let mut sessions = self.lock_sessions();
+        let found = sessions.iter().find(|(_, session)| session.number == number);
+        let Some((id, session)) = found.map(|(&id, session)| (id, Arc::clone(session))) else { return false };
+        sessions.remove(&id);
+        drop(sessions);
+        let mut turned_away = self.lock_turned_away();
+        turned_away.sessions.insert(id);
+        turned_away.addresses.insert(session.peer.ip().to_canonical(), false);
+        drop(turned_away);
+        session.turn_away();
+        true
     }
 
     /// Ends every session.
@@ -81,6 +138,9 @@ impl Host {
     /// The session that a lane belongs to: one for each proof of the link, and the one that a session's proof names. That
     /// one may be unknown, where this host was started again since: the secret is its own all the same.
     fn session_for(&self, intro: &LaneIntro) -> Result<Arc<ServedSession>, Refusal> {
+        if self.is_turned_away(intro) {
+            return Err(Refusal::Declined);
+        }
         let mut sessions = self.lock_sessions();
         let id = match intro.who {
             Who::Session(id) => match sessions.get(&id) {
@@ -101,9 +161,25 @@ impl Host {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (offer, counters) = (Arc::clone(&self.offer), Arc::clone(&self.counters));
         let session = ServedSession::new(number, intro.peer_address, offer, counters, grant, self.lanes);
-        let session = Arc::new(session);
+        let session = Arc::new(session.in_company(Arc::clone(&self.company)));
+        if self.asks_each {
+            session.ask_first();
+        }
         sessions.insert(id, Arc::clone(&session));
         Ok(session)
+    }
+
+    /// Whether the user has turned away who comes here. Where each is asked about, an address is no reason.
+    fn is_turned_away(&self, intro: &LaneIntro) -> bool {
+        let mut turned_away = self.lock_turned_away();
+        let is_by_session = matches!(intro.who, Who::Session(id) if turned_away.sessions.contains(&id));
+        let ip = intro.peer_address.ip().to_canonical();
+        let address = turned_away.addresses.get_mut(&ip).filter(|_| !self.asks_each);
+        let (Who::Link(_), Some(was_told)) = (intro.who, address) else { return is_by_session };
+        if !std::mem::replace(was_told, true) {
+            self.tell(HostEvent::TurnedAway { peer: intro.peer_address });
+        }
+        true
     }
 
     /// Serves a lane of `session` to its end. A panic in that ends this session; the others go on.
@@ -111,14 +187,14 @@ impl Host {
         let number = session.number;
         let event = match caught(|| Ok(serve())) {
             Ok(None) => return,
-            Ok(Some(served)) => HostEvent::Served { session: number, served },
+            Ok(Some(served)) => HostEvent::Served { session: Arc::clone(session), served },
             Err(error) => {
                 session.abort();
                 HostEvent::Panicked { session: number, error }
             }
         };
-        // One that was lost may come back.
-        if !matches!(event, HostEvent::Served { served: Served::Lost, .. }) {
+        // One that was lost may come back. The user need not be asked about one that did not wait for the answer.
+        if session.is_asked() || !matches!(event, HostEvent::Served { served: Served::Lost, .. }) {
             self.forget(session);
         }
         self.tell(event);
@@ -131,6 +207,10 @@ impl Host {
     fn tell(&self, event: HostEvent) {
         // The offer is over where nobody listens any more.
         let _ = self.events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
+    }
+
+    fn lock_turned_away(&self) -> MutexGuard<'_, TurnedAway> {
+        self.turned_away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ServedSession>>> {
@@ -165,9 +245,11 @@ impl Gatekeeper for Host {
         let session = match self.session_for(&intro) {
             Ok(session) => session,
             Err(refusal) => {
-                // Whether it hears why or only the close is the same to this side.
-                let _ = super::frames::send_message(&mut lane, &Message::Refused { refusal });
-                let _ = lane.close();
+                // What it says first is taken: a connection that is closed over unread bytes is reset, and the other end
+                // might not see the refusal.
+                lane.set_silence_limit(WORKING_EVERY);
+                let _ = read_frame(&mut lane);
+                say_no(&mut lane, refusal);
                 if let Some(news) = self.codes.renew() {
                     self.tell(HostEvent::Code(news));
                 }
@@ -179,7 +261,10 @@ impl Gatekeeper for Host {
             Purpose::Data => LaneRole::Data,
         };
         if role == LaneRole::Control && !session.has_control() {
-            self.tell(HostEvent::Connected { session: session.number, peer: session.peer });
+            let (session, peer, is_asked) = (session.number, session.peer, session.is_asked());
+            let event =
+                if is_asked { HostEvent::Asks { session, peer } } else { HostEvent::Connected { session, peer } };
+            self.tell(event);
         }
         self.carry(&session, || session.serve(lane, role));
     }

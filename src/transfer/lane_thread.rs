@@ -12,7 +12,7 @@ use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
 use crate::session::{Input, LaneId, LaneRole};
 use crate::store::{Disk, Lease, SingleFile, StoreError};
 use crate::transport::{Lane, TransportError};
-use crate::wire::{Encoding, FrameFault, Piece};
+use crate::wire::{Encoding, FrameFault, Message, Piece, Refusal};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -95,6 +95,10 @@ impl<D: Disk> LaneThread<'_, '_, D> {
                 Mail::Owed => {
                     self.flush()?;
                     match read_frame(&mut self.lane)? {
+                        // No end of the session: there is room again once another receiver is done.
+                        Incoming::Message(Message::Refused { refusal: Refusal::Busy }) => {
+                            return Err(LaneFault::Transport(TransportError::Busy));
+                        }
                         Incoming::Message(message) => self.step(Input::Message { lane: self.id, message }),
                         Incoming::Piece { piece, encoding } => {
                             self.encoding = encoding;

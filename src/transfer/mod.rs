@@ -2,8 +2,10 @@
 
 pub use addresses::is_public;
 pub use cancel::Cancel;
+pub use controls::Controls;
 pub use event::{
-    CodeChange, Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, Phase, Progress, Summary,
+    CodeChange, Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, PeerState, Phase,
+    Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use receive::receive;
@@ -13,6 +15,8 @@ pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
 pub mod cancel;
+/// What a sender's user does about single receivers.
+pub mod controls;
 /// What a transfer tells its observer, and what it asks.
 pub mod event;
 /// Why a transfer failed, what it kept, and what to do next.
@@ -24,11 +28,14 @@ pub mod unfinished;
 mod addresses;
 mod beacon;
 mod codes;
+mod company;
 mod conduct;
+mod crowd;
 mod data_lanes;
 mod decide;
 mod desk;
 mod dial;
+mod digests;
 mod door;
 mod engine;
 mod failed;
@@ -36,11 +43,13 @@ mod frames;
 mod growth;
 mod host;
 mod lane_thread;
+mod limit;
 mod mailbox;
 mod memory;
 mod neighbours;
 mod offer;
 mod panics;
+mod pieces;
 mod plan;
 mod publisher;
 mod queue;

@@ -2,15 +2,15 @@
 
 use super::beacon::Beacon;
 use super::codes::{CodeKeeper, CodeNews};
+use super::crowd::Crowd;
 use super::door;
 use super::host::{Host, HostEvent};
-use super::offer::Offer;
+use super::offer::{Offer, do_here};
 use super::panics::caught;
 use super::serve::Served;
 use super::state::OfferState;
 use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, TransferError};
 use crate::limits::DATA_LANES_MAX;
-use crate::manifest::EntryIndex;
 use crate::printable::printable;
 use crate::secret::Code;
 use crate::session::End;
@@ -44,8 +44,9 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let sockets = door::sockets(settings.bind, state.port);
     let codes = if settings.no_code { Ok(CodeKeeper::without()) } else { CodeKeeper::new(None) };
     let codes = codes.map_err(|error| TransferError::Network(error.into()))?;
-    let lanes = settings.lanes.unwrap_or(DATA_LANES_MAX);
-    let host = Arc::new(Host::new(Arc::clone(&offer), state, codes, lanes, events));
+    let host = Host::new(Arc::clone(&offer), state, codes, settings.lanes.unwrap_or(DATA_LANES_MAX), events);
+    let host = Arc::new(host.asking_each(settings.ask_each));
+    host.company.limit.set(settings.limit);
     let listener = door::open(&sockets, &(Arc::clone(&host) as _))?;
     let port = listener.address().port();
     if let Err(error) = host.state.save(port) {
@@ -59,7 +60,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let code = host.codes.code().map(|code| code.to_text());
     observer.event(&Event::OfferReady { link: link.to_text(), code, files, folders, bytes: totals.bytes });
     observer.event(&Event::Phase(Phase::Waiting));
-    let outcome = caught(|| run(&host, settings.keep, &mut beacon, &inbox, observer, cancel));
+    let outcome = caught(|| run(&host, settings, &mut beacon, &inbox, observer, cancel));
     drop((beacon, listener));
     host.abort_all();
     let failed = outcome?;
@@ -75,70 +76,100 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
 /// Waits until a receiver has everything, and returns how many files failed there.
 fn run(
     host: &Host,
-    keep: bool,
+    settings: &SendSettings,
     beacon: &mut Beacon,
     inbox: &mpsc::Receiver<HostEvent>,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<u32, TransferError> {
+    let mut crowd = Crowd::new(host, observer);
+    let mut told = Instant::now();
     loop {
         if cancel.is_cancelled() {
-            return if keep { Ok(0) } else { Err(TransferError::Interrupted) };
+            return if settings.keep { Ok(0) } else { Err(TransferError::Interrupted) };
         }
-        match inbox.recv_timeout(TURN) {
-            Ok(HostEvent::Code(news)) => tell_code(news, beacon, observer),
-            Ok(HostEvent::Connected { session, peer }) => {
-                observer.event(&Event::PeerConnected { peer, session });
-                observer.event(&Event::Phase(Phase::Transferring));
-                if keep {
-                    // For the next one.
-                    renew_code(host, beacon, observer);
-                }
+        for order in settings.controls.take() {
+            crowd.obey(order);
+        }
+        // By the clock, not where nothing else happens: receivers may come and go all the time.
+        if told.elapsed() >= TURN {
+            told = Instant::now();
+            observer.event(&Event::Progress(progress(host)));
+            crowd.tell(told);
+            if let Some(text) = beacon.news() {
+                observer.event(&Event::Notice { text });
             }
-            Ok(HostEvent::Served { session, served: Served::Ended(End::Complete, failed) }) => {
-                let bytes = host.counters.piece_bytes.load(Ordering::Relaxed);
-                observer.event(&Event::Progress(progress(host)));
-                observer.event(&Event::PeerFinished { session, ok: failed == 0, bytes });
-                if !keep {
-                    return Ok(failed);
-                }
-                observer.event(&Event::Phase(Phase::Waiting));
-            }
-            Ok(HostEvent::Served { session, served }) => {
-                if let Served::Ended(end, _) = &served {
-                    observer.event(&Event::Notice { text: ended_text(end) });
-                }
-                observer.event(&Event::PeerLost { session });
-                renew_code(host, beacon, observer);
-                observer.event(&Event::Phase(Phase::Waiting));
-            }
-            Ok(HostEvent::Panicked { session, error }) => {
-                observer.event(&Event::Notice { text: panicked_text(&error) });
-                observer.event(&Event::PeerLost { session });
-                renew_code(host, beacon, observer);
-                observer.event(&Event::Phase(Phase::Waiting));
-            }
-            Ok(HostEvent::Stranger(event)) => {
-                if let Some(text) = stranger_text(event) {
-                    observer.event(&Event::Notice { text });
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                if let Some(text) = beacon.news() {
-                    observer.event(&Event::Notice { text });
-                }
-                observer.event(&Event::Progress(progress(host)));
-            }
+        }
+        let event = match inbox.recv_timeout(TURN.saturating_sub(told.elapsed())) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Err(TransferError::Interrupted),
+        };
+        let may_need_code = match &event {
+            // For the next one.
+            HostEvent::Connected { .. } => settings.keep,
+            HostEvent::Served { .. } | HostEvent::Panicked { .. } => true,
+            _ => false,
+        };
+        if let Some(failed) = take(host, event, &mut crowd, beacon, observer)
+            && !settings.keep
+        {
+            return Ok(failed);
+        }
+        if may_need_code && let Some(news) = host.codes.renew() {
+            tell_code(news, beacon, observer);
         }
     }
 }
 
-/// Shows another code where the last one was used.
-fn renew_code(host: &Host, beacon: &mut Beacon, observer: &dyn Observer) {
-    if let Some(news) = host.codes.renew() {
-        tell_code(news, beacon, observer);
+/// Tells what happened at the host. Where a receiver has everything, returns how many files failed there.
+fn take(
+    host: &Host,
+    event: HostEvent,
+    crowd: &mut Crowd<'_>,
+    beacon: &mut Beacon,
+    observer: &dyn Observer,
+) -> Option<u32> {
+    match event {
+        HostEvent::Code(news) => tell_code(news, beacon, observer),
+        HostEvent::Asks { session, peer } => observer.event(&Event::PeerAsks { peer, session }),
+        HostEvent::Connected { session, peer } => {
+            observer.event(&Event::PeerConnected { peer, session });
+            crowd.connected(session);
+        }
+        HostEvent::Served { session: served, served: Served::Ended(End::Complete, failed) } => {
+            let (session, bytes) = (served.number, served.own.piece_bytes.load(Ordering::Relaxed));
+            observer.event(&Event::Progress(progress(host)));
+            crowd.tell_last(session, &served.own);
+            observer.event(&Event::PeerFinished { session, ok: failed == 0, bytes });
+            crowd.disconnected(session);
+            return Some(failed);
+        }
+        HostEvent::Served { session, served } => {
+            let session = session.number;
+            if let Served::Ended(end, _) = &served {
+                observer.event(&Event::Notice { text: ended_text(end) });
+            }
+            observer.event(&Event::PeerLost { session });
+            crowd.disconnected(session);
+        }
+        HostEvent::Panicked { session, error } => {
+            observer.event(&Event::Notice { text: panicked_text(&error) });
+            observer.event(&Event::PeerLost { session });
+            crowd.disconnected(session);
+        }
+        HostEvent::Stranger(event) => {
+            if let Some(text) = stranger_text(event) {
+                observer.event(&Event::Notice { text });
+            }
+        }
+        HostEvent::TurnedAway { peer } => {
+            let ip = peer.ip().to_canonical();
+            let text = format!("somebody came from {ip}, whose receiver you disconnected, and was refused");
+            observer.event(&Event::Notice { text });
+        }
     }
+    None
 }
 
 fn tell_code(CodeNews { code, why }: CodeNews, beacon: &mut Beacon, observer: &dyn Observer) {
@@ -166,8 +197,14 @@ fn summary(host: &Host, began: Instant, cancel: &Cancel) -> Summary {
     let root = match only {
         // Whoever stops an offer does not wait until all of it is hashed.
         _ if cancel.is_cancelled() && !host.offer.is_hashed() => None,
-        Some(EntryIndex(entry)) => host.offer.root(EntryIndex(entry)).ok().map(|root| root.to_string()),
-        None => host.offer.seal(&[]).ok().map(|id| id.to_string()),
+        Some(entry) => {
+            let Ok(root) = host.offer.root(entry, &mut |chore| do_here(&host.offer, chore));
+            root.ok().map(|root| root.to_string())
+        }
+        None => {
+            let Ok(id) = host.offer.seal(&[], &mut |chore| do_here(&host.offer, chore));
+            id.ok().map(|id| id.to_string())
+        }
     };
     Summary {
         files: u64::from(totals.files),
@@ -217,9 +254,6 @@ fn ended_text(end: &End) -> String {
 fn stranger_text(event: ListenerEvent) -> Option<String> {
     match event {
         ListenerEvent::BadProof { peer, count } => Some(format!("{peer} tried a wrong link ({count} so far)")),
-        ListenerEvent::WrongCode { peer, count } => {
-            Some(format!("{peer} tried a wrong code ({count} wrong tries so far)"))
-        }
         ListenerEvent::NotHaul { peer } => Some(format!("{peer} connected without speaking haul's protocol")),
         ListenerEvent::OutOfResources => Some("this machine is out of descriptors or threads; waiting for some".into()),
         _ => None,

@@ -1,19 +1,18 @@
 //! One receiver being served: each of its lanes has a thread that reads requests and carries out their answers.
 
+use super::company::{Company, Turns};
 use super::frames::{Incoming, LaneFault, read_frame, send_message};
-use super::offer::{Changed, Offer, change};
+use super::limit::Limit;
+use super::offer::{Chore, Filled, Offer};
+use super::pieces::{counted, work};
 use crate::limits::{LANE_SILENCE_MAX, PIECE_BYTES_MAX, SESSION_LANES_MAX, WORKING_EVERY};
-use crate::manifest::{ChunkPlace, EntryIndex};
-use crate::session::{
-    ChunksToServe, End, LaneId, LaneRole, PeerFault, Sender, SenderInput, SenderOutput, SenderSettings,
-};
-use crate::transport::{AbortHandle, Lane};
-use crate::wire::{Encoding, Message, Piece, SessionGrant, piece_head};
+use crate::session::{End, LaneId, LaneRole, PeerFault, Sender, SenderInput, SenderOutput, SenderSettings};
+use crate::transport::{AbortHandle, Lane, TransportError};
+use crate::wire::{Message, Refusal, SessionGrant};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A session with one receiver.
@@ -21,13 +20,43 @@ use std::time::{Duration, Instant};
 pub(super) struct ServedSession {
     pub(super) number: u64,
     pub(super) peer: SocketAddr,
+    /// What all sessions of the sender did together.
     pub(super) counters: Arc<ServedCounters>,
-    offer: Arc<Offer>,
+    /// What this one did.
+    pub(super) own: ServedCounters,
+    /// How fast it may be, over all of its lanes together.
+    pub(super) limit: Limit,
+    /// What its lanes do right now.
+    pub(super) doing: Doing,
+    pub(super) company: Arc<Company>,
+    pub(super) turns: Turns,
+    pub(super) offer: Arc<Offer>,
     began: Instant,
     inner: Mutex<Inner>,
+    /// Its standing is another one.
+    decided: Condvar,
 }
 
-/// What all sessions of a sender did together.
+/// Lanes of a session by what they do, for whoever watches.
+#[derive(Debug, Default)]
+pub(super) struct Doing {
+    /// They answer a request for chunks.
+    pub(super) serving: AtomicU32,
+    /// They wait until a limit lets them go on.
+    pub(super) limited: AtomicU32,
+}
+
+/// Whether a receiver may have what it asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    /// The user has yet to say.
+    Asked,
+    In,
+    /// The user turned it away, before or after it was let in.
+    Out,
+}
+
+/// What a session, or all sessions of a sender together, did.
 #[derive(Debug, Default)]
 pub(super) struct ServedCounters {
     /// Bytes of files sent in pieces, zero pieces included.
@@ -46,6 +75,7 @@ struct Inner {
     control_lanes: u32,
     /// When its last lane ended.
     idle_since: Option<Instant>,
+    standing: Standing,
 }
 
 #[derive(Debug)]
@@ -81,25 +111,93 @@ impl ServedSession {
             lanes,
         };
         let sender = Sender::new(settings);
-        let inner =
-            Inner { sender, next_lane: 0, served: BTreeMap::new(), end: None, control_lanes: 0, idle_since: None };
-        Self { number, peer, counters, offer, began: Instant::now(), inner: Mutex::new(inner) }
+        let inner = Inner {
+            sender,
+            next_lane: 0,
+            served: BTreeMap::new(),
+            end: None,
+            control_lanes: 0,
+            idle_since: None,
+            standing: Standing::In,
+        };
+        Self {
+            number,
+            peer,
+            counters,
+            own: ServedCounters::default(),
+            limit: Limit::default(),
+            doing: Doing::default(),
+            company: Arc::default(),
+            turns: Turns::default(),
+            offer,
+            began: Instant::now(),
+            inner: Mutex::new(inner),
+            decided: Condvar::new(),
+        }
+    }
+
+    /// The same session as one of several that share a machine, and a limit.
+    pub(super) fn in_company(self, company: Arc<Company>) -> Self {
+        Self { company, ..self }
+    }
+
+    /// Tells its receiver nothing before [`ServedSession::let_in`].
+    pub(super) fn ask_first(&self) {
+        self.lock().standing = Standing::Asked;
+    }
+
+    /// Whether the user has yet to say what becomes of it.
+    pub(super) fn is_asked(&self) -> bool {
+        self.lock().standing == Standing::Asked
+    }
+
+    /// The user wants it. Whether that was the question.
+    pub(super) fn let_in(&self) -> bool {
+        let mut inner = self.lock();
+        let was_asked = inner.standing == Standing::Asked;
+        if was_asked {
+            inner.standing = Standing::In;
+            self.decided.notify_all();
+        }
+        was_asked
+    }
+
+    /// The user does not want it, or no longer: it is told so, and every lane ends.
+    pub(super) fn turn_away(&self) {
+        let mut inner = self.lock();
+        inner.standing = Standing::Out;
+        for lane in inner.served.values() {
+            match lane.role {
+                // It has something to say yet, and may be waiting to read.
+                LaneRole::Control => lane.abort.stop_reading(),
+                LaneRole::Data => lane.abort.abort(),
+            }
+        }
+        self.decided.notify_all();
     }
 
     /// Serves `lane` until it or the session ends. Says so once for the session, on its control lane.
     pub(super) fn serve(&self, mut lane: Lane, role: LaneRole) -> Option<Served> {
         let id = self.add_lane(&lane, role)?;
         let outcome = self.serve_frames(&mut lane, id, role);
-        if let Err(LaneFault::Frame(_)) = &outcome {
-            self.end_badly();
+        let is_out = self.lock().standing == Standing::Out;
+        match &outcome {
+            _ if is_out => say_no(&mut lane, Refusal::Declined),
+            Err(LaneFault::Frame(_)) => self.end_badly(),
+            _ => {}
         }
-        self.counters.wire_bytes.fetch_add(lane.bytes_sent(), Ordering::Relaxed);
+        for counters in [&self.own, &self.counters] {
+            counters.wire_bytes.fetch_add(lane.bytes_sent(), Ordering::Relaxed);
+        }
         self.step(SenderInput::LaneLost { lane: id });
         // Nobody is left to read it where this fails.
         let _ = lane.close();
         let mut inner = self.lock();
         inner.served.remove(&id);
         inner.idle_since = inner.served.is_empty().then(Instant::now);
+        if is_out {
+            return None;
+        }
         if let Some((end, failed)) = inner.end.take() {
             inner.abort();
             return Some(Served::Ended(end, failed));
@@ -121,6 +219,11 @@ impl ServedSession {
         self.lock().idle_since.map(|since| since.elapsed())
     }
 
+    /// Bytes that came over the lanes that it has.
+    pub(super) fn bytes_heard(&self) -> u64 {
+        self.lock().served.values().map(|lane| lane.abort.bytes_received()).sum()
+    }
+
     /// Ends every lane of the session.
     pub(super) fn abort(&self) {
         self.lock().abort();
@@ -133,7 +236,7 @@ impl ServedSession {
         if inner.served.values().filter(|served| !served.is_evicted).count() >= SESSION_LANES_MAX {
             inner.evict();
         }
-        if inner.served.len() >= 2 * SESSION_LANES_MAX {
+        if inner.served.len() >= 2 * SESSION_LANES_MAX || inner.standing == Standing::Out {
             return None;
         }
         inner.idle_since = None;
@@ -155,7 +258,8 @@ impl ServedSession {
         if role == LaneRole::Control {
             self.lock().control_lanes += 1;
         }
-        let mut piece = vec![0; PIECE_BYTES_MAX as usize];
+        // Control lanes, and data lanes that are never asked for anything, do without.
+        let mut piece = Vec::new();
         let mut outputs = self.step(SenderInput::LaneOpened { lane: id, role });
         loop {
             while let Some(output) = outputs.pop() {
@@ -167,16 +271,16 @@ impl ServedSession {
                     // Only the end of a session is said on another lane than the one that asked; it sees the close.
                     SenderOutput::Send { .. } => Vec::new(),
                     SenderOutput::Hash { chunks, .. } => {
-                        let offer = Arc::clone(&self.offer);
-                        let outcome = work(lane, move || offer.hash(chunks))?;
+                        let outcome = self.offer.hash(&chunks, &mut |chore| self.act(lane, chore))?;
                         self.step(SenderInput::Hashed { lane: id, outcome })
                     }
                     SenderOutput::Seal { without, .. } => {
-                        let offer = Arc::clone(&self.offer);
-                        let outcome = work(lane, move || offer.seal(&without))?;
+                        let outcome = self.offer.seal(&without, &mut |chore| self.act(lane, chore))?;
                         self.step(SenderInput::Sealed { lane: id, outcome })
                     }
                     SenderOutput::Serve { request, .. } => {
+                        piece.resize(PIECE_BYTES_MAX as usize, 0);
+                        let _serving = counted(&self.doing.serving);
                         self.send_chunks(lane, &request, &mut piece)?;
                         self.step(SenderInput::ChunksServed { lane: id })
                     }
@@ -192,10 +296,37 @@ impl ServedSession {
             lane.set_silence_limit(None);
             let incoming = read_frame(lane)?;
             lane.set_silence_limit(LANE_SILENCE_MAX);
+            self.wait_until_let_in(lane)?;
             outputs = match incoming {
                 Incoming::Message(message) => self.step(SenderInput::Message { lane: id, message }),
                 Incoming::Piece { .. } => return Err(LaneFault::Frame(crate::wire::FrameFault::Kind)),
             };
+        }
+    }
+
+    /// Waits for the user to say whether this receiver gets anything, where that is the question. One that does not, loses
+    /// the lane.
+    fn wait_until_let_in(&self, lane: &mut Lane) -> Result<(), LaneFault> {
+        loop {
+            let inner = self.lock();
+            let is_open = |inner: &mut Inner| inner.standing == Standing::Asked;
+            let waited = self.decided.wait_timeout_while(inner, WORKING_EVERY, is_open);
+            match waited.unwrap_or_else(PoisonError::into_inner).0.standing {
+                Standing::Asked => {}
+                Standing::In => return Ok(()),
+                Standing::Out => return Err(LaneFault::Transport(TransportError::Closed)),
+            }
+            send_message(lane, &Message::Working)?;
+        }
+    }
+
+    /// Does a chore of the offer, and says `Working` as long as it takes.
+    pub(super) fn act(&self, lane: &mut Lane, chore: Chore) -> Result<Filled, LaneFault> {
+        let offer = Arc::clone(&self.offer);
+        match chore {
+            Chore::Fill(claim) => work(lane, move || offer.fill(&claim)),
+            Chore::Recheck(recheck) => work(lane, move || recheck.run()),
+            Chore::Wait => send_message(lane, &Message::Working).map(Ok),
         }
     }
 
@@ -206,58 +337,6 @@ impl ServedSession {
         let mut outputs: Vec<_> = std::iter::from_fn(|| inner.sender.poll()).collect();
         outputs.reverse();
         outputs
-    }
-
-    fn send_chunks(&self, lane: &mut Lane, request: &ChunksToServe, buffer: &mut [u8]) -> Result<(), LaneFault> {
-        let mut held = request.held;
-        let mut given_up = None;
-        for number in request.ranges.iter().cloned().flatten() {
-            let Some(place) = self.offer.listing.place(number) else { continue };
-            if given_up == Some(place.entry) {
-                continue;
-            }
-            let offset = std::mem::take(&mut held);
-            if let Err((entry, change)) = self.send_chunk(lane, number, place, offset, request, buffer)? {
-                send_message(lane, &Message::SourceChanged { entry: entry.0, change })?;
-                given_up = Some(entry);
-            }
-        }
-        Ok(())
-    }
-
-    fn send_chunk(
-        &self,
-        lane: &mut Lane,
-        number: u64,
-        place: ChunkPlace,
-        mut offset: u64,
-        request: &ChunksToServe,
-        buffer: &mut [u8],
-    ) -> Result<Result<(), Changed>, LaneFault> {
-        if request.reread || self.offer.is_from_cache(number) {
-            let offer = Arc::clone(&self.offer);
-            if let Err(changed) = work(lane, move || offer.recheck(number))? {
-                return Ok(Err(changed));
-            }
-        }
-        let chunk_bytes = place.length().0;
-        while offset < chunk_bytes {
-            let length = u64::from(request.piece_bytes).min(chunk_bytes - offset);
-            let Some(bytes) = usize::try_from(length).ok().and_then(|length| buffer.get_mut(..length)) else { break };
-            let read = self.offer.source.read_chunk_into(place.entry.0, place.index, offset..offset + length, bytes);
-            if let Err(fault) = read {
-                return Ok(Err((EntryIndex(place.entry.0), change(&fault))));
-            }
-            let piece = Piece { chunk: number, offset, length: u32::try_from(length).unwrap_or(PIECE_BYTES_MAX) };
-            if is_zero(bytes) {
-                lane.send(&[&piece_head(piece, Encoding::Zero)])?;
-            } else {
-                lane.send(&[&piece_head(piece, Encoding::Raw), bytes])?;
-            }
-            self.counters.piece_bytes.fetch_add(length, Ordering::Relaxed);
-            offset += length;
-        }
-        Ok(Ok(()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -280,24 +359,9 @@ impl Inner {
     }
 }
 
-/// Does `job` on the pool, and says `Working` as long as it takes.
-fn work<T: Send + 'static>(lane: &mut Lane, job: impl FnOnce() -> T + Send + 'static) -> Result<T, LaneFault> {
-    let (done, outcome) = mpsc::channel();
-    rayon::spawn(move || drop(done.send(job())));
-    loop {
-        match outcome.recv_timeout(WORKING_EVERY) {
-            Ok(outcome) => return Ok(outcome),
-            Err(RecvTimeoutError::Timeout) => send_message(lane, &Message::Working)?,
-            // The job panicked: a bug of ours, which ends this lane and no other.
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(LaneFault::Transport(crate::transport::TransportError::Lost));
-            }
-        }
-    }
-}
-
-/// Whether every byte is zero. Data that is not mostly differs in its first bytes.
-fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<64>();
-    words.iter().all(|word| *word == [0; 64]) && rest.iter().all(|&byte| byte == 0)
+/// Turns a receiver away. Whether it hears why or only the close is the same to this side.
+pub(super) fn say_no(lane: &mut Lane, refusal: Refusal) {
+    lane.set_silence_limit(WORKING_EVERY);
+    let _ = send_message(lane, &Message::Refused { refusal });
+    let _ = lane.close();
 }

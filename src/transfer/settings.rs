@@ -1,8 +1,10 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
+use super::Controls;
 use crate::store::RecordId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -28,6 +30,12 @@ pub struct SendSettings {
     pub state_dir: Option<PathBuf>,
     /// Where hashes of unchanged files are remembered. `None`: nowhere.
     pub cache_dir: Option<PathBuf>,
+    /// Whether each receiver waits for [`Controls::accept`] before it is told anything of the offer.
+    pub ask_each: bool,
+    /// Bytes per second that all receivers together may have at first. `None`: no limit.
+    pub limit: Option<NonZeroU64>,
+    /// What is done about single receivers.
+    pub controls: Controls,
 }
 
 /// What to fetch, into which folder, and by which rules.

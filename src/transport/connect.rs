@@ -119,7 +119,11 @@ fn rank(error: &TransportError) -> u8 {
         TransportError::WrongProof => 6,
         TransportError::VersionMismatch => 5,
         TransportError::ProofTimeout | TransportError::Tls(_) => 4,
-        TransportError::PeerNotHaul | TransportError::Closed | TransportError::Lost | TransportError::Silent => 3,
+        TransportError::Busy
+        | TransportError::PeerNotHaul
+        | TransportError::Closed
+        | TransportError::Lost
+        | TransportError::Silent => 3,
         TransportError::Refused | TransportError::Local(_) => 2,
         TransportError::Unreachable(_) => 1,
         TransportError::ConnectTimeout | TransportError::NotFound => 0,

@@ -96,6 +96,15 @@ impl AbortHandle {
         self.bytes_received.load(Ordering::Relaxed)
     }
 
+    /// Ends what this end reads: once it has what came before, a call that waits to read returns with
+    /// [`TransportError::Lost`]. What it sends still arrives.
+    pub fn stop_reading(&self) {
+        if let Some(socket) = self.socket.upgrade() {
+            // It fails only where the connection is broken already.
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+    }
+
     /// Breaks the connection in both directions: a call that waits returns with [`TransportError::Lost`].
     pub fn abort(&self) {
         if let Some(socket) = self.socket.upgrade() {

@@ -43,6 +43,9 @@ use std::io;
 /// Why there is no lane, or no longer one.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
+    /// The other end serves as many as it can, and may have room later.
+    #[error("the other end serves as many receivers as it can")]
+    Busy,
     /// The other end ended the lane in order: nothing was cut off.
     #[error("the other end closed the connection")]
     Closed,

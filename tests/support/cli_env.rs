@@ -71,8 +71,13 @@ impl CliEnv {
 
     /// The binary on a terminal of its own, made by script(1).
     pub fn on_terminal(&self, arguments: &str) -> Command {
+        self.in_shell(&format!("exec {} {arguments}", env!("CARGO_BIN_EXE_haul")))
+    }
+
+    /// A line for a shell on a terminal of its own.
+    pub fn in_shell(&self, line: &str) -> Command {
         let mut command = Command::new("script");
-        let line = format!("stty cols 100 rows 24; exec {} {arguments}", env!("CARGO_BIN_EXE_haul"));
+        let line = format!("stty cols 100 rows 24; {line}");
         command.args(["-q", "-e", "-c", &line, "/dev/null"]).env("SHELL", "/bin/sh");
         self.settle(&mut command);
         command.env("TERM", "xterm").stdin(Stdio::piped());

@@ -1,0 +1,134 @@
+//! Chunks on their way to a receiver: read, held back by the limits, and sent piece by piece.
+
+use super::frames::{LaneFault, send_message};
+use super::offer::{Changed, change};
+use super::serve::ServedSession;
+use crate::limits::{PIECE_BYTES_MAX, WORKING_EVERY};
+use crate::manifest::{ChunkPlace, EntryIndex};
+use crate::session::ChunksToServe;
+use crate::transport::{Lane, TransportError};
+use crate::wire::{Encoding, Message, Piece, piece_head};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// One of those that were counted, until it is dropped.
+pub(super) struct Counted<'a>(&'a AtomicU32);
+
+impl ServedSession {
+    /// Sends the pieces that a request asks for.
+    pub(super) fn send_chunks(
+        &self,
+        lane: &mut Lane,
+        request: &ChunksToServe,
+        buffer: &mut [u8],
+    ) -> Result<(), LaneFault> {
+        let mut held = request.held;
+        let mut given_up = None;
+        for number in request.ranges.iter().cloned().flatten() {
+            let Some(place) = self.offer.listing.place(number) else { continue };
+            if given_up == Some(place.entry) {
+                continue;
+            }
+            let offset = std::mem::take(&mut held);
+            if let Err((entry, change)) = self.send_chunk(lane, number, place, offset, request, buffer)? {
+                send_message(lane, &Message::SourceChanged { entry: entry.0, change })?;
+                given_up = Some(entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn send_chunk(
+        &self,
+        lane: &mut Lane,
+        number: u64,
+        place: ChunkPlace,
+        mut offset: u64,
+        request: &ChunksToServe,
+        buffer: &mut [u8],
+    ) -> Result<Result<(), Changed>, LaneFault> {
+        let is_as_given = if request.reread {
+            let offer = Arc::clone(&self.offer);
+            work(lane, move || offer.recheck(number))?.map_err(|(_, changed)| changed)
+        } else {
+            self.offer.settle(number, &mut |chore| self.act(lane, chore))?
+        };
+        if let Err(changed) = is_as_given {
+            return Ok(Err(changed));
+        }
+        let chunk_bytes = place.length().0;
+        while offset < chunk_bytes {
+            let length = u64::from(request.piece_bytes).min(chunk_bytes - offset);
+            let Some(bytes) = usize::try_from(length).ok().and_then(|length| buffer.get_mut(..length)) else { break };
+            self.wait_for_limits(lane, length)?;
+            let turn = self.turns.take(self.company.lanes_at_work());
+            let read = self.offer.source.read_chunk_into(place.entry.0, place.index, offset..offset + length, bytes);
+            if let Err(fault) = read {
+                return Ok(Err((EntryIndex(place.entry.0), change(&fault))));
+            }
+            let piece = Piece { chunk: number, offset, length: u32::try_from(length).unwrap_or(PIECE_BYTES_MAX) };
+            if is_zero(bytes) {
+                lane.send(&[&piece_head(piece, Encoding::Zero)])?;
+            } else {
+                lane.send(&[&piece_head(piece, Encoding::Raw), bytes])?;
+            }
+            drop(turn);
+            for counters in [&self.own, &self.counters] {
+                counters.piece_bytes.fetch_add(length, Ordering::Relaxed);
+            }
+            offset += length;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Waits until the limits let `bytes` go.
+    fn wait_for_limits(&self, lane: &mut Lane, bytes: u64) -> Result<(), LaneFault> {
+        for limit in [&self.limit, &self.company.limit] {
+            if limit.take(self.number, bytes, Duration::ZERO) {
+                continue;
+            }
+            let _limited = counted(&self.doing.limited);
+            while !limit.take(self.number, bytes, WORKING_EVERY) {
+                send_message(lane, &Message::Working)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one more in `number`.
+pub(super) fn counted(number: &AtomicU32) -> Counted<'_> {
+    number.fetch_add(1, Ordering::Relaxed);
+    Counted(number)
+}
+
+/// Does `job` on the pool, and says `Working` as long as it takes.
+pub(super) fn work<T: Send + 'static>(
+    lane: &mut Lane,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LaneFault> {
+    let (done, outcome) = mpsc::channel();
+    rayon::spawn(move || drop(done.send(job())));
+    loop {
+        match outcome.recv_timeout(WORKING_EVERY) {
+            Ok(outcome) => return Ok(outcome),
+            Err(RecvTimeoutError::Timeout) => send_message(lane, &Message::Working)?,
+            // The job panicked: a bug of ours, which ends this lane and no other.
+            Err(RecvTimeoutError::Disconnected) => return Err(LaneFault::Transport(TransportError::Lost)),
+        }
+    }
+}
+
+/// Whether every byte is zero. Data that is not mostly differs in its first bytes.
+fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<64>();
+    words.iter().all(|word| *word == [0; 64]) && rest.iter().all(|&byte| byte == 0)
+}

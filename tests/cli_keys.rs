@@ -1,0 +1,142 @@
+//! Keys of a sender with several receivers, on a terminal made by script(1), which is left as it was found.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/cli_env.rs"]
+mod cli_env;
+
+use cli_env::{CliEnv, Ran, read_until, same_bytes, type_into};
+use rustix::process::Signal;
+use std::io::Read;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+const HAUL: &str = env!("CARGO_BIN_EXE_haul");
+/// What the shell says of a terminal that shows what is typed, line by line.
+const AS_FOUND: &str = "modes: icanon echo.";
+
+/// A sender on a terminal.
+struct OnTerminal {
+    child: Child,
+    keys: ChildStdin,
+    screen: ChildStdout,
+    link: String,
+}
+
+impl OnTerminal {
+    /// Runs the sender, then says what the terminal is like.
+    fn send(env: &CliEnv, arguments: &str) -> Self {
+        let modes = "echo modes: $(stty -a | tr ' ' '\\n' | grep -x -e '-*icanon;*' -e '-*echo;*').";
+        // The shell goes on after a Ctrl-C, which it sees as well.
+        let line = format!("trap : INT; {HAUL} send {arguments} --bind 127.0.0.1:0 --address 127.0.0.1; {modes}");
+        let mut child = env.in_shell(&line).spawn().unwrap();
+        let (keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let text = read_until(&mut screen, "#") + &read_until(&mut screen, "\n");
+        let link = text[text.find("HTTP://").unwrap()..].trim().to_owned();
+        Self { child, keys, screen, link }
+    }
+
+    fn see(&mut self, wanted: &str) {
+        read_until(&mut self.screen, wanted);
+    }
+
+    fn press(&mut self, keys: &str) {
+        type_into(&mut self.keys, keys);
+    }
+
+    fn end(mut self) {
+        let mut rest = String::new();
+        self.screen.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains(AS_FOUND), "{rest}");
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        // A process that has ended cannot be killed, and need not be.
+        let _ = self.child.kill();
+    }
+}
+
+fn receive(env: &CliEnv, link: &str, into: &str) -> Child {
+    std::fs::create_dir_all(env.path(into)).unwrap();
+    let mut command: Command = env.command(&["receive", link, "--yes", "--quiet", "--into", into]);
+    command.stdout(Stdio::null()).spawn().unwrap()
+}
+
+fn ended(child: Child) -> Ran {
+    Ran::of(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn receivers_are_accepted_refused_limited_and_disconnected_by_keys() {
+    let env = CliEnv::new();
+    let file = env.file("data", &vec![7; 3 << 20]);
+    let mut sender = OnTerminal::send(&env, "data --keep --ask-each --limit 1");
+    sender.see("q stop");
+    let refused = receive(&env, &sender.link, "refused");
+    sender.see("1  127.0.0.1");
+    sender.press("r");
+    sender.see("Receiver 1 was turned away");
+    let refused = ended(refused);
+    assert_eq!(refused.code, Some(41));
+    assert!(refused.err.contains("its user declined"), "{}", refused.err);
+    // The next one gets a byte a second, until it is cut off.
+    let cut_off = receive(&env, &sender.link, "cut-off");
+    sender.see("2  127.0.0.1");
+    sender.press("2a");
+    sender.see("Receiver 2 connected");
+    sender.press("l");
+    sender.see("limit 10.0 MiB/s");
+    sender.press("d");
+    sender.see("d once more disconnects receiver 2");
+    sender.press("d");
+    sender.see("Receiver 2 was turned away");
+    assert_eq!(ended(cut_off).code, Some(41));
+    // The last one is done once the limit of all is lifted.
+    let served = receive(&env, &sender.link, "served");
+    sender.see("3  127.0.0.1");
+    sender.press("a");
+    sender.see("Receiver 3 connected");
+    sender.press("l");
+    assert_eq!(ended(served).code, Some(0));
+    assert!(same_bytes(&file, &env.path("served/data")));
+    sender.press("q");
+    sender.end();
+}
+
+#[test]
+fn ctrl_c_keeps_its_meaning_and_the_terminal_is_given_back() {
+    let env = CliEnv::new();
+    env.file("data", b"data");
+    let mut sender = OnTerminal::send(&env, "data --keep");
+    sender.see("q stop");
+    sender.press("\x03");
+    sender.end();
+}
+
+#[test]
+fn a_sender_that_is_terminated_gives_the_terminal_back() {
+    let env = CliEnv::new();
+    env.file("data", b"data");
+    let mut sender = OnTerminal::send(&env, "data --keep");
+    sender.see("q stop");
+    // The shell that the sender was started by is a child of script(1).
+    let children = |of: u32| std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+    let shell: u32 = children(sender.child.id()).trim().parse().unwrap();
+    let haul: i32 = children(shell).trim().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(haul).unwrap(), Signal::TERM).unwrap();
+    sender.end();
+}
+
+#[test]
+fn without_a_terminal_nobody_can_be_asked_and_there_are_no_keys() {
+    let env = CliEnv::new();
+    env.file("data", b"data");
+    let ran = env.run(&["send", "data", "--ask-each"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("there is no terminal to ask on about each receiver"), "{}", ran.err);
+    let sender = env.send(&["data", "--keep"]);
+    let (code, text) = sender.signal(Signal::TERM);
+    assert!(code.is_some() && !text.contains("q stop"), "{text}");
+}
