@@ -14,9 +14,10 @@ use process::{Playground, Receiving, run};
 use proxy::{Proxy, Then};
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 
@@ -209,6 +210,38 @@ fn a_lost_connection_goes_on_by_the_session_and_never_by_the_code() {
     let (code, _, told) = sending.wait_for_all();
     assert_eq!(code, Some(0));
     assert!(!told.contains("tried a wrong code"), "{told}");
+}
+
+#[test]
+fn a_sender_that_takes_its_time_is_asked_once() {
+    let playground = Playground::new();
+    let file = playground.file("data", 1000, 1);
+    let sending = playground.send(&[&file], &[]);
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (at, target) = (slow.local_addr().unwrap().to_string(), sending.at().to_owned());
+    thread::spawn(move || {
+        for wait in [Duration::from_secs(2)].into_iter().chain(std::iter::repeat(Duration::ZERO)) {
+            let (mut from_receiver, _) = slow.accept().unwrap();
+            let mut to_sender = TcpStream::connect(&target).unwrap();
+            let (mut back, mut forth) = (to_sender.try_clone().unwrap(), from_receiver.try_clone().unwrap());
+            thread::spawn(move || {
+                // Longer than a receiver waits before it tries a host once more that it has a link to.
+                thread::sleep(wait);
+                let _ = std::io::copy(&mut back, &mut forth);
+                let _ = forth.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from_receiver, &mut to_sender);
+                let _ = to_sender.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    let received = playground.receive_code(sending.code(), &at, &playground.dir("into"), &[]).wait();
+    received.assert_ok();
+    let attempts: Vec<_> = received.events.iter().filter_map(|event| event["attempt"].as_u64()).collect();
+    // It was told of the wait, and no second try was begun beside the first one: each would cost one of three.
+    assert!(!attempts.is_empty() && attempts.iter().all(|&attempt| attempt == 1), "{attempts:?}");
+    assert_eq!(sending.wait().0, Some(0));
 }
 
 #[test]

@@ -304,7 +304,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         let settings = self.engine.settings;
         let is_hopeless = match error {
             TransportError::VersionMismatch => true,
-            TransportError::WrongProof if self.dial.is_turned_down(self.grant.as_ref()) => true,
+            TransportError::WrongProof if self.dial.is_by_code(self.grant.as_ref()) => true,
             TransportError::WrongProof => {
                 outage.wrong_proofs += 1;
                 let may_be_another = self.dial.has_been_reached() || settings.wait_for_host;
@@ -328,12 +328,13 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
     /// Starts the tries that are due.
     fn try_again(&mut self) {
         let now = Instant::now();
+        let dials_max = self.dials_max();
         match (self.control, &mut self.outage) {
             (None, Some(outage)) => {
                 if let Some((attempt, retry_in)) = outage.tell(now) {
                     self.engine.observer.event(&Event::Phase(Phase::Reconnecting { attempt, retry_in }));
                 }
-                if outage.retry.due() <= now && self.dialling < DIALS_MAX {
+                if outage.retry.due() <= now && self.dialling < dials_max {
                     outage.retry.tried(now);
                     let is_known = self.grant.is_some() && outage.wrong_proofs == 0;
                     let opening = self.dial.opening(self.grant.as_ref(), outage.wrong_proofs);
@@ -380,10 +381,14 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         }
     }
 
+    fn dials_max(&self) -> u32 {
+        if self.dial.is_by_code(self.grant.as_ref()) { 1 } else { DIALS_MAX }
+    }
+
     /// How long the main thread may sleep.
     fn next_turn(&self) -> Duration {
         let due = match (self.control, &self.outage) {
-            (None, Some(outage)) if self.dialling < DIALS_MAX => Some(outage.retry.due()),
+            (None, Some(outage)) if self.dialling < self.dials_max() => Some(outage.retry.due()),
             (Some(_), None) if self.data.lacking() > 0 => Some(self.data.retry.due()),
             _ => None,
         };

@@ -89,9 +89,8 @@ impl Dial {
         match (&self.way, grant) {
             (Way::Link(link), None) => by_link(link),
             (Way::Link(link), Some(_)) if wrong_proofs > 0 => by_link(link),
-            (_, Some(grant)) => by_session(grant),
             (Way::Code(code), None) => Proof::Code(code.clone()),
-            (Way::Session { grant, .. }, None) => by_session(grant),
+            (_, Some(grant)) | (Way::Session { grant, .. }, None) => by_session(grant),
         }
     }
 
@@ -114,8 +113,9 @@ impl Dial {
         self.stays_on_this_machine.load(Ordering::Relaxed)
     }
 
-    /// Whether the host will not accept, at any later time either, what opens the control lane now.
-    pub(super) fn is_turned_down(&self, grant: Option<&SessionGrant>) -> bool {
+    /// Whether it is the code that opens the control lane: one that is turned down once is so for good, and no two tries of
+    /// it may be under way.
+    pub(super) fn is_by_code(&self, grant: Option<&SessionGrant>) -> bool {
         matches!((&self.way, grant), (Way::Code(_), None))
     }
 
