@@ -115,7 +115,9 @@ impl Playground {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
         command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("XDG_STATE_HOME", self.path("state")).env("XDG_CACHE_HOME", self.path("cache"));
-        for variable in ["HAUL_LINK", "HAUL_BIND", "HAUL_ADDRESS", "HAUL_INTO", "HAUL_LANES", "HAUL_COLOR"] {
+        for variable in
+            ["HAUL_LINK", "HAUL_BIND", "HAUL_ADDRESS", "HAUL_INTO", "HAUL_LANES", "HAUL_LIMIT", "HAUL_COLOR"]
+        {
             command.env_remove(variable);
         }
         command
