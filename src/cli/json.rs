@@ -412,6 +412,34 @@ mod tests {
     }
 
     #[test]
+    fn progress_of_each_receiver_is_throttled_by_itself_and_names_it() {
+        let mut events = Events::new(Vec::new(), false);
+        let start = Instant::now();
+        for millis in 0..250 {
+            for session in [1, 2] {
+                let progress = Progress { bytes_done: millis, ..Progress::default() };
+                let (state, limit) = (PeerState::Limited, NonZeroU64::new(7));
+                let event = Event::PeerProgress { session, progress, state, limit };
+                events.event(&event, start + Duration::from_millis(millis));
+            }
+        }
+        events.event(&Event::PeerFinished { session: 1, ok: true, bytes: 249 }, start);
+        events.event(&Event::PeerRefused { session: 2 }, start);
+        let of = |session: u64| {
+            let all = lines(&events).into_iter().filter(move |event| event["session"] == session);
+            all.map(|event| event["bytes_done"].as_u64()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(1), [Some(0), Some(200), Some(249), None], "the last state comes before the end");
+        assert_eq!(of(2), [Some(0), Some(200), Some(249), None]);
+        let first = &lines(&events)[0];
+        assert_eq!(
+            (&first["event"], &first["state"], &first["limit"]),
+            (&"progress".into(), &"limited".into(), &7.into())
+        );
+        assert!(events.sessions.is_empty());
+    }
+
+    #[test]
     fn done_has_every_field_of_the_contract() {
         let mut events = Events::new(Vec::new(), false);
         let summary = Summary {

@@ -29,6 +29,8 @@ enum Connection {
 /// Received TLS bytes that are not decrypted yet, at `head..end` of `buffer`.
 pub(super) struct Incoming {
     pub(super) buffer: Vec<u8>,
+    /// How long the buffer may become.
+    bytes_max: usize,
     pub(super) head: usize,
     pub(super) end: usize,
 }
@@ -36,6 +38,8 @@ pub(super) struct Incoming {
 /// Encrypted bytes that are not written yet, at the front of `buffer`.
 pub(super) struct Outgoing {
     pub(super) buffer: Vec<u8>,
+    /// How long the buffer may become.
+    bytes_max: usize,
     pub(super) filled: usize,
 }
 
@@ -111,10 +115,11 @@ impl Machine {
         Ok(Binding { exporter, channel, joiner_spki, host_spki })
     }
 
-    /// Takes the buffers of a lane in place of those of a handshake.
+    /// Allows the buffers of a lane in place of those of a handshake. They grow to that as data fills them: a lane carries
+    /// most of its bytes one way, and many carry few.
     pub(super) fn grow(&mut self) {
-        self.incoming.buffer.resize(RECEIVE_BYTES, 0);
-        self.outgoing.buffer.resize(SEND_BYTES, 0);
+        self.incoming.bytes_max = RECEIVE_BYTES;
+        self.outgoing.bytes_max = SEND_BYTES;
     }
 
     /// Processes what was received, up to the next event.
@@ -133,8 +138,17 @@ impl Machine {
         Self {
             connection,
             tap,
-            incoming: Incoming { buffer: vec![0; HANDSHAKE_BUFFER_BYTES], head: 0, end: 0 },
-            outgoing: Outgoing { buffer: vec![0; HANDSHAKE_BUFFER_BYTES], filled: 0 },
+            incoming: Incoming {
+                buffer: vec![0; HANDSHAKE_BUFFER_BYTES],
+                bytes_max: HANDSHAKE_BUFFER_BYTES,
+                head: 0,
+                end: 0,
+            },
+            outgoing: Outgoing {
+                buffer: vec![0; HANDSHAKE_BUFFER_BYTES],
+                bytes_max: HANDSHAKE_BUFFER_BYTES,
+                filled: 0,
+            },
             plain: Plain::default(),
         }
     }
@@ -156,6 +170,15 @@ impl Incoming {
             self.buffer.copy_within(self.head..self.end, 0);
             self.end -= self.head;
             self.head = 0;
+        }
+    }
+
+    /// Takes note of bytes that were read behind those that are there. Where they fill the buffer, the next read may be a
+    /// longer one.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.end += bytes;
+        if self.end == self.buffer.len() && self.buffer.len() < self.bytes_max {
+            self.buffer.resize((2 * self.buffer.len()).min(self.bytes_max), 0);
         }
     }
 }
@@ -252,6 +275,11 @@ fn write<Data>(
             Ok(Step::Done)
         }
         Err(EncryptError::InsufficientSize(size)) => {
+            let length = outgoing.buffer.len();
+            if length < outgoing.bytes_max {
+                outgoing.buffer.resize((2 * length).min(outgoing.bytes_max), 0);
+                return Ok(Step::Moved);
+            }
             if outgoing.filled == 0 {
                 outgoing.buffer.resize(size.required_size, 0);
             }
@@ -373,6 +401,31 @@ mod tests {
             // A request: the machine answers it with an update of its own keys.
             peer.0.refresh_traffic_keys().unwrap();
         }
+    }
+
+    #[test]
+    fn buffers_grow_as_data_fills_them_and_no_further() {
+        let (mut peer, mut machine, _) = connected();
+        machine.grow();
+        peer.exchange(&mut machine, &mut Task::Encrypt(&[1; 1000])).unwrap();
+        let small = [machine.incoming.buffer.len(), machine.outgoing.buffer.len()];
+        assert_eq!(small, [HANDSHAKE_BUFFER_BYTES; 2], "what carries little stays small");
+        let mut records = 0;
+        loop {
+            match machine.step(&mut Task::Encrypt(&[2; RECORD_BYTES_MAX])).unwrap() {
+                Step::Done => records += 1,
+                Step::Moved => {}
+                Step::Flush => break,
+                _ => panic!("nothing else is due"),
+            }
+        }
+        assert_eq!((records, machine.outgoing.buffer.len()), (9, SEND_BYTES));
+        while machine.incoming.buffer.len() < RECEIVE_BYTES {
+            let space = machine.incoming.buffer.len() - machine.incoming.end;
+            machine.incoming.received(space);
+        }
+        machine.incoming.received(RECEIVE_BYTES - machine.incoming.end);
+        assert_eq!(machine.incoming.buffer.len(), RECEIVE_BYTES);
     }
 
     #[test]

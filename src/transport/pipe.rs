@@ -255,7 +255,7 @@ impl Pipe {
         match read {
             Ok(0) => Err(TransportError::Lost),
             Ok(read) => {
-                self.machine.incoming.end += read;
+                self.machine.incoming.received(read);
                 self.bytes_received.fetch_add(read as u64, Ordering::Relaxed);
                 Ok(())
             }

@@ -15,6 +15,7 @@ const VARIABLES: &[&str] = &[
     "HAUL_COLOR",
     "HAUL_INTO",
     "HAUL_LANES",
+    "HAUL_LIMIT",
     "HAUL_LINK",
     "HAUL_NO_QR",
     "NO_COLOR",

@@ -125,9 +125,17 @@ impl Playground {
         command.env("XDG_STATE_HOME", self.path("state")).env("XDG_CACHE_HOME", self.path("cache"));
         // What is offered in a test is nobody else's business.
         command.env("HAUL_NO_ANNOUNCE", "1");
-        for variable in
-            ["HAUL_LINK", "HAUL_AT", "HAUL_BIND", "HAUL_ADDRESS", "HAUL_INTO", "HAUL_LANES", "HAUL_COLOR", "HAUL_NO_QR"]
-        {
+        for variable in [
+            "HAUL_LINK",
+            "HAUL_AT",
+            "HAUL_BIND",
+            "HAUL_ADDRESS",
+            "HAUL_INTO",
+            "HAUL_LANES",
+            "HAUL_LIMIT",
+            "HAUL_COLOR",
+            "HAUL_NO_QR",
+        ] {
             command.env_remove(variable);
         }
         command

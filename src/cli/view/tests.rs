@@ -18,6 +18,8 @@ fn a_sender_prints_the_link_alone_on_standard_output() {
     run.view.event(&Event::PeerConnected { peer: "192.0.2.7:5000".parse().unwrap(), session: 1 });
     run.view.event(&Event::PeerLost { session: 1 });
     run.view.event(&Event::PeerFinished { session: 1, ok: true, bytes: 2048 });
+    run.view.event(&Event::PeerAsks { peer: "192.0.2.8:5000".parse().unwrap(), session: 2 });
+    run.view.event(&Event::PeerRefused { session: 2 });
     assert_eq!(run.out.text(), "HTTP://192.0.2.1:4285/ROOM#KEY\n");
     assert_eq!(
         run.err.text(),
@@ -27,7 +29,9 @@ fn a_sender_prints_the_link_alone_on_standard_output() {
          Waiting for a receiver\n\
          Receiver 1 connected from 192.0.2.7:5000\n\
          Receiver 1 is gone; it may come back\n\
-         Receiver 1 has everything; 2.00 KiB sent\n"
+         Receiver 1 has everything; 2.00 KiB sent\n\
+         Receiver 2 asks from 192.0.2.8:5000\n\
+         Receiver 2 was turned away; it does not come back in this run\n"
     );
 }
 
