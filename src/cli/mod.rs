@@ -25,6 +25,7 @@ mod exit;
 mod host;
 mod json;
 mod keys;
+mod lines;
 mod link;
 mod listing;
 mod places;

@@ -3,6 +3,7 @@
 use crate::cli::args::Output;
 use crate::cli::exit::Exit;
 use crate::cli::json::Events;
+use crate::cli::lines;
 use crate::cli::progress::{self, Meter, Pace};
 use crate::cli::report::{self, Failure, Side};
 use crate::cli::terminal::Terminal;
@@ -211,7 +212,7 @@ impl Observer for Strand<'_> {
                 self.show(&mut state, now, false);
             }
             _ => {
-                if let Some(line) = view::line(event, &self.board.output, &self.board.terminal) {
+                if let Some(line) = lines::line(event, &self.board.output, &self.board.terminal) {
                     self.board.say(&format!("{}: {line}\n", self.label));
                 }
             }

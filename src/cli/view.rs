@@ -5,6 +5,7 @@ use crate::cli::args::Output;
 use crate::cli::exit::Exit;
 use crate::cli::json::Events;
 use crate::cli::keys::{Act, Keys};
+use crate::cli::lines::line;
 use crate::cli::listing;
 use crate::cli::progress::{self, Meter, Pace};
 use crate::cli::qr;
@@ -12,10 +13,8 @@ use crate::cli::receivers::Receivers;
 use crate::cli::report::{self, Failure, Side};
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
-use haul::printable::{printable, shorten};
-use haul::transfer::{
-    Cancel, CodeChange, Decision, Event, FileOutcome, Observer, OfferSummary, Phase, Progress, Summary,
-};
+use haul::printable::shorten;
+use haul::transfer::{Cancel, Decision, Event, Observer, OfferSummary, Phase, Progress, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -53,6 +52,7 @@ pub(crate) struct Streams {
     pub(crate) err: Box<dyn Write + Send>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent remarks")]
 struct State {
     /// `None` where standard output belongs to the events.
     out: Option<Box<dyn Write + Send>>,
@@ -200,13 +200,16 @@ impl View {
     }
 
     fn show_offer(&self, state: &mut State, link: &str, code: Option<&str>, contents: &str) {
-        if !self.output.quiet && !self.output.json {
-            let by_code = code.map(|code| format!("`haul receive {code}`, or ")).unwrap_or_default();
-            let way = format!("On the other machine, run {by_code}`haul receive` with this link:");
-            state.say(&format!("Offering {contents}. {way}\n"));
+        let is_chatty = !self.output.quiet && !self.output.json;
+        if is_chatty {
+            state.say(&format!("Offering {contents}, at this link:\n"));
         }
         state.print(link);
         self.show_qr(state, link);
+        if is_chatty {
+            let way = code.map_or("` with this link".to_owned(), |code| format!(" {code}`"));
+            state.say(&format!("On the other machine, run `haul receive{way}\n"));
+        }
     }
 
     /// After the link, so that a small window holds all of it.
@@ -350,64 +353,6 @@ impl State {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
-    }
-}
-
-/// What a person reads about an event that is neither progress nor an offer.
-pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Option<String> {
-    let Output { quiet, verbose, json, .. } = *output;
-    let is_chatty = !quiet && !json;
-    match event {
-        Event::FileDone { path, bytes, how, .. } => {
-            let path = printable(path);
-            match how {
-                FileOutcome::Renamed(name) if is_chatty => {
-                    Some(format!("`{path}` is taken here; saved as `{}`", printable(name)))
-                }
-                FileOutcome::Published if verbose => Some(format!("{path}  {}", units::size(*bytes))),
-                FileOutcome::Identical if verbose => Some(format!("{path}  the same content was here before")),
-                FileOutcome::SkippedExisting if verbose => Some(format!("{path}  left as it is here")),
-                _ => None,
-            }
-        }
-        Event::FileFailed { path, fault, .. } => {
-            let label = terminal.paint(Role::Error, "failed:");
-            Some(format!("{label} {}: {}", printable(path), printable(fault)))
-        }
-        Event::CodeChanged { code, why } if is_chatty => Some(code_text(code.as_ref().map(|code| code.as_str()), *why)),
-        Event::Notice { text } if !quiet => {
-            Some(format!("{} {}", terminal.paint(Role::Warning, "note:"), printable(text)))
-        }
-        Event::PeerConnected { peer, session } if is_chatty => {
-            Some(format!("Receiver {session} connected from {peer}"))
-        }
-        Event::PeerFinished { session, ok: true, bytes } if is_chatty => {
-            Some(format!("Receiver {session} has everything; {} sent", units::size(*bytes)))
-        }
-        Event::PeerFinished { session, bytes, .. } if is_chatty => {
-            Some(format!("Receiver {session} ended without everything; {} sent", units::size(*bytes)))
-        }
-        Event::PeerLost { session } if is_chatty => Some(format!("Receiver {session} is gone; it may come back")),
-        Event::PeerAsks { peer, session } if is_chatty => Some(format!("Receiver {session} asks from {peer}")),
-        Event::PeerRefused { session } if is_chatty => {
-            Some(format!("Receiver {session} was turned away; it does not come back in this run"))
-        }
-        _ => None,
-    }
-}
-
-fn code_text(code: Option<&str>, why: CodeChange) -> String {
-    match (why, code) {
-        (CodeChange::Used, Some(code)) => format!("That code is used up. The next one is {code}"),
-        (CodeChange::Burnt, Some(code)) => {
-            format!(
-                "That code is burnt: it was tried wrongly too often. The new one is {code}; the link stays the same"
-            )
-        }
-        (CodeChange::GivenUp, _) => {
-            "Somebody keeps guessing at the codes, so there are no more of them; the link still works".to_owned()
-        }
-        (_, None) => "There is no further code; the link still works".to_owned(),
     }
 }
 

@@ -169,7 +169,8 @@ impl Host {
         Ok(session)
     }
 
-    /// Whether the user has turned away who comes here. Where each is asked about, an address is no reason.
+    /// Whether the user has turned away who comes here. Where each is asked about, an address is no reason; nor is it for
+    /// whoever proves a code, which the user has handed out since.
     fn is_turned_away(&self, intro: &LaneIntro) -> bool {
         let mut turned_away = self.lock_turned_away();
         let is_by_session = matches!(intro.who, Who::Session(id) if turned_away.sessions.contains(&id));

@@ -254,6 +254,9 @@ fn ended_text(end: &End) -> String {
 fn stranger_text(event: ListenerEvent) -> Option<String> {
     match event {
         ListenerEvent::BadProof { peer, count } => Some(format!("{peer} tried a wrong link ({count} so far)")),
+        ListenerEvent::WrongCode { peer, count } => {
+            Some(format!("{peer} tried a wrong code ({count} wrong tries so far)"))
+        }
         ListenerEvent::NotHaul { peer } => Some(format!("{peer} connected without speaking haul's protocol")),
         ListenerEvent::OutOfResources => Some("this machine is out of descriptors or threads; waiting for some".into()),
         _ => None,

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 /// What to offer, where, and where to remember it.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent choices")]
 pub struct SendSettings {
     /// Files and folders to offer, as the user wrote them; at least one.
     pub paths: Vec<PathBuf>,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cli::answers::{Nobody, Script};
 use haul::digest::empty_file_digest;
-use haul::transfer::{FailureClass, OfferLine, TransferError};
+use haul::transfer::{CodeChange, FailureClass, FileOutcome, OfferLine, TransferError};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -24,8 +24,8 @@ fn a_sender_prints_the_link_alone_on_standard_output() {
     assert_eq!(
         run.err.text(),
         "Scanning\n\
-         Offering 2 files, 1 folder, 2.00 KiB. On the other machine, run `haul receive 7-amber-canoe-lentil`, \
-         or `haul receive` with this link:\n\
+         Offering 2 files, 1 folder, 2.00 KiB, at this link:\n\
+         On the other machine, run `haul receive 7-amber-canoe-lentil`\n\
          Waiting for a receiver\n\
          Receiver 1 connected from 192.0.2.7:5000\n\
          Receiver 1 is gone; it may come back\n\
