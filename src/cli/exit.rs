@@ -42,7 +42,7 @@ pub(crate) const TABLE: &[(Exit, u8, &str)] = &[
     (Exit::ConnectTimeout, 35, "nobody answered"),
     (Exit::Integrity, 40, "bytes did not have their hash; nothing wrong was published"),
     (Exit::Refused, 41, "the other end refused"),
-    (Exit::Auth, 42, "wrong link"),
+    (Exit::Auth, 42, "wrong link or code"),
     (Exit::NoSpace, 43, "too little room at the destination"),
     (Exit::Exists, 44, "a name is taken at the destination"),
     (Exit::SigInt, 130, "interrupted (Ctrl-C); run the same command again to continue"),
