@@ -2,15 +2,16 @@
 
 use super::TransferError;
 use super::codes::{CodeKeeper, CodeNews};
+use super::frames::refuse;
 use super::offer::Offer;
 use super::panics::caught;
-use super::serve::{Served, ServedCounters, ServedSession};
+use super::serve::{Served, ServedCounters, ServedSession, Terms};
 use super::state::OfferState;
 use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
 use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
-use crate::wire::{Message, Refusal, SessionGrant};
+use crate::wire::{Refusal, SessionGrant};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,7 +101,8 @@ impl Host {
         let grant = SessionGrant { id: *id.as_bytes(), secret: *secret.as_bytes() };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (offer, counters) = (Arc::clone(&self.offer), Arc::clone(&self.counters));
-        let session = ServedSession::new(number, intro.peer_address, offer, counters, grant, self.lanes);
+        let terms = Terms::Granting(grant);
+        let session = ServedSession::new(number, intro.peer_address, offer, counters, terms, self.lanes);
         let session = Arc::new(session);
         sessions.insert(id, Arc::clone(&session));
         Ok(session)
@@ -161,13 +163,12 @@ impl Gatekeeper for Host {
         }
     }
 
-    fn admit(&self, mut lane: Lane, intro: LaneIntro) {
-        let session = match self.session_for(&intro) {
+    fn admit(&self, lane: Lane, intro: LaneIntro) {
+        let wanted = if intro.purpose == Purpose::Push { Err(Refusal::Sends) } else { self.session_for(&intro) };
+        let session = match wanted {
             Ok(session) => session,
             Err(refusal) => {
-                // Whether it hears why or only the close is the same to this side.
-                let _ = super::frames::send_message(&mut lane, &Message::Refused { refusal });
-                let _ = lane.close();
+                refuse(lane, refusal);
                 if let Some(news) = self.codes.renew() {
                     self.tell(HostEvent::Code(news));
                 }
@@ -175,7 +176,7 @@ impl Gatekeeper for Host {
             }
         };
         let role = match intro.purpose {
-            Purpose::Control => LaneRole::Control,
+            Purpose::Control | Purpose::Push => LaneRole::Control,
             Purpose::Data => LaneRole::Data,
         };
         if role == LaneRole::Control && !session.has_control() {

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// How every record begins that this version reads.
-const MAGIC: &[u8; 8] = b"haulrec1";
+const MAGIC: &[u8; 8] = b"haulrec2";
 const CHECKSUM_BYTES: usize = 32;
 /// What a name takes in a record beyond its bytes.
 const NAME_OVERHEAD: usize = 2;
@@ -23,12 +23,16 @@ pub(super) struct Accepted<'a> {
     pub(super) grant: Option<&'a SessionGrant>,
     pub(super) conflict: Conflict,
     pub(super) listing: &'a Listing,
+    /// Whether the sender connected here, by a link of this side.
+    pub(super) pushed: bool,
 }
 
 /// What a record holds.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pub(super) link: Link,
+    /// Whether the sender connected here: it does so by itself, and cannot be dialled.
+    pub(super) pushed: bool,
     /// What the host knew the session by.
     grant: Option<Grant>,
     /// Where the host may be, best first.
@@ -57,6 +61,7 @@ struct Grant {
 #[derive(Deserialize, Serialize)]
 struct Written<'a> {
     link: &'a str,
+    pushed: bool,
     grant: Option<Grant>,
     addresses: Vec<SocketAddr>,
     conflict: u8,
@@ -79,11 +84,12 @@ impl Memory {
 
     /// What is kept of a transfer that began `began` seconds after the start of 1970.
     pub(super) fn of(accepted: &Accepted<'_>, settings: &ReceiveSettings, began: u64) -> Self {
-        let Accepted { link, grant, conflict, listing } = accepted;
+        let Accepted { link, grant, conflict, listing, pushed } = accepted;
         let (tops, tops_total) = tops(listing);
         let totals = listing.totals();
         Self {
             link: (*link).clone(),
+            pushed: *pushed,
             grant: grant.map(|grant| Grant { id: grant.id, secret: grant.secret }),
             addresses: link.addresses().iter().copied().take(RECORD_ADDRESSES_MAX).collect(),
             conflict: *conflict,
@@ -103,6 +109,7 @@ impl Memory {
         let link = self.link.to_text();
         let written = Written {
             link: &link,
+            pushed: self.pushed,
             grant: self.grant.clone(),
             addresses: self.addresses.clone(),
             conflict: number(self.conflict),
@@ -144,6 +151,7 @@ impl Memory {
         }
         Some(Self {
             link: Link::parse(written.link).ok()?,
+            pushed: written.pushed,
             grant: written.grant,
             addresses: written.addresses,
             conflict: rule(written.conflict)?,
@@ -242,7 +250,8 @@ mod tests {
         let link = Link::parse(LINK).unwrap();
         let listing = listing(paths);
         let grant = with_grant.then_some(&grant);
-        let accepted = Accepted { link: &link, grant, conflict: Conflict::Rename, listing: &listing };
+        let accepted =
+            Accepted { link: &link, grant, conflict: Conflict::Rename, listing: &listing, pushed: with_grant };
         Memory::of(&accepted, &settings, 1_700_000_000)
     }
 
@@ -258,6 +267,7 @@ mod tests {
             assert_eq!(*back.link.to_text(), LINK);
             assert_eq!(back.addresses, Link::parse(LINK).unwrap().addresses());
             assert_eq!(back.grant().map(|grant| grant.secret), with_grant.then_some([0xa5; 32]));
+            assert_eq!(back.pushed, with_grant);
             assert_eq!((back.conflict, back.read_back, back.lanes), (Conflict::Rename, true, Some(3)));
             assert_eq!((back.files, back.bytes, back.began), (3, 9, 1_700_000_000));
             assert_eq!((back.tops, back.tops_total), (names(&["film.mkv", "photos"]), 2));

@@ -2,12 +2,15 @@
 
 pub use cancel::Cancel;
 pub use event::{
-    CodeChange, Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, Phase, Progress, Summary,
+    CodeChange, Decision, Event, FailedFile, FileOutcome, HostedSession, Hosting, Observer, OfferLine, OfferSummary,
+    Phase, Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
+pub use listen::listen;
+pub use push::push;
 pub use receive::receive;
 pub use send::send;
-pub use settings::{Conflict, ReceiveSettings, SendSettings};
+pub use settings::{Conflict, ListenSettings, PushSettings, ReceiveSettings, SendSettings};
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
@@ -32,22 +35,31 @@ mod engine;
 mod failed;
 mod frames;
 mod growth;
+mod hope;
 mod host;
 mod lane_thread;
+mod listen;
+mod lobby;
 mod mailbox;
 mod memory;
 mod offer;
 mod panics;
 mod plan;
 mod publisher;
+mod push;
+mod pushed_lanes;
 mod queue;
+mod reach;
 mod receive;
+mod reception;
 mod retry;
 mod room;
+mod route;
 #[expect(dead_code, reason = "who dials by a code or again after an outage asks here")]
 mod seek;
 mod send;
 mod serve;
 mod standstill;
 mod state;
+mod tally;
 mod work;

@@ -132,7 +132,7 @@ fn renew_code(host: &Host, observer: &dyn Observer) {
     }
 }
 
-fn code_changed(CodeNews { code, why }: CodeNews) -> Event {
+pub(super) fn code_changed(CodeNews { code, why }: CodeNews) -> Event {
     Event::CodeChanged { code: code.map(|code| code.to_text()), why }
 }
 
@@ -170,7 +170,7 @@ fn summary(host: &Host, began: Instant, cancel: &Cancel) -> Summary {
     }
 }
 
-fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
+pub(super) fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
     for notice in &walk.notices {
         observer.event(&Event::Notice { text: notice.to_string() });
     }
@@ -180,7 +180,7 @@ fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
     walk.failures
 }
 
-fn source_failure(error: SourceError) -> TransferError {
+pub(super) fn source_failure(error: SourceError) -> TransferError {
     let class = match &error {
         SourceError::Stopped => return TransferError::Interrupted,
         SourceError::Changed { .. } | SourceError::Vanished { .. } => return TransferError::SourceChanged { files: 1 },
@@ -204,7 +204,7 @@ fn ended_text(end: &End) -> String {
     }
 }
 
-fn stranger_text(event: ListenerEvent) -> Option<String> {
+pub(super) fn stranger_text(event: ListenerEvent) -> Option<String> {
     match event {
         ListenerEvent::BadProof { peer, count } => Some(format!("{peer} tried a wrong link ({count} so far)")),
         ListenerEvent::WrongCode { peer, count } => {

@@ -2,6 +2,7 @@
 
 use super::frames::{Incoming, LaneFault, read_frame, send_message};
 use super::offer::{Changed, Offer, change};
+use super::push::News;
 use crate::limits::{LANE_SILENCE_MAX, PIECE_BYTES_MAX, SESSION_LANES_MAX, WORKING_EVERY};
 use crate::manifest::{ChunkPlace, EntryIndex};
 use crate::session::{
@@ -23,8 +24,30 @@ pub(super) struct ServedSession {
     pub(super) peer: SocketAddr,
     pub(super) counters: Arc<ServedCounters>,
     offer: Arc<Offer>,
+    /// Who is told what its receiver wants, where this side connected to it.
+    wishes: Option<mpsc::Sender<News>>,
     began: Instant,
     inner: Mutex<Inner>,
+}
+
+/// Who connected, and so who says what further lanes prove.
+#[derive(Debug)]
+pub(super) enum Terms {
+    /// The receiver did: this is what it is granted.
+    Granting(SessionGrant),
+    /// This side did: here it is told what the receiver wants of it.
+    Pushing(mpsc::Sender<News>),
+}
+
+/// What a receiver wants that this side connected to.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// Hashes or the seal: it took the offer.
+    Contents,
+    /// That further lanes prove this.
+    Grant(SessionGrant),
+    /// So many further data lanes.
+    Lanes(u16),
 }
 
 /// What all sessions of a sender did together.
@@ -71,9 +94,13 @@ impl ServedSession {
         peer: SocketAddr,
         offer: Arc<Offer>,
         counters: Arc<ServedCounters>,
-        grant: SessionGrant,
+        terms: Terms,
         lanes: u16,
     ) -> Self {
+        let (grant, wishes) = match terms {
+            Terms::Granting(grant) => (Some(grant), None),
+            Terms::Pushing(wishes) => (None, Some(wishes)),
+        };
         let settings = SenderSettings {
             listing: Arc::clone(&offer.listing),
             page_starts: Arc::clone(&offer.page_starts),
@@ -83,7 +110,7 @@ impl ServedSession {
         let sender = Sender::new(settings);
         let inner =
             Inner { sender, next_lane: 0, served: BTreeMap::new(), end: None, control_lanes: 0, idle_since: None };
-        Self { number, peer, counters, offer, began: Instant::now(), inner: Mutex::new(inner) }
+        Self { number, peer, counters, offer, wishes, began: Instant::now(), inner: Mutex::new(inner) }
     }
 
     /// Serves `lane` until it or the session ends. Says so once for the session, on its control lane.
@@ -166,12 +193,16 @@ impl ServedSession {
                     }
                     // Only the end of a session is said on another lane than the one that asked; it sees the close.
                     SenderOutput::Send { .. } => Vec::new(),
+                    SenderOutput::Granted { grant } => self.wish(Wish::Grant(grant)),
+                    SenderOutput::OpenLanes { lanes } => self.wish(Wish::Lanes(lanes)),
                     SenderOutput::Hash { chunks, .. } => {
+                        self.wish(Wish::Contents);
                         let offer = Arc::clone(&self.offer);
                         let outcome = work(lane, move || offer.hash(chunks))?;
                         self.step(SenderInput::Hashed { lane: id, outcome })
                     }
                     SenderOutput::Seal { without, .. } => {
+                        self.wish(Wish::Contents);
                         let offer = Arc::clone(&self.offer);
                         let outcome = work(lane, move || offer.seal(&without))?;
                         self.step(SenderInput::Sealed { lane: id, outcome })
@@ -188,8 +219,10 @@ impl ServedSession {
                 };
                 outputs.splice(0..0, further);
             }
-            // A receiver that thinks, or whose user does, owes nothing.
-            lane.set_silence_limit(None);
+            // A receiver that thinks, or whose user does, owes nothing. One that this side connected to asks for a sign of
+            // life all the same: nobody else would notice that it is gone.
+            let must_ask = self.wishes.is_some() && role == LaneRole::Control;
+            lane.set_silence_limit(must_ask.then_some(LANE_SILENCE_MAX));
             let incoming = read_frame(lane)?;
             lane.set_silence_limit(LANE_SILENCE_MAX);
             outputs = match incoming {
@@ -197,6 +230,14 @@ impl ServedSession {
                 Incoming::Piece { .. } => return Err(LaneFault::Frame(crate::wire::FrameFault::Kind)),
             };
         }
+    }
+
+    fn wish(&self, wish: Wish) -> Vec<SenderOutput> {
+        if let Some(wishes) = &self.wishes {
+            // Where nobody listens any more the session is over.
+            let _ = wishes.send(News::Wish(wish));
+        }
+        Vec::new()
     }
 
     /// Feeds the session and returns what it wants, the last thing first.

@@ -88,7 +88,7 @@ pub(super) fn hold<D: Disk>(store: &Store<D>, settings: &ReceiveSettings) -> Res
 }
 
 /// Writes into `record` what it takes to go on, and forgets earlier offers under the same link: they are not made any
-/// more.
+/// more. A link by which senders push is everybody's, and says nothing about what they sent before.
 pub(super) fn remember<D: Disk>(
     engine: &Engine<'_, D>,
     record: &Record<D>,
@@ -99,7 +99,8 @@ pub(super) fn remember<D: Disk>(
     record.set_contents(&Memory::of(accepted, engine.settings, began).encode())?;
     for glance in engine.store.glance_at_records()? {
         let memory = glance.contents.as_deref().and_then(|bytes| Memory::decode(bytes));
-        let is_same_offer = memory.is_some_and(|memory| memory.link.room() == accepted.link.room());
+        let is_same_link = memory.is_some_and(|memory| memory.link.room() == accepted.link.room());
+        let is_same_offer = is_same_link && !accepted.pushed;
         if is_same_offer && glance.id != record.id() {
             // Where another process has it, that one has the word about it.
             if let Ok(Some(old)) = engine.store.reopen_record(glance.id) {
@@ -111,6 +112,11 @@ pub(super) fn remember<D: Disk>(
 }
 
 impl Holdings {
+    /// Whether everything here was pushed, so that its senders have to connect again.
+    pub fn is_pushed(&self) -> bool {
+        !self.transfers.is_empty() && self.transfers.iter().all(Unfinished::is_pushed)
+    }
+
     /// Whether the offer behind `link` can be continued without its link.
     pub fn has(&self, link: &str) -> bool {
         let room: Option<Room> = Link::parse(link).ok().map(|link| link.room());
@@ -160,6 +166,11 @@ impl Unfinished {
     /// Where its sender may be, best first.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.memory.addresses
+    }
+
+    /// Whether its sender connected here: then it goes on when that sender connects again, to `haul receive` in this folder.
+    pub fn is_pushed(&self) -> bool {
+        self.memory.pushed
     }
 
     /// How it is continued in the folder that it was found in: by the rules by which it was accepted, and waiting for its
