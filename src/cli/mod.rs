@@ -11,7 +11,9 @@ use crate::cli::signals::Signals;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::{Rules, Streams, View};
 use haul::printable::{printable, printable_path};
-use haul::transfer::{Cancel, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError};
+use haul::transfer::{
+    Cancel, Event, FailureClass, Observer, PushSettings, ReceiveSettings, SendSettings, Summary, TransferError,
+};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::time::Instant;
@@ -21,6 +23,7 @@ mod args;
 mod exit;
 mod json;
 mod link;
+mod listen;
 mod listing;
 mod places;
 mod progress;
@@ -36,8 +39,14 @@ mod view;
 pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match args::parse(&arguments) {
-        Ok(CommandLine { command: Command::Send(send), output }) => run_send(send, output),
-        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output),
+        Ok(CommandLine { command: Command::Send(send), output }) => match send.to {
+            Some(_) => run_push(send, output),
+            None => run_send(send, output),
+        },
+        Ok(CommandLine { command: Command::Receive(receive), output }) => match listen::is_wanted(&receive) {
+            true => listen::run(receive, &output),
+            false => run_receive(receive, output),
+        },
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Err(error) => explain(&error, &arguments),
     }
@@ -65,11 +74,51 @@ fn explain(error: &clap::Error, arguments: &[OsString]) -> Exit {
     Exit::Usage
 }
 
+fn run_push(send: Send, output: Output) -> Exit {
+    let terminal = Terminal::detect(output.color);
+    let cancel = Cancel::new();
+    let answers = Box::new(Nobody);
+    let view = View::new(Side::Pushing, output, Rules::default(), terminal, cancel.clone(), answers, streams());
+    let given = view.with_answers(|answers| link::read(send.to, false, None, answers, &cancel));
+    let given = match given {
+        Ok(given) => given,
+        Err(failure) => return view.finish(Err(failure)),
+    };
+    warn_of_others(&given, &view);
+    let settings = PushSettings {
+        paths: send.paths,
+        to: given.link,
+        lanes: send.lanes.count,
+        retry_for: send.retry_for,
+        cache_dir: Places::detect().cache,
+    };
+    let last_word = |failure| {
+        view.finish(Err(failure));
+    };
+    let transfer = || haul::transfer::push(&settings, &view, &cancel);
+    let result = with_signals(&cancel, Side::Pushing, last_word, transfer);
+    view.finish(result)
+}
+
+/// Says who else can read a link that was typed.
+fn warn_of_others(given: &link::Given, view: &View) {
+    if given.in_arguments && link::others_are_logged_in() {
+        let text = "other users of this machine can read the link in the list of processes; \
+                    HAUL_LINK, `-` and --ask keep it from them";
+        view.event(&Event::Notice { text: text.into() });
+    }
+}
+
 fn run_send(send: Send, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
     let answers = Box::new(Nobody);
     let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams());
+    if send.retry_for.is_some() && std::env::var_os("HAUL_RETRY_FOR").is_none() {
+        let failure =
+            Failure::new(Exit::Usage, "--retry-for says how long to try to reach somebody, and there is nobody");
+        return view.finish(Err(failure.next("name who listens with --to")));
+    }
     let Places { state, cache } = Places::detect();
     let settings = SendSettings {
         paths: send.paths,
@@ -115,6 +164,9 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
 
 /// Everything about a `receive` that can be wrong before the network is touched.
 fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cancel) -> Result<ReceiveSettings, Failure> {
+    if let Some(failure) = listen::refuse_flags(&receive) {
+        return Err(failure);
+    }
     let conflict = receive.conflict.chosen().unwrap_or_default();
     let variable = std::env::var_os(link::VARIABLE);
     let given = view.with_answers(|answers| link::read(receive.link, receive.ask, variable, answers, cancel))?;
@@ -126,11 +178,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         let what = format!("`{}` is not a folder", printable_path(&receive.into));
         return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
     }
-    if given.in_arguments && link::others_are_logged_in() {
-        let text = "other users of this machine can read the link in the list of processes; \
-                    HAUL_LINK, `-` and --ask keep it from them";
-        view.event(&Event::Notice { text: text.into() });
-    }
+    warn_of_others(&given, view);
     Ok(ReceiveSettings {
         link: given.link,
         into: receive.into,

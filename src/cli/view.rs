@@ -30,6 +30,8 @@ pub(crate) struct View {
     output: Output,
     rules: Rules,
     cancel: Cancel,
+    /// Asked for once nobody waits for an answer about the offer any more.
+    withdrawn: Cancel,
     answers: Mutex<Box<dyn Answers>>,
     state: Mutex<State>,
 }
@@ -90,7 +92,9 @@ impl View {
             is_asking: false,
             is_stopping: false,
         };
-        Self { terminal, side, output, rules, cancel, answers: Mutex::new(answers), state: Mutex::new(state) }
+        let withdrawn = cancel.for_a_part();
+        let (answers, state) = (Mutex::new(answers), Mutex::new(state));
+        Self { terminal, side, output, rules, cancel, withdrawn, answers, state }
     }
 
     /// Asks through the same answers that the listing is decided with.
@@ -245,10 +249,14 @@ impl Observer for View {
         let decision = self.with_answers(|answers| {
             let mut show = |text: &str| self.state().say(text);
             let Rules { conflict_settled, .. } = self.rules;
-            listing::ask(offer, conflict_settled, self.terminal.rows, answers, &self.cancel, &mut show)
+            listing::ask(offer, conflict_settled, self.terminal.rows, answers, &self.withdrawn, &mut show)
         });
         self.state().is_asking = false;
         decision
+    }
+
+    fn withdraw(&self) {
+        self.withdrawn.cancel();
     }
 }
 
@@ -290,6 +298,9 @@ pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Optio
         Event::CodeChanged { code, why } if is_chatty => Some(code_text(code.as_ref().map(|code| code.as_str()), *why)),
         Event::Notice { text } if !quiet => {
             Some(format!("{} {}", terminal.paint(Role::Warning, "note:"), printable(text)))
+        }
+        Event::Pushing { files, folders, bytes } if is_chatty => {
+            Some(format!("Offering {}", units::contents(*files, *folders, *bytes)))
         }
         Event::PeerConnected { peer, session } if is_chatty => {
             Some(format!("Receiver {session} connected from {peer}"))
