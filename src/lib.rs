@@ -33,3 +33,5 @@ pub mod store;
 pub mod transport;
 /// Sending and receiving, and what they tell their caller.
 pub mod transfer;
+/// Text as a QR code, for a terminal or as a picture.
+pub mod qr;

@@ -152,7 +152,8 @@ impl World {
 
     fn settings(&self, link: &str, into: &str) -> ReceiveSettings {
         ReceiveSettings {
-            link: link.to_owned().into(),
+            invitation: link.to_owned().into(),
+            at: Vec::new(),
             into: self.playground.dir(into),
             conflict: Conflict::Overwrite,
             read_back: false,

@@ -111,7 +111,7 @@ fn fault_signal_verify() {
     let into = playground.dir("into");
     File::create(into.join("huge")).unwrap().set_len(HUGE).unwrap();
     let host = EvilSender::start(Huge);
-    let settings = ReceiveSettings { link: host.link().into(), into: into.clone(), ..receive_settings() };
+    let settings = ReceiveSettings { invitation: host.link().into(), into: into.clone(), ..receive_settings() };
     let cancel = Cancel::new();
     let began = Instant::now();
     thread::scope(|scope| {
@@ -277,7 +277,8 @@ fn address_of(link: &str) -> &str {
 
 fn receive_settings() -> ReceiveSettings {
     ReceiveSettings {
-        link: String::new().into(),
+        invitation: String::new().into(),
+        at: Vec::new(),
         into: "".into(),
         conflict: Conflict::Fail,
         read_back: false,

@@ -1,17 +1,30 @@
 //! Questions to the person at the terminal.
 
+use crate::cli::prompt::{Key, Line, Raw};
 use haul::transfer::Cancel;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How often a wait for an answer looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 1024;
+/// Longest line that is waited for.
+const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Somebody who can be asked.
 pub(crate) trait Answers: Send {
     /// Shows the question and returns the next line, or `None` at the end of input or when the run is to stop.
     fn ask(&mut self, question: &str, cancel: &Cancel) -> Option<String>;
+
+    /// Like [`Answers::ask`], for a code: where the terminal allows it, Tab completes a word.
+    fn ask_code(&mut self, question: &str, cancel: &Cancel) -> Option<String> {
+        self.ask(question, cancel)
+    }
 }
 
 /// Nobody is there.
@@ -22,39 +35,110 @@ pub(crate) struct Nobody;
 /// The read happens on a thread of its own: a signal does not end a read, so a wait on the read itself would not notice
 /// Ctrl-C. The thread is left behind in its read when the process ends.
 pub(crate) struct Keyboard {
-    lines: mpsc::Receiver<String>,
+    typed: mpsc::Receiver<Zeroizing<Vec<u8>>>,
+    /// What came behind the end of a line.
+    unread: Zeroizing<Vec<u8>>,
+    terminal: Option<OwnedFd>,
 }
 
 impl Keyboard {
-    /// Reads lines from `input`, the terminal's keyboard.
-    pub(crate) fn new(input: impl Read + Send + 'static) -> Self {
-        let (sender, lines) = mpsc::channel();
+    /// Reads lines from `input`.
+    pub(crate) fn new(mut input: impl Read + Send + 'static) -> Self {
+        let (sender, typed) = mpsc::channel();
         std::thread::spawn(move || {
-            for line in BufReader::new(input).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+            loop {
+                let mut bytes = Zeroizing::new(vec![0; READ_BYTES]);
+                let Ok(read @ 1..) = input.read(&mut bytes) else { return };
+                bytes.truncate(read);
+                if sender.send(bytes).is_err() {
                     return;
                 }
             }
         });
-        Self { lines }
+        Self { typed, unread: Zeroizing::default(), terminal: None }
+    }
+
+    /// Reads from `input`, the keyboard of a terminal, which can hand over single keys.
+    pub(crate) fn of_terminal(input: impl Read + AsFd + Send + 'static) -> Self {
+        let terminal = input.as_fd().try_clone_to_owned().ok();
+        Self { terminal, ..Self::new(input) }
+    }
+
+    /// Waits for what is typed next. False at the end of input or when the run is to stop.
+    fn read_more(&mut self, cancel: &Cancel) -> bool {
+        while !cancel.is_cancelled() && self.unread.len() <= LINE_BYTES_MAX {
+            match self.typed.recv_timeout(LOOK_EVERY) {
+                Ok(bytes) => {
+                    self.unread.extend_from_slice(&bytes);
+                    return true;
+                }
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        false
+    }
+
+    /// The line that is typed key by key, or whether Ctrl-C took its place.
+    fn edit(&mut self, question: &str, cancel: &Cancel) -> Result<Option<String>, Interrupted> {
+        let mut line = Line::new();
+        loop {
+            if self.unread.is_empty() && !self.read_more(cancel) {
+                return Ok(None);
+            }
+            let shown = match line.press(self.unread.remove(0)) {
+                Key::Show(text) => text,
+                Key::Choices(words) => format!("\r\n  {}\r\n{question}{}", words.join("  "), line.text()),
+                Key::Done => return Ok(Some(line.text().to_owned())),
+                Key::End => return Ok(None),
+                Key::Interrupt => return Err(Interrupted),
+            };
+            if show(&shown).is_none() {
+                return Ok(None);
+            }
+        }
     }
 }
 
 impl Answers for Keyboard {
     fn ask(&mut self, question: &str, cancel: &Cancel) -> Option<String> {
-        let mut stderr = std::io::stderr().lock();
         // Without standard error there is nobody to read the question, and so no answer to it.
-        write!(stderr, "{question}").and_then(|()| stderr.flush()).ok()?;
-        drop(stderr);
-        while !cancel.is_cancelled() {
-            match self.lines.recv_timeout(LOOK_EVERY) {
-                Ok(line) => return Some(line),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {}
+        show(question)?;
+        loop {
+            if let Some(end) = self.unread.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                let line = String::from_utf8(line).ok()?;
+                return Some(line.trim_end_matches(['\r', '\n']).to_owned());
+            }
+            if !self.read_more(cancel) {
+                let is_over = self.unread.is_empty() || cancel.is_cancelled();
+                return if is_over { None } else { String::from_utf8(std::mem::take(&mut *self.unread)).ok() };
             }
         }
-        None
     }
+
+    fn ask_code(&mut self, question: &str, cancel: &Cancel) -> Option<String> {
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let raw = self.terminal.as_ref().filter(|_| !is_dumb).and_then(|terminal| terminal.try_clone().ok());
+        let Some(raw) = raw.and_then(Raw::enter) else { return self.ask(question, cancel) };
+        show(question)?;
+        let answer = self.edit(question, cancel);
+        drop(raw);
+        show("\n")?;
+        answer.unwrap_or_else(|Interrupted| {
+            // The terminal was kept from raising it; now that it is as it was, the run ends as it would have.
+            let _ = signal_hook::low_level::raise(signal_hook::consts::SIGINT);
+            None
+        })
+    }
+}
+
+/// Ctrl-C was typed.
+struct Interrupted;
+
+fn show(text: &str) -> Option<()> {
+    let mut stderr = std::io::stderr().lock();
+    stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).ok()
 }
 
 impl Answers for Nobody {
@@ -92,11 +176,17 @@ mod tests {
 
     #[test]
     fn lines_come_in_order_and_the_end_is_no_answer() {
-        let mut keyboard = Keyboard::new(&b"y\nl\n"[..]);
+        let mut keyboard = Keyboard::new(&b"y\nl\r\nlast"[..]);
         let cancel = Cancel::new();
         assert_eq!(keyboard.ask("", &cancel).as_deref(), Some("y"));
-        assert_eq!(keyboard.ask("", &cancel).as_deref(), Some("l"));
+        assert_eq!(keyboard.ask_code("", &cancel).as_deref(), Some("l"), "no terminal: a plain line");
+        assert_eq!(keyboard.ask("", &cancel).as_deref(), Some("last"));
         assert_eq!(keyboard.ask("", &cancel), None);
+        assert_eq!(Keyboard::new(&b"\xff\n"[..]).ask("", &cancel), None);
+        assert_eq!(
+            Keyboard::new(std::io::repeat(b'x')).ask("", &cancel).map(|line| line.len() > LINE_BYTES_MAX),
+            Some(true)
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The command line as clap reads it.
 
 use crate::cli::exit;
+use crate::cli::qr::{self, QrFile};
 use crate::cli::terminal::Color;
 use crate::cli::units;
+use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use haul::limits::DATA_LANES_MAX;
@@ -62,8 +64,12 @@ pub(crate) struct Send {
     #[arg(long)]
     pub(crate) no_code: bool,
 
-    /// Push to somebody who listens with `haul receive`, by the link that it printed; `-` reads it from standard input
-    #[arg(long, value_name = "LINK", conflicts_with_all = ["keep", "no_code"])]
+    #[command(flatten)]
+    pub(crate) invitation: Invitation,
+
+    /// Push to somebody who listens with `haul receive`: by the link or the code that it printed, or by its address, and then
+    /// a code is asked for; `-` reads the link or code from standard input
+    #[arg(long, value_name = "LINK|CODE|HOST:PORT", conflicts_with_all = ["keep", "no_code", "qr_file"])]
     pub(crate) to: Option<String>,
 
     /// With --to: give up once the other end could not be reached for so long: 30s, 5m, 2h, 1d
@@ -73,7 +79,7 @@ pub(crate) struct Send {
     pub(crate) retry_for: Option<Duration>,
 }
 
-/// Fetches what a link offers, or listens for senders
+/// Fetches what a link or a code offers, or listens for senders
 ///
 /// With a link, shows what the offer would write, asks, and fetches it. Without one, listens: prints a link on the first
 /// line of standard output, and takes what is pushed to it with `haul send PATH --to LINK`, asking about each offer, until
@@ -83,13 +89,21 @@ pub(crate) struct Send {
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 #[expect(clippy::doc_markdown, reason = "the text is shown as help")]
 pub(crate) struct Receive {
-    /// The link that `haul send` printed; `-` reads it from standard input; without one, listens [env: HAUL_LINK]
-    #[arg(value_name = "LINK", conflicts_with = "ask")]
-    pub(crate) link: Option<String>,
+    /// The link or the code that `haul send` printed; `-` reads it from standard input; without one,
+    /// listens [env: HAUL_LINK]
+    ///
+    /// A code may be typed in any case, with spaces or hyphens, and with as few letters of each word as tell it from the
+    /// others.
+    #[arg(value_name = "LINK|CODE", conflicts_with = "ask", num_args = 0..=4)]
+    pub(crate) invitation: Vec<String>,
 
-    /// Ask for the link, so that it shows in no list of processes and in no shell history
+    /// Ask for the link or code, so that it shows in no list of processes and in no shell history; Tab completes words
     #[arg(long)]
     pub(crate) ask: bool,
+
+    /// Where the sender is, for a code on a network where it cannot be found
+    #[arg(long, value_name = "HOST:PORT", env = "HAUL_AT", hide_env_values = true)]
+    pub(crate) at: Option<String>,
 
     /// The folder that receives
     #[arg(long, value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
@@ -135,6 +149,9 @@ pub(crate) struct Receive {
     /// Show no code beside the link
     #[arg(long, help_heading = "Listening")]
     pub(crate) no_code: bool,
+
+    #[command(flatten, next_help_heading = "Listening")]
+    pub(crate) announcing: Invitation,
 }
 
 /// Continues every unfinished transfer that a folder holds
@@ -153,6 +170,25 @@ pub(crate) struct Resume {
     /// Give up on a sender that could not be reached, or a disk that was full, for so long: 30s, 5m, 2h, 1d
     #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
     pub(crate) retry_for: Option<Duration>,
+}
+
+/// How others learn where they can connect.
+#[derive(Args, Debug)]
+pub(crate) struct Invitation {
+    /// Do not announce it on the local network; a code then leads nobody here
+    #[arg(long, env = "HAUL_NO_ANNOUNCE", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub(crate) no_announce: bool,
+
+    /// Show no QR code of the link
+    ///
+    /// It is shown on a terminal that has colours, where its window has room for all of it, and the link has an address of
+    /// this network. `--address` has it show that one, whatever it is.
+    #[arg(long, env = "HAUL_NO_QR", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub(crate) no_qr: bool,
+
+    /// Write the link's QR code to this file, as SVG or PNG by its ending; the file holds the key
+    #[arg(long, value_name = "FILE", value_parser = qr::parse_file)]
+    pub(crate) qr_file: Option<QrFile>,
 }
 
 #[derive(Args, Debug)]
@@ -215,6 +251,13 @@ pub(crate) struct Output {
         hide_env_values = true
     )]
     pub(crate) color: Color,
+}
+
+impl Invitation {
+    /// What is wanted of the link's QR code.
+    pub(crate) fn qr(&self, address_chosen: bool) -> qr::Wish {
+        qr::Wish { on_terminal: !self.no_qr, file: self.qr_file.clone(), address_chosen }
+    }
 }
 
 impl ConflictFlags {
@@ -288,7 +331,7 @@ mod tests {
     #[test]
     fn aliases_reach_their_commands() {
         for alias in ["receive", "rx", "recv", "get"] {
-            assert_eq!(receive(&format!("haul {alias} LINK")).link.as_deref(), Some("LINK"));
+            assert_eq!(receive(&format!("haul {alias} LINK")).invitation, ["LINK"]);
         }
         for alias in ["send", "tx"] {
             assert!(matches!(parsed(&format!("haul {alias} a b")).unwrap().command, Command::Send(send)
@@ -344,8 +387,10 @@ mod tests {
     #[test]
     fn a_link_is_either_given_or_asked_for() {
         assert!(receive("haul receive --ask").ask);
+        assert_eq!(receive("haul receive 7 amber canoe lentil").invitation, ["7", "amber", "canoe", "lentil"]);
+        assert!(parsed("haul receive 7 amber canoe lentil more").is_err());
         assert_eq!(parsed("haul receive LINK --ask").unwrap_err().kind(), ErrorKind::ArgumentConflict);
-        assert_eq!(receive("haul receive -").link.as_deref(), Some("-"));
+        assert_eq!(receive("haul receive -").invitation, ["-"]);
     }
 
     #[test]

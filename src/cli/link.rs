@@ -1,52 +1,74 @@
-//! Where a link comes from: the command line, the environment, standard input or a question.
+//! Where a link or a code comes from: the command line, the environment, standard input or a question.
 
 use crate::cli::answers::Answers;
 use crate::cli::exit::Exit;
 use crate::cli::report::Failure;
 use haul::limits::LINK_BYTES_MAX;
+use haul::printable::printable;
+use haul::secret::{Invitation, InvitationFault};
 use haul::transfer::Cancel;
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::Path;
 use zeroize::Zeroizing;
 
-/// The variable that may hold a link.
+/// The variable that may hold a link or a code.
 pub(crate) const VARIABLE: &str = "HAUL_LINK";
 
-/// A link's text, and how it came.
+/// The text of a link or a code, and how it came.
 pub(crate) struct Given {
-    pub(crate) link: Zeroizing<String>,
+    pub(crate) invitation: Zeroizing<String>,
     /// Whether every user of this machine can read it in the list of processes.
     pub(crate) in_arguments: bool,
 }
 
-/// Reads the link. `argument` and `ask` are what the command line says; the environment comes after both.
+/// The one text that the arguments make: the words of a code may come apart.
+pub(crate) fn typed(arguments: Vec<String>) -> Option<Zeroizing<String>> {
+    let arguments = Zeroizing::new(arguments);
+    (!arguments.is_empty()).then(|| Zeroizing::new(arguments.join(" ")))
+}
+
+/// Reads the link or code. `argument` and `ask` are what the command line says; the environment comes after both.
 pub(crate) fn read(
-    argument: Option<String>,
+    argument: Option<Zeroizing<String>>,
     ask: bool,
     environment: Option<OsString>,
     answers: &mut dyn Answers,
     cancel: &Cancel,
 ) -> Result<Given, Failure> {
     if ask {
-        let Some(line) = answers.ask("Link: ", cancel) else {
-            return Err(usage("no link was given", "run it on a terminal, or pass the link with HAUL_LINK"));
+        let Some(line) = answers.ask_code("Link or code: ", cancel) else {
+            let next = "run it on a terminal, or pass the link or code with HAUL_LINK";
+            return Err(usage("no link was given", next));
         };
-        return Ok(Given { link: checked(&Zeroizing::new(line), "the link")?, in_arguments: false });
+        return Ok(Given { invitation: checked(&Zeroizing::new(line), "the link")?, in_arguments: false });
     }
-    match (argument.map(Zeroizing::new), environment) {
+    match (argument, environment) {
         (Some(dash), _) if *dash == "-" => {
             let text = read_line(std::io::stdin().lock())?;
-            Ok(Given { link: checked(&text, "the link on standard input")?, in_arguments: false })
+            Ok(Given { invitation: checked(&text, "the link on standard input")?, in_arguments: false })
         }
-        (Some(link), _) => Ok(Given { link: checked(&link, "the link")?, in_arguments: true }),
+        (Some(link), _) => Ok(Given { invitation: checked(&link, "the link")?, in_arguments: true }),
         (None, Some(value)) => {
             let text = value
                 .into_string()
                 .map_err(|_| usage(&format!("{VARIABLE} holds bytes that are not text"), "set it to a link"))?;
-            Ok(Given { link: checked(&Zeroizing::new(text), VARIABLE)?, in_arguments: false })
+            Ok(Given { invitation: checked(&Zeroizing::new(text), VARIABLE)?, in_arguments: false })
         }
-        (None, None) => Err(usage("no link was given", "haul receive LINK, with the link that `haul send` printed")),
+        (None, None) => {
+            let next = "haul receive LINK or haul receive CODE, with the one that `haul send` printed";
+            Err(usage("no link was given", next))
+        }
     }
+}
+
+/// Asks for the code that the other side shows.
+pub(crate) fn read_code(answers: &mut dyn Answers, cancel: &Cancel) -> Result<Given, Failure> {
+    let Some(line) = answers.ask_code("Code that the other side shows: ", cancel) else {
+        let next = "run it on a terminal, or name who listens by the link or the code that is shown there";
+        return Err(usage("no code was given", next));
+    };
+    Ok(Given { invitation: checked(&Zeroizing::new(line), "the code")?, in_arguments: false })
 }
 
 /// Whether somebody else who could read our arguments is at work on this machine.
@@ -96,6 +118,11 @@ fn checked(text: &str, what: &str) -> Result<Zeroizing<String>, Failure> {
         let fault = format!("{what} is longer than {LINK_BYTES_MAX} bytes, which no link is");
         return Err(usage(&fault, "copy only the link that `haul send` printed"));
     }
+    if Invitation::parse(trimmed).map(|_| ()) == Err(InvitationFault::Neither) && Path::new(trimmed).exists() {
+        // A file's name is no secret, and whoever gives one wants to send it.
+        let what = format!("`{}` is neither a link nor a code; it is here", printable(trimmed));
+        return Err(usage(&what, "`haul send` with it offers it to others; a code looks like 7-amber-canoe-lentil"));
+    }
     Ok(Zeroizing::new(trimmed.to_owned()))
 }
 
@@ -110,15 +137,21 @@ mod tests {
 
     fn given(argument: Option<&str>, environment: Option<&str>) -> Result<Given, Failure> {
         let mut script = Script::default();
-        read(argument.map(str::to_owned), false, environment.map(OsString::from), &mut script, &Cancel::new())
+        read(
+            argument.map(|text| Zeroizing::new(text.to_owned())),
+            false,
+            environment.map(OsString::from),
+            &mut script,
+            &Cancel::new(),
+        )
     }
 
     #[test]
     fn the_command_line_wins_over_the_environment() {
         let Ok(link) = given(Some("LINK"), Some("OTHER")) else { panic!() };
-        assert!(*link.link == "LINK" && link.in_arguments);
+        assert!(*link.invitation == "LINK" && link.in_arguments);
         let Ok(link) = given(None, Some(" LINK\n")) else { panic!() };
-        assert!(*link.link == "LINK" && !link.in_arguments);
+        assert!(*link.invitation == "LINK" && !link.in_arguments);
     }
 
     #[test]
@@ -144,11 +177,29 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_a_code_may_come_apart() {
+        let parts = |parts: &[&str]| typed(parts.iter().map(ToString::to_string).collect());
+        assert_eq!(parts(&["7", "amber", "canoe", "lentil"]).unwrap().as_str(), "7 amber canoe lentil");
+        assert!(parts(&[]).is_none());
+    }
+
+    #[test]
+    fn whoever_names_a_file_is_told_of_the_other_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("film.mkv");
+        std::fs::write(&file, b"x").unwrap();
+        let Err(failure) = given(file.to_str(), None) else { panic!() };
+        assert!(failure.what.ends_with("is neither a link nor a code; it is here"), "{}", failure.what);
+        assert!(failure.exit == Exit::Usage && failure.next.unwrap().starts_with("`haul send`"));
+        assert!(given(Some("no-such-film.mkv"), None).is_ok(), "what is not here may be a secret, and is not repeated");
+    }
+
+    #[test]
     fn a_link_that_is_asked_for_is_taken_from_the_answer() {
         let mut script = Script::of(&["  LINK "]);
         let Ok(link) = read(None, true, None, &mut script, &Cancel::new()) else { panic!() };
-        assert!(*link.link == "LINK" && !link.in_arguments);
-        assert_eq!(script.asked, ["Link: "]);
+        assert!(*link.invitation == "LINK" && !link.in_arguments);
+        assert_eq!(script.asked, ["Link or code: "]);
     }
 
     #[test]

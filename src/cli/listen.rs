@@ -8,9 +8,9 @@ use crate::cli::places::Places;
 use crate::cli::report::{Failure, Side};
 use crate::cli::signals::Signals;
 use crate::cli::strand::{Board, Ended, Strand};
-use crate::cli::terminal::Terminal;
+use crate::cli::terminal::{Role, Terminal};
 use crate::cli::view::Rules;
-use crate::cli::{failure_of, install_signals, keyboard, listing, stopped, streams, view};
+use crate::cli::{failure_of, install_signals, keyboard, listing, qr, stopped, streams, view};
 use haul::printable::printable_path;
 use haul::transfer::{
     self, Cancel, Decision, Event, HostedSession, Hosting, ListenSettings, Observer, OfferSummary, Summary,
@@ -26,6 +26,7 @@ struct Reception<'a> {
     board: &'a Board,
     rules: Rules,
     into: PathBuf,
+    qr: qr::Wish,
     answers: Mutex<Box<dyn Answers>>,
     signals: &'a Signals,
     cancel: &'a Cancel,
@@ -45,7 +46,7 @@ struct Guest<'a> {
 
 /// Whether a `receive` listens: nothing says what to fetch.
 pub(crate) fn is_wanted(receive: &Receive) -> bool {
-    receive.link.is_none() && !receive.ask && std::env::var_os(link::VARIABLE).is_none()
+    receive.invitation.is_empty() && !receive.ask && std::env::var_os(link::VARIABLE).is_none()
 }
 
 /// What is wrong with a `receive` that fetches and says how to listen.
@@ -62,7 +63,7 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let board = Board::new(terminal, output.clone(), cancel.clone(), streams());
     let began = Instant::now();
-    let answers = keyboard(&receive);
+    let answers = keyboard(false);
     let prepared = check(&receive, answers.is_some()).and_then(|()| install_signals(&cancel));
     let signals = match prepared {
         Ok(signals) => signals,
@@ -75,6 +76,7 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
         board: &board,
         rules: Rules { accept_all: receive.yes, conflict_settled: receive.conflict.chosen().is_some() },
         into: receive.into.clone(),
+        qr: receive.announcing.qr(receive.address.is_some()),
         answers: Mutex::new(answers.unwrap_or_else(|| Box::new(Nobody))),
         signals: &signals,
         cancel: &cancel,
@@ -110,6 +112,7 @@ fn settings(receive: Receive) -> ListenSettings {
         address: receive.address,
         keep: receive.keep,
         no_code: receive.no_code,
+        announce: !receive.announcing.no_announce,
         read_back: receive.read_back,
         lanes: receive.lanes.count,
         retry_for: receive.retry_for,
@@ -158,6 +161,14 @@ impl Reception<'_> {
         }
         if !self.board.output.json {
             self.board.print(&format!("{link}\n"));
+        }
+        if let Err(fault) = qr::write_file(link, &self.qr) {
+            self.board.say(&format!("{} {fault}\n", self.board.terminal.paint(Role::Error, "failed:")));
+        }
+        if self.board.is_chatty()
+            && let Some(code) = qr::on_terminal(link, &self.qr, &self.board.terminal)
+        {
+            self.board.say(&code);
         }
     }
 }

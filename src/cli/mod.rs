@@ -11,9 +11,7 @@ use crate::cli::signals::Signals;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::{Rules, Streams, View};
 use haul::printable::{printable, printable_path};
-use haul::transfer::{
-    Cancel, Event, FailureClass, Observer, PushSettings, ReceiveSettings, SendSettings, Summary, TransferError,
-};
+use haul::transfer::{Cancel, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::time::Instant;
@@ -21,12 +19,16 @@ use std::time::Instant;
 mod answers;
 mod args;
 mod exit;
+mod host;
 mod json;
 mod link;
 mod listen;
 mod listing;
 mod places;
 mod progress;
+mod push;
+mod prompt;
+mod qr;
 mod report;
 mod resume;
 mod signals;
@@ -40,7 +42,7 @@ pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match args::parse(&arguments) {
         Ok(CommandLine { command: Command::Send(send), output }) => match send.to {
-            Some(_) => run_push(send, output),
+            Some(_) => push::run(send, output),
             None => run_send(send, output),
         },
         Ok(CommandLine { command: Command::Receive(receive), output }) => match listen::is_wanted(&receive) {
@@ -74,36 +76,10 @@ fn explain(error: &clap::Error, arguments: &[OsString]) -> Exit {
     Exit::Usage
 }
 
-fn run_push(send: Send, output: Output) -> Exit {
-    let terminal = Terminal::detect(output.color);
-    let cancel = Cancel::new();
-    let answers = Box::new(Nobody);
-    let view = View::new(Side::Pushing, output, Rules::default(), terminal, cancel.clone(), answers, streams());
-    let given = view.with_answers(|answers| link::read(send.to, false, None, answers, &cancel));
-    let given = match given {
-        Ok(given) => given,
-        Err(failure) => return view.finish(Err(failure)),
-    };
-    warn_of_others(&given, &view);
-    let settings = PushSettings {
-        paths: send.paths,
-        to: given.link,
-        lanes: send.lanes.count,
-        retry_for: send.retry_for,
-        cache_dir: Places::detect().cache,
-    };
-    let last_word = |failure| {
-        view.finish(Err(failure));
-    };
-    let transfer = || haul::transfer::push(&settings, &view, &cancel);
-    let result = with_signals(&cancel, Side::Pushing, last_word, transfer);
-    view.finish(result)
-}
-
 /// Says who else can read a link that was typed.
 fn warn_of_others(given: &link::Given, view: &View) {
     if given.in_arguments && link::others_are_logged_in() {
-        let text = "other users of this machine can read the link in the list of processes; \
+        let text = "other users of this machine can read the link or code in the list of processes; \
                     HAUL_LINK, `-` and --ask keep it from them";
         view.event(&Event::Notice { text: text.into() });
     }
@@ -113,7 +89,8 @@ fn run_send(send: Send, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
     let answers = Box::new(Nobody);
-    let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams());
+    let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams())
+        .with_qr(send.invitation.qr(send.address.is_some()));
     if send.retry_for.is_some() && std::env::var_os("HAUL_RETRY_FOR").is_none() {
         let failure =
             Failure::new(Exit::Usage, "--retry-for says how long to try to reach somebody, and there is nobody");
@@ -127,6 +104,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         lanes: send.lanes.count,
         keep: send.keep,
         no_code: send.no_code,
+        announce: !send.invitation.no_announce,
         state_dir: state,
         cache_dir: cache,
     };
@@ -142,23 +120,31 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
     let rules = Rules { accept_all: receive.yes, conflict_settled: receive.conflict.chosen().is_some() };
-    let answers = keyboard(&receive);
+    let answers = keyboard(receive.invitation == ["-"]);
     let can_ask = answers.is_some();
     let answers = answers.unwrap_or_else(|| Box::new(Nobody));
     let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams());
-    let settings = match receive_settings(receive, &view, can_ask, &cancel) {
-        Ok(settings) => settings,
+    // Before anything is asked: a question may hold the terminal in a state that has to be undone.
+    let signals = match install_signals(&cancel) {
+        Ok(signals) => signals,
         Err(failure) => return view.finish(Err(failure)),
     };
+    let settings = match receive_settings(receive, &view, can_ask, &cancel) {
+        Ok(settings) => settings,
+        Err(failure) => {
+            let stopped = signals.exit().map(|exit| stopped(exit, Side::Receiving, Instant::now()));
+            return view.finish(Err(stopped.unwrap_or(failure)));
+        }
+    };
     let with_way_on = |failure: Failure| match haul::transfer::unfinished(&settings.into) {
-        Ok(holdings) if holdings.has(&settings.link) => failure.resumable(&settings.into),
+        Ok(holdings) if holdings.has(&settings.invitation) => failure.resumable(&settings.into),
         _ => failure,
     };
     let last_word = |failure| {
         view.finish(Err(with_way_on(failure)));
     };
     let transfer = || haul::transfer::receive(&settings, &view, &cancel);
-    let result = with_signals(&cancel, Side::Receiving, last_word, transfer);
+    let result = obeying(&signals, &cancel, Side::Receiving, last_word, transfer);
     view.finish(result.map_err(with_way_on))
 }
 
@@ -169,7 +155,8 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
     }
     let conflict = receive.conflict.chosen().unwrap_or_default();
     let variable = std::env::var_os(link::VARIABLE);
-    let given = view.with_answers(|answers| link::read(receive.link, receive.ask, variable, answers, cancel))?;
+    let typed = link::typed(receive.invitation);
+    let given = view.with_answers(|answers| link::read(typed, receive.ask, variable, answers, cancel))?;
     if !receive.yes && !can_ask {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept the offer")
             .next("pass --yes to accept whatever the link offers"));
@@ -178,9 +165,11 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         let what = format!("`{}` is not a folder", printable_path(&receive.into));
         return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
     }
+    let at = receive.at.as_deref().map(host::resolve).transpose()?.unwrap_or_default();
     warn_of_others(&given, view);
     Ok(ReceiveSettings {
-        link: given.link,
+        invitation: given.invitation,
+        at,
         into: receive.into,
         conflict,
         read_back: receive.read_back,
@@ -202,10 +191,19 @@ fn with_signals(
     last_word: impl FnOnce(Failure) + std::marker::Send,
     transfer: impl FnOnce() -> Result<Summary, TransferError>,
 ) -> Result<Summary, Failure> {
-    let signals = install_signals(cancel)?;
+    obeying(&install_signals(cancel)?, cancel, side, last_word, transfer)
+}
+
+fn obeying(
+    signals: &Signals,
+    cancel: &Cancel,
+    side: Side,
+    last_word: impl FnOnce(Failure) + std::marker::Send,
+    transfer: impl FnOnce() -> Result<Summary, TransferError>,
+) -> Result<Summary, Failure> {
     let started = Instant::now();
     let last_word = |exit| last_word(stopped(exit, side, started));
-    signals.obeyed(cancel, last_word, transfer).map_err(|error| failure_of(&error, side, &signals, started))
+    signals.obeyed(cancel, last_word, transfer).map_err(|error| failure_of(&error, side, signals, started))
 }
 
 /// What a run that a signal ended says.
@@ -231,17 +229,16 @@ fn failure_of(error: &TransferError, side: Side, signals: &Signals, started: Ins
 }
 
 /// The person to ask, if there is one.
-fn keyboard(receive: &Receive) -> Option<Box<dyn Answers>> {
+fn keyboard(is_piped: bool) -> Option<Box<dyn Answers>> {
     if !stderr().is_terminal() {
         return None;
     }
     if stdin().is_terminal() {
-        return Some(Box::new(Keyboard::new(stdin())));
+        return Some(Box::new(Keyboard::of_terminal(stdin())));
     }
     // Standard input is spent on the link, so the answer comes from the terminal itself.
-    let is_piped = receive.link.as_deref() == Some("-");
     let terminal = is_piped.then(|| std::fs::File::open("/dev/tty").ok()).flatten()?;
-    Some(Box::new(Keyboard::new(terminal)))
+    Some(Box::new(Keyboard::of_terminal(terminal)))
 }
 
 fn streams() -> Streams {

@@ -185,8 +185,12 @@ fn pushers_next(error: &TransferError) -> &'static str {
         _ if matches!(error, TransferError::BadLink(_)) => {
             "copy the whole link, up to its last character, as `haul receive` printed it"
         }
+        _ if matches!(error, TransferError::BadCode(_) | TransferError::NoInvitation | TransferError::NotHaul(_)) => {
+            error.what_next()
+        }
         FailureClass::Auth => {
-            "check that the link is the one shown by the `haul receive` that listens now, whole and unchanged"
+            "compare it with what the `haul receive` that listens shows now: a code works once, and three wrong tries end \
+             it; if it is right, somebody on the network may be interfering, and the link is the safer way"
         }
         FailureClass::ConnectTimeout => {
             "check that `haul receive` still listens there and that both are on one network, then run the same command again"
@@ -234,7 +238,8 @@ mod tests {
     use super::*;
     use haul::transfer::FailedFile;
 
-    const PLAIN: Terminal = Terminal { redraws: false, answers: false, colors: false, columns: 80, rows: 24 };
+    const PLAIN: Terminal =
+        Terminal { redraws: false, answers: false, colors: false, utf8: false, columns: 80, rows: 24 };
 
     fn failed(class: FailureClass) -> FailedFile {
         FailedFile { path: "a".into(), fault: "it failed".into(), class }

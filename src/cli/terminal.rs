@@ -23,12 +23,15 @@ pub(crate) enum Color {
 
 /// What is known about the place that text for humans goes to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct Terminal {
     /// Lines can be drawn over.
     pub(crate) redraws: bool,
     /// Somebody can be asked: both standard input and standard error are theirs.
     pub(crate) answers: bool,
     pub(crate) colors: bool,
+    /// Characters outside ASCII are shown as what they are.
+    pub(crate) utf8: bool,
     pub(crate) columns: usize,
     pub(crate) rows: usize,
 }
@@ -70,10 +73,17 @@ impl Terminal {
         let columns_told = environment("COLUMNS")
             .and_then(|value| value.to_str()?.parse::<usize>().ok())
             .filter(|columns| (20..=1000).contains(columns));
+        // The first one that is set decides, as it does for the C library. Where none is, only some systems promise it.
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(|name| is_set(name)).and_then(&environment);
+        let names_utf8 = |locale: OsString| {
+            let locale = locale.to_string_lossy().to_ascii_lowercase();
+            locale.contains("utf-8") || locale.contains("utf8")
+        };
         Self {
             redraws: is_terminal && !is_dumb,
             answers,
             colors,
+            utf8: locale.map_or(cfg!(any(windows, target_os = "macos")), names_utf8),
             columns: columns_told.or(window.map(|(columns, _)| columns)).unwrap_or(COLUMNS_DEFAULT),
             rows: window.map_or(ROWS_DEFAULT, |(_, rows)| rows),
         }
@@ -129,6 +139,19 @@ mod tests {
     fn a_dumb_terminal_is_neither_redrawn_nor_coloured() {
         let dumb = terminal(Color::Auto, true, &[("TERM", "dumb")]);
         assert!(!dumb.redraws && !dumb.colors && dumb.answers);
+    }
+
+    #[test]
+    fn the_first_locale_that_is_set_says_whether_unicode_is_shown() {
+        for (environment, expected) in [
+            (&[("LANG", "en_GB.UTF-8")][..], true),
+            (&[("LANG", "en_GB.utf8"), ("LC_ALL", "")], true),
+            (&[("LANG", "en_GB.UTF-8"), ("LC_ALL", "C")], false),
+            (&[("LC_CTYPE", "C.UTF-8"), ("LANG", "C")], true),
+            (&[("LANG", "de_DE.ISO-8859-1")], false),
+        ] {
+            assert_eq!(terminal(Color::Auto, true, environment).utf8, expected, "{environment:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::cli::exit::Exit;
 use crate::cli::json::Events;
 use crate::cli::listing;
 use crate::cli::progress::{self, Meter, Pace};
+use crate::cli::qr;
 use crate::cli::report::{self, Failure, Side};
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
@@ -32,6 +33,7 @@ pub(crate) struct View {
     cancel: Cancel,
     /// Asked for once nobody waits for an answer about the offer any more.
     withdrawn: Cancel,
+    qr: qr::Wish,
     answers: Mutex<Box<dyn Answers>>,
     state: Mutex<State>,
 }
@@ -57,6 +59,8 @@ struct State {
     err: Box<dyn Write + Send>,
     events: Option<Events<Box<dyn Write + Send>>>,
     bar: Option<ProgressBar>,
+    /// Whether the bar has a second line now.
+    bar_is_tall: bool,
     phase: Phase,
     progress: Progress,
     meter: Meter,
@@ -85,6 +89,7 @@ impl View {
             err,
             events,
             bar: None,
+            bar_is_tall: true,
             phase: Phase::Scanning,
             progress: Progress::default(),
             meter: Meter::default(),
@@ -93,8 +98,13 @@ impl View {
             is_stopping: false,
         };
         let withdrawn = cancel.for_a_part();
-        let (answers, state) = (Mutex::new(answers), Mutex::new(state));
-        Self { terminal, side, output, rules, cancel, withdrawn, answers, state }
+        let (qr, answers, state) = (qr::Wish::default(), Mutex::new(answers), Mutex::new(state));
+        Self { terminal, side, output, rules, cancel, withdrawn, qr, answers, state }
+    }
+
+    /// The same view, which shows the QR code of its link as well.
+    pub(crate) fn with_qr(self, qr: qr::Wish) -> Self {
+        Self { qr, ..self }
     }
 
     /// Asks through the same answers that the listing is decided with.
@@ -166,14 +176,20 @@ impl View {
             let way = format!("On the other machine, run {by_code}`haul receive` with this link:");
             state.say(&format!("Offering {contents}. {way}\n"));
         }
-        let State { out: Some(out), bar, .. } = state else { return };
-        // Whoever started us may have closed our output; the link then reaches nobody, which is theirs to notice.
-        let mut write = || {
-            let _ = writeln!(out, "{link}").and_then(|()| out.flush());
-        };
-        match bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+        state.print(link);
+        self.show_qr(state, link);
+    }
+
+    /// After the link, so that a small window holds all of it.
+    fn show_qr(&self, state: &mut State, link: &str) {
+        if let Err(fault) = qr::write_file(link, &self.qr) {
+            state.say(&format!("{} {fault}\n", self.terminal.paint(Role::Error, "failed:")));
+        }
+        if !self.output.quiet
+            && !self.output.json
+            && let Some(code) = qr::on_terminal(link, &self.qr, &self.terminal)
+        {
+            state.say(&code);
         }
     }
 
@@ -204,13 +220,18 @@ impl View {
     fn draw(&self, state: &mut State, now: Instant) {
         let columns = self.terminal.columns.saturating_sub(SPINNER_COLUMNS);
         let [total, file] = progress::bar(&state.progress, state.phase, state.meter.rate(now), columns);
-        match &state.bar {
-            Some(bar) => {
-                bar.set_prefix(total);
-                bar.set_message(file);
+        // A second line of nothing would push a QR code out of a small window.
+        let is_tall = !file.is_empty();
+        if let Some(bar) = &state.bar {
+            if state.bar_is_tall != is_tall {
+                bar.set_style(bar_style(is_tall));
             }
-            None => state.bar = Some(new_bar(total, file)),
+            bar.set_prefix(total);
+            bar.set_message(file);
+        } else {
+            state.bar = Some(new_bar(total, file));
         }
+        state.bar_is_tall = is_tall;
     }
 }
 
@@ -261,6 +282,19 @@ impl Observer for View {
 }
 
 impl State {
+    /// Writes a line to standard output, where that is no place for events.
+    fn print(&mut self, line: &str) {
+        let Self { out: Some(out), bar, .. } = self else { return };
+        // Whoever started us may have closed our output; the link then reaches nobody, which is theirs to notice.
+        let mut write = || {
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        };
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
     /// Writes above the bar. Standard error that cannot be written to is no reason to stop a transfer.
     fn say(&mut self, text: &str) {
         let Self { err, bar, .. } = self;
@@ -348,11 +382,16 @@ pub(crate) fn summary_of(progress: &Progress, seconds: f64) -> Summary {
 
 fn new_bar(total: String, file: String) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
+    let style = bar_style(!file.is_empty());
     let bar = ProgressBar::with_draw_target(None, target).with_prefix(total).with_message(file);
-    let style = ProgressStyle::with_template("{spinner} {prefix}\n{msg}").expect("the template is well formed");
-    bar.set_style(style.tick_chars("|/-\\ "));
+    bar.set_style(style);
     bar.enable_steady_tick(Duration::from_secs(1) / u32::from(REDRAWS_PER_SECOND) * 2);
     bar
+}
+
+fn bar_style(is_tall: bool) -> ProgressStyle {
+    let template = if is_tall { "{spinner} {prefix}\n{msg}" } else { "{spinner} {prefix}" };
+    ProgressStyle::with_template(template).expect("the template is well formed").tick_chars("|/-\\ ")
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ impl fmt::Debug for Code {
 }
 
 /// The words that codes are made of, in alphabetical order. Public.
-pub fn code_words() -> &'static [&'static str; 1296] {
+pub const fn code_words() -> &'static [&'static str; 1296] {
     &WORDS
 }
 

@@ -75,6 +75,26 @@ mod tests {
     }
 
     #[test]
+    fn row_65_one_that_is_cut_off_damaged_or_endless_is_refused() {
+        let code = "7-amber-canoe-lentil";
+        for end in 0..LINK.len() {
+            assert!(Invitation::parse(&LINK[..end]).is_err(), "{end} bytes of a link");
+        }
+        // Four letters of its last word are enough, so what is cut off behind them is not missed.
+        for end in 0..code.len() - 2 {
+            assert!(Invitation::parse(&code[..end]).is_err(), "{end} bytes of a code");
+        }
+        for endless in [LINK.repeat(1 << 14), code.repeat(1 << 16), " ".repeat(1 << 20), "7".repeat(1 << 20)] {
+            assert!(Invitation::parse(&endless).is_err());
+        }
+        for place in 0..LINK.len() {
+            let mut damaged = LINK.as_bytes().to_vec();
+            damaged[place] = b'!';
+            assert!(Invitation::parse(std::str::from_utf8(&damaged).unwrap()).is_err(), "byte {place}");
+        }
+    }
+
+    #[test]
     fn a_damaged_one_is_called_what_it_was_meant_as() {
         assert_eq!(fault(&LINK[..60]), InvitationFault::Link(LinkFault::KeyLength));
         assert_eq!(fault("https://example.org/x#y"), InvitationFault::Link(LinkFault::Scheme));

@@ -4,7 +4,7 @@
 ///
 /// Four letters are enough to name one, no slip of a single letter makes one into another, and a test holds both.
 #[rustfmt::skip]
-pub(super) const WORDS: [&str; 1296] = [
+pub(super) static WORDS: [&str; 1296] = [
     "absorb", "acting", "actor", "adapt", "adjust", "admire", "adobe", "adult", "advice", "aerial", "afford", "agile",
     "agree", "airport", "alarm", "album", "alcove", "alert", "algebra", "almond", "alpaca", "alpine", "already",
     "amaze", "amber", "amount", "amuse", "anchor", "ancient", "angel", "animal", "ankle", "answer", "antenna", "anthem",

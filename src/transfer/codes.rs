@@ -167,7 +167,7 @@ mod tests {
     fn a_try_counts_when_it_is_taken() {
         let keeper = CodeKeeper::new(None).unwrap();
         let taken: Vec<_> = std::iter::from_fn(|| keeper.take_try()).collect();
-        assert_eq!(taken.len() as u32, CODE_TRIES_MAX);
+        assert_eq!(u32::try_from(taken.len()), Ok(CODE_TRIES_MAX));
         assert!(keeper.take_try().is_none(), "whoever comes while the last one is under way gets none");
         assert!(keeper.failed(&taken[0]).is_none() && keeper.failed(&taken[1]).is_none());
         assert!(keeper.proven(&taken[2]), "the last one may be the right one");

@@ -70,8 +70,10 @@ impl Conduct<'_, '_, '_> {
         let Some(record) = engine.record.get() else {
             return Err(TransferError::Bug("there is no record".into()).into());
         };
-        let pushed = matches!(self.route, Route::Visited(_));
-        let accepted = Accepted { link: self.route.link(), grant: self.grant.as_ref(), conflict, listing, pushed };
+        let grant = self.grant.as_ref();
+        let nothing_to_go_on_with = || TransferError::Bug("a session without a secret".into());
+        let origin = self.route.origin(grant).ok_or_else(nothing_to_go_on_with)?;
+        let accepted = Accepted { origin, addresses: self.route.addresses(), grant, conflict, listing };
         unfinished::remember(engine, record, &accepted).map_err(unusable)?;
         let published: HashMap<_, _> = record.published().map_err(unusable)?.into_iter().collect();
         let plans = plan::plans(engine, &decided.survey, &published);

@@ -1,18 +1,43 @@
 //! What it takes to open a lane, and what is remembered while the first one cannot be opened.
 
+use super::memory::{CodeMark, Memory, Origin};
+use super::neighbours::is_neighbour;
 use super::retry::Retry;
-use crate::limits::PROOF_DEADLINE;
-use crate::secret::Link;
-use crate::transport::{DeviceKey, Lane, Proof, Purpose, TransportError, connect};
+use super::seek::Seek;
+use super::{TransferError, failed};
+use crate::limits::{LANE_SILENCE_MAX, PROOF_DEADLINE, RECORD_ADDRESSES_MAX};
+use crate::secret::{Code, Link, SessionId, SessionSecret};
+use crate::transport::{CodeTries, DeviceKey, Lane, Proof, Purpose, TransportError, connect, connect_within};
+use crate::wire::SessionGrant;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// What a run holds when it starts that its host will accept.
+pub(super) enum Way {
+    /// The code that the host shows. Once it was accepted, only the session goes on.
+    Code(Code),
+    /// The link, which works again and again.
+    Link(Link),
+    /// The session that a code began in an earlier run. The code is used up.
+    Session { grant: SessionGrant, mark: CodeMark },
+}
 
 /// What it takes to open a lane.
 pub(super) struct Dial {
-    pub(super) link: Link,
+    way: Way,
     device: DeviceKey,
     stays_on_this_machine: AtomicBool,
     has_been_reached: AtomicBool,
+    has_tried: AtomicBool,
+    /// Where the user or the record says that the host is.
+    told: Vec<SocketAddr>,
+    /// Where it was reached, the last place first.
+    reached: Mutex<Vec<SocketAddr>>,
+    seek: Mutex<Arc<Seek>>,
+    /// Held while the code is tried, so that no two tries of it are under way.
+    tries: Mutex<CodeTries>,
 }
 
 /// From the loss of the control lane until the host greets again.
@@ -24,24 +49,55 @@ pub(super) struct Outage {
     told: Option<u64>,
 }
 
+impl Way {
+    /// How what `memory` holds goes on without its code.
+    pub(super) fn of_code(memory: &Memory) -> Option<Self> {
+        match &memory.origin {
+            Origin::Code(mark) => Some(Self::Session { grant: memory.grant()?, mark: mark.clone() }),
+            Origin::Link(_) | Origin::Pushed(_) => None,
+        }
+    }
+}
+
 impl Dial {
-    pub(super) fn new(link: Link) -> Result<Self, TransportError> {
+    /// `told` are addresses of the host beside those of a link, best first.
+    pub(super) fn new(way: Way, told: &[SocketAddr]) -> Result<Self, TransportError> {
+        let of_link = if let Way::Link(link) = &way { link.addresses() } else { &[] };
+        let told = distinct(told.iter().chain(of_link).copied());
+        let seek = match (&way, told.first()) {
+            (Way::Code(code), _) => Seek::by_number(code.number()),
+            // One that comes back with another address has kept its port.
+            (_, place) => Seek::by_port(place.map_or(0, SocketAddr::port)),
+        };
         Ok(Self {
-            link,
+            way,
             device: DeviceKey::generate()?,
             stays_on_this_machine: AtomicBool::new(false),
             has_been_reached: AtomicBool::new(false),
+            has_tried: AtomicBool::new(false),
+            told,
+            reached: Mutex::default(),
+            seek: Mutex::new(Arc::new(seek)),
+            tries: Mutex::default(),
         })
     }
 
-    pub(super) fn by_link(&self) -> Proof {
-        Proof::Link { room: self.link.room(), key: self.link.key().clone() }
+    /// What opens the control lane: the session once there is one, until the host turns it down and there is a link.
+    pub(super) fn opening(&self, grant: Option<&SessionGrant>, wrong_proofs: u32) -> Proof {
+        match (&self.way, grant) {
+            (Way::Link(link), None) => by_link(link),
+            (Way::Link(link), Some(_)) if wrong_proofs > 0 => by_link(link),
+            (Way::Code(code), None) => Proof::Code(code.clone()),
+            (_, Some(grant)) | (Way::Session { grant, .. }, None) => by_session(grant),
+        }
     }
 
     pub(super) fn connect(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
-        let lane = connect(&self.device, self.link.addresses(), proof, purpose, Instant::now() + PROOF_DEADLINE)?;
-        self.has_been_reached.store(true, Ordering::Relaxed);
-        self.stays_on_this_machine.store(lane.stays_on_this_machine(), Ordering::Relaxed);
+        let lane = match proof {
+            Proof::Code(_) => self.connect_by_code(proof, purpose)?,
+            _ => connect(&self.device, &self.places(purpose), proof, purpose, Instant::now() + PROOF_DEADLINE)?,
+        };
+        self.note(&lane);
         Ok(lane)
     }
 
@@ -54,6 +110,131 @@ impl Dial {
     pub(super) fn stays_on_this_machine(&self) -> bool {
         self.stays_on_this_machine.load(Ordering::Relaxed)
     }
+
+    /// Whether it is the code that opens the control lane: one that is turned down once is so for good, and no two tries of
+    /// it may be under way.
+    pub(super) fn is_by_code(&self, grant: Option<&SessionGrant>) -> bool {
+        matches!((&self.way, grant), (Way::Code(_), None))
+    }
+
+    /// What is remembered of how the transfer began. `None` before a session that a code began has its secret.
+    pub(super) fn origin(&self, grant: Option<&SessionGrant>) -> Option<Origin> {
+        Some(match &self.way {
+            Way::Code(code) => Origin::Code(CodeMark::of(code, grant?.id)),
+            Way::Link(link) => Origin::Link(link.clone()),
+            Way::Session { mark, .. } => Origin::Code(mark.clone()),
+        })
+    }
+
+    /// Where the host was and may be, best first.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let reached = lock(&self.reached).clone();
+        match self.way {
+            Way::Link(_) => distinct(self.told.iter().copied().chain(reached)),
+            Way::Code(_) | Way::Session { .. } => distinct(reached.into_iter().chain(self.told.iter().copied())),
+        }
+    }
+
+    /// What it means to the user that there is no lane.
+    pub(super) fn failure(&self, error: TransportError, grant: Option<&SessionGrant>) -> TransferError {
+        let has_been_reached = self.has_been_reached();
+        match (&self.way, error) {
+            (Way::Code(_), TransportError::WrongProof) if grant.is_none() && has_been_reached => {
+                TransferError::CodeLost
+            }
+            (Way::Code(_), TransportError::WrongProof) if grant.is_none() => TransferError::WrongCode,
+            (Way::Session { .. }, TransportError::WrongProof) => TransferError::SessionGone,
+            (Way::Code(code), TransportError::NotFound) => {
+                let cause = self.seek().trouble().map(Into::into);
+                TransferError::HostNotFound { number: code.number(), cause }
+            }
+            (_, error @ TransportError::Refused) if !has_been_reached => TransferError::NobodyListens(error.into()),
+            (_, TransportError::ConnectTimeout) if self.is_among_neighbours() => {
+                let cause = "the address is on this machine's own network, so a firewall may keep it closed";
+                TransferError::ConnectTimeout { waited: PROOF_DEADLINE, cause: Some(cause.into()) }
+            }
+            (_, error) => failed::transport(error, PROOF_DEADLINE),
+        }
+    }
+
+    /// A code is put to a host by one thread at a time, and to none any more once it was accepted.
+    fn connect_by_code(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
+        let mut tries = lock(&self.tries);
+        if self.has_been_reached() {
+            return Err(TransportError::WrongProof);
+        }
+        let mut places = self.told.clone();
+        if places.is_empty() {
+            places = self.seek().wait(Instant::now() + LANE_SILENCE_MAX);
+        }
+        if places.is_empty() {
+            return Err(TransportError::NotFound);
+        }
+        let deadline = Instant::now() + PROOF_DEADLINE;
+        let lane = connect_within(&self.device, &places, proof, &mut tries, purpose, deadline)?;
+        self.has_been_reached.store(true, Ordering::Relaxed);
+        Ok(lane)
+    }
+
+    /// Where to connect. Once that has led nowhere, the network is asked as well: the host may have another address by now.
+    fn places(&self, purpose: Purpose) -> Vec<SocketAddr> {
+        let known = self.addresses();
+        if known.iter().all(|place| place.ip().is_loopback()) {
+            // Nobody announces what only this machine can reach.
+            return known;
+        }
+        let seek = self.seek();
+        if purpose != Purpose::Data && self.has_tried.swap(true, Ordering::Relaxed) {
+            seek.ask_again();
+        }
+        distinct(known.into_iter().chain(seek.found()))
+    }
+
+    fn note(&self, lane: &Lane) {
+        self.has_been_reached.store(true, Ordering::Relaxed);
+        self.stays_on_this_machine.store(lane.stays_on_this_machine(), Ordering::Relaxed);
+        let place = lane.peer_address();
+        let mut reached = lock(&self.reached);
+        if reached.is_empty() && matches!(self.way, Way::Code(_)) {
+            *lock(&self.seek) = Arc::new(Seek::by_port(place.port()));
+        }
+        if reached.first() != Some(&place) {
+            *reached = distinct([place].into_iter().chain(reached.iter().copied()));
+        }
+    }
+
+    /// Taken out of its lock: looking may take seconds.
+    fn seek(&self) -> Arc<Seek> {
+        Arc::clone(&lock(&self.seek))
+    }
+
+    fn is_among_neighbours(&self) -> bool {
+        self.addresses().iter().any(|place| is_neighbour(place.ip()))
+    }
+}
+
+/// The proof of a session that the host issued.
+pub(super) fn by_session(grant: &SessionGrant) -> Proof {
+    Proof::Session { id: SessionId::from_bytes(grant.id), secret: SessionSecret::from_bytes(grant.secret) }
+}
+
+fn by_link(link: &Link) -> Proof {
+    Proof::Link { room: link.room(), key: link.key().clone() }
+}
+
+/// Each place once, as many as are tried at a time.
+fn distinct(places: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut kept = Vec::new();
+    for place in places {
+        if !kept.contains(&place) && kept.len() < RECORD_ADDRESSES_MAX {
+            kept.push(place);
+        }
+    }
+    kept
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Outage {

@@ -50,9 +50,9 @@ pub(super) fn transport(error: TransportError, waited: Duration) -> TransferErro
         TransportError::ConnectTimeout => TransferError::ConnectTimeout { waited, cause: None },
         TransportError::ProofTimeout => TransferError::ConnectTimeout { waited, cause: Some(error.into()) },
         TransportError::Silent => TransferError::Timeout { waited: LANE_SILENCE_MAX },
-        TransportError::PeerNotHaul | TransportError::VersionMismatch | TransportError::Tls(_) => {
-            TransferError::Protocol(error.into())
-        }
+        TransportError::PeerNotHaul => TransferError::NotHaul(error.into()),
+        TransportError::VersionMismatch => TransferError::OtherVersion(error.into()),
+        TransportError::Tls(_) => TransferError::Protocol(error.into()),
         other => TransferError::Network(other.into()),
     }
 }

@@ -11,12 +11,18 @@ pub enum TransferError {
     /// The other end does not know the link's key, or knows another one.
     #[error("the other end could not prove that it belongs to this link")]
     Auth(#[source] Cause),
+    /// The text is meant as a code, and is none.
+    #[error("this is not a code")]
+    BadCode(#[source] Cause),
     /// The text is no link.
     #[error("this is not a link that `haul send` printed")]
     BadLink(#[source] Cause),
     /// Our own mistake.
     #[error("an internal check failed; this is a bug in haul")]
     Bug(#[source] Cause),
+    /// The host took the code, which it does once, and was lost before it could name a session to go on with.
+    #[error("the code was accepted, and the connection broke before the session began")]
+    CodeLost,
     /// Nobody answered at any of the link's addresses.
     #[error("nobody answered within {} s", waited.as_secs())]
     ConnectTimeout {
@@ -34,6 +40,15 @@ pub enum TransferError {
     Exists {
         /// How many.
         count: u64,
+    },
+    /// No host on this network announces the code's number.
+    #[error("no sender that shows the number {number} was found on this network")]
+    HostNotFound {
+        /// The number.
+        number: u16,
+        /// Why nothing can be found here, where that is known.
+        #[source]
+        cause: Option<Cause>,
     },
     /// Bytes did not have their hash after every retry.
     #[error("{files} {} verified", if *files == 1 { "file could not be" } else { "files could not be" })]
@@ -62,6 +77,12 @@ pub enum TransferError {
     /// The network failed for good, or no lane can be opened at all.
     #[error("the network failed")]
     Network(#[source] Cause),
+    /// The text is neither a link nor a code.
+    #[error("this is neither a link that `haul send` printed nor a code")]
+    NoInvitation,
+    /// The address can be reached, and no program listens there.
+    #[error("nobody listens there")]
+    NobodyListens(#[source] Cause),
     /// The destination has too little room.
     #[error("the destination has too little room")]
     NoSpace {
@@ -70,9 +91,15 @@ pub enum TransferError {
         /// Bytes that were free.
         free: u64,
     },
+    /// What answers there is another program.
+    #[error("what answers there is not haul")]
+    NotHaul(#[source] Cause),
     /// The offer is another one than the one that was accepted.
     #[error("the sender offers something else now than what was accepted")]
     OfferChanged,
+    /// The other end speaks another version.
+    #[error("the other end runs another version of haul")]
+    OtherVersion(#[source] Cause),
     /// Some files failed and the others arrived; each failed one was reported as it happened.
     #[error("{failed} of {total} files failed")]
     Partial {
@@ -87,6 +114,9 @@ pub enum TransferError {
     /// The other end said no.
     #[error("the other end refused")]
     Refused(#[source] Cause),
+    /// A session that an earlier run began with this code is not known to the host any more.
+    #[error("this code was used for a transfer that is unfinished here, and its sender does not know that any more")]
+    SessionGone,
     /// Sources changed or vanished while they were sent.
     #[error("{files} {} on the sending side", if *files == 1 { "file changed" } else { "files changed" })]
     SourceChanged {
@@ -99,6 +129,9 @@ pub enum TransferError {
         /// How long.
         waited: Duration,
     },
+    /// The host did not accept the code: it is another one, or used up, or somebody else answered.
+    #[error("the code was not accepted")]
+    WrongCode,
 }
 
 /// What kind of failure it is, for exit codes and for whoever reads events.
@@ -142,19 +175,25 @@ impl TransferError {
     /// What kind of failure it is.
     pub fn class(&self) -> FailureClass {
         match self {
-            Self::Auth(_) | Self::BadLink(_) => FailureClass::Auth,
+            Self::Auth(_)
+            | Self::BadCode(_)
+            | Self::BadLink(_)
+            | Self::CodeLost
+            | Self::NoInvitation
+            | Self::SessionGone
+            | Self::WrongCode => FailureClass::Auth,
             Self::Bug(_) => FailureClass::Bug,
-            Self::ConnectTimeout { .. } => FailureClass::ConnectTimeout,
+            Self::ConnectTimeout { .. } | Self::HostNotFound { .. } => FailureClass::ConnectTimeout,
             Self::Declined => FailureClass::Declined,
             Self::Exists { .. } => FailureClass::Exists,
             Self::Integrity { .. } => FailureClass::Integrity,
             Self::Interrupted => FailureClass::Interrupted,
             Self::Io { .. } => FailureClass::Io,
             Self::Names { .. } => FailureClass::Name,
-            Self::Network(_) => FailureClass::Network,
+            Self::Network(_) | Self::NobodyListens(_) => FailureClass::Network,
             Self::NoSpace { .. } => FailureClass::NoSpace,
             Self::Partial { .. } => FailureClass::Partial,
-            Self::Protocol(_) => FailureClass::Protocol,
+            Self::NotHaul(_) | Self::OtherVersion(_) | Self::Protocol(_) => FailureClass::Protocol,
             Self::Refused(_) => FailureClass::Refused,
             Self::OfferChanged | Self::SourceChanged { .. } => FailureClass::SourceChanged,
             Self::Timeout { .. } => FailureClass::Timeout,
@@ -190,13 +229,19 @@ impl TransferError {
     pub fn what_next(&self) -> &'static str {
         match self {
             Self::Auth(_) => "check that the link is the one shown by the sender that runs now, whole and unchanged",
+            Self::BadCode(_) => "type the number and the three words that the sender shows, as in 7-amber-canoe-lentil",
             Self::BadLink(_) => "copy the whole link, up to its last character, as `haul send` printed it",
             Self::Bug(_) => "run the same command again to continue; please report this with the text above",
+            Self::CodeLost => "run `haul receive` with the code that the sender shows now",
             Self::ConnectTimeout { .. } => {
                 "check that the sender still runs and that both are on one network, then run the same command again"
             }
             Self::Declined => "run the same command again to be asked again",
             Self::Exists { .. } => "choose --overwrite, --rename or --skip-existing, or another folder with --into",
+            Self::HostNotFound { .. } => {
+                "check that the sender runs and that both are on one network; `--at HOST:PORT` or the sender's link reach \
+                 it where it cannot be found"
+            }
             Self::Integrity { .. } => {
                 "run the same command again; if it fails again, check the sender's disk and both machines' memory"
             }
@@ -206,14 +251,29 @@ impl TransferError {
             Self::NoSpace { .. } => {
                 "free some room or choose another folder with --into, then run the same command again"
             }
+            Self::NoInvitation => {
+                "copy the whole link that `haul send` printed, or type the code that it shows, as in 7-amber-canoe-lentil"
+            }
+            Self::NobodyListens(_) => {
+                "check that the sender still runs, and that address and port are the ones that it shows, then run the \
+                 same command again"
+            }
+            Self::NotHaul(_) => "check the address and the port: another program listens there",
             Self::OfferChanged => {
                 "run `haul receive` with the link that the sender shows; what did not change is not fetched again"
             }
             Self::Partial { .. } => "run the same command again to fetch what failed",
-            Self::Protocol(_) => "check that both ends run the same version of haul",
+            Self::OtherVersion(_) | Self::Protocol(_) => "check that both ends run the same version of haul",
             Self::Refused(_) => "ask the other end why; the same command can be run again",
+            Self::SessionGone => {
+                "run `haul receive` with the code or the link that the sender shows now; what is here is not fetched again"
+            }
             Self::SourceChanged { .. } => {
                 "start `haul send` again on what is there, then run the same command again; only differences travel"
+            }
+            Self::WrongCode => {
+                "compare it with what the sender shows now: a code works once, and three wrong tries end it; if it is \
+                 right, somebody on the network may be interfering, and the link is the safer way"
             }
         }
     }

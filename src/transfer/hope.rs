@@ -21,6 +21,8 @@ pub(super) struct Hope {
     /// Whether the secret is known to be right, however often it is turned down. What is resumed may be in another network
     /// for days.
     pub(super) is_sure: bool,
+    /// Whether it is a code that is proven: one that is turned down once is so for good.
+    pub(super) is_by_code: bool,
     /// For how long at most; nothing for no limit.
     pub(super) patience: Option<Duration>,
 }
@@ -31,6 +33,7 @@ impl Hope {
         let elapsed = outage.retry.elapsed(now);
         let is_hopeless = match error {
             TransportError::VersionMismatch => true,
+            TransportError::WrongProof if self.is_by_code => true,
             TransportError::WrongProof => {
                 outage.wrong_proofs += 1;
                 let may_be_another = self.has_been_reached || self.waits_for_host;
@@ -50,7 +53,8 @@ impl Hope {
 mod tests {
     use super::*;
 
-    const HOPE: Hope = Hope { has_been_reached: true, waits_for_host: false, is_sure: false, patience: None };
+    const HOPE: Hope =
+        Hope { has_been_reached: true, waits_for_host: false, is_sure: false, is_by_code: false, patience: None };
 
     fn is_lost(hope: Hope, error: &TransportError, after: Duration) -> bool {
         let began = Instant::now();
@@ -65,6 +69,7 @@ mod tests {
         assert!(!is_lost(patient, &TransportError::Refused, Duration::from_secs(3599)));
         assert!(is_lost(patient, &TransportError::Refused, hour));
         assert!(is_lost(HOPE, &TransportError::VersionMismatch, Duration::ZERO));
+        assert!(is_lost(Hope { is_by_code: true, ..HOPE }, &TransportError::WrongProof, Duration::ZERO));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Listening: senders connect, each in a session of its own, and what they offer arrives in one folder.
 
+use super::beacon::Beacon;
 use super::codes::CodeKeeper;
 use super::door;
 use super::panics::caught;
@@ -57,6 +58,7 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
     let text = link.to_text();
     let of_session = session_settings(settings, &text);
     reception.open(link);
+    let mut beacon = Beacon::open(settings.announce, address, reception.codes.number());
     let code = reception.codes.code().map(|code| code.to_text());
     hosting.event(&Event::Listening { link: text, code });
     hosting.event(&Event::Phase(Phase::Waiting));
@@ -64,9 +66,9 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
     let (ended, endings) = mpsc::channel();
     let run = Run { reception: &reception, settings: &of_session, keep: settings.keep, hosting, ending: &ending };
     let outcome = thread::scope(|scope| {
-        let outcome = caught(|| run.go_on(scope, &inbox, &ended, &endings));
+        let outcome = caught(|| run.go_on(scope, &inbox, &mut beacon, (&ended, &endings)));
         ending.cancel();
-        drop(listener);
+        drop((beacon, listener));
         outcome
     });
     let outcomes = outcome?;
@@ -93,8 +95,8 @@ impl<'r> Run<'r> {
         &self,
         scope: &'scope thread::Scope<'scope, '_>,
         inbox: &mpsc::Receiver<ReceptionEvent>,
-        ended: &mpsc::Sender<Received>,
-        endings: &mpsc::Receiver<Received>,
+        beacon: &mut Beacon,
+        (ended, endings): (&mpsc::Sender<Received>, &mpsc::Receiver<Received>),
     ) -> Result<Outcomes, TransferError>
     where
         'r: 'scope,
@@ -130,13 +132,17 @@ impl<'r> Run<'r> {
                         let _ = ended.send(received);
                     });
                 }
-                Ok(ReceptionEvent::Code(news)) => self.hosting.event(&code_changed(news)),
+                Ok(ReceptionEvent::Code(news)) => self.hosting.event(&code_changed(news, beacon)),
                 Ok(ReceptionEvent::Stranger(event)) => {
                     if let Some(text) = stranger_text(event) {
                         self.hosting.event(&Event::Notice { text });
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(text) = beacon.news() {
+                        self.hosting.event(&Event::Notice { text });
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(TransferError::Bug("nobody is left to tell of senders".into()));
                 }
@@ -161,7 +167,8 @@ fn attend(
 
 fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>) -> ReceiveSettings {
     ReceiveSettings {
-        link: link.clone(),
+        invitation: link.clone(),
+        at: Vec::new(),
         into: settings.into.clone(),
         conflict: settings.conflict,
         read_back: settings.read_back,

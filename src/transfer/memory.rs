@@ -4,35 +4,56 @@ use super::{Conflict, ReceiveSettings};
 use crate::digest::PurposeHasher;
 use crate::limits::{DATA_LANES_MAX, RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX, RECORD_NAMES_BYTES_MAX};
 use crate::manifest::Listing;
-use crate::secret::Link;
+use crate::secret::{Code, Link, Room};
 use crate::wire::SessionGrant;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// How every record begins that this version reads.
+/// How every record begins that this version writes.
 const MAGIC: &[u8; 8] = b"haulrec2";
+/// How the records of an earlier version begin, which knew no codes.
+const MAGIC_OF_LINKS: &[u8; 8] = b"haulrec1";
+/// What follows in a record where the sender connected to its link.
+const PUSHED: &[u8] = b"p";
 const CHECKSUM_BYTES: usize = 32;
 /// What a name takes in a record beyond its bytes.
 const NAME_OVERHEAD: usize = 2;
 
 /// What was accepted, to be remembered.
 pub(super) struct Accepted<'a> {
-    pub(super) link: &'a Link,
+    pub(super) origin: Origin,
+    /// Where the host may be, best first.
+    pub(super) addresses: Vec<SocketAddr>,
     pub(super) grant: Option<&'a SessionGrant>,
     pub(super) conflict: Conflict,
     pub(super) listing: &'a Listing,
-    /// Whether the sender connected here, by a link of this side.
-    pub(super) pushed: bool,
+}
+
+/// What a transfer began with.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// A code, which is used up: the session's secret is what goes on.
+    Code(CodeMark),
+    /// A link, which works again.
+    Link(Link),
+    /// This side's own link: the sender connected here, and has to do so again.
+    Pushed(Link),
+}
+
+/// What tells a code that was used from any other one. Whoever reads it can try all codes, and gains nothing by it: the
+/// code is worthless, and the session's secret lies beside it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct CodeMark {
+    salt: [u8; 16],
+    digest: [u8; 32],
 }
 
 /// What a record holds.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
-    pub(super) link: Link,
-    /// Whether the sender connected here: it does so by itself, and cannot be dialled.
-    pub(super) pushed: bool,
+    pub(super) origin: Origin,
     /// What the host knew the session by.
     grant: Option<Grant>,
     /// Where the host may be, best first.
@@ -57,11 +78,11 @@ struct Grant {
     secret: [u8; 32],
 }
 
-/// A [`Memory`] between [`MAGIC`] and checksum.
+/// A [`Memory`] between [`MAGIC`] and checksum, before the [`CodeMark`] that follows where the link is empty, or
+/// [`PUSHED`] where it is this side's own.
 #[derive(Deserialize, Serialize)]
 struct Written<'a> {
     link: &'a str,
-    pushed: bool,
     grant: Option<Grant>,
     addresses: Vec<SocketAddr>,
     conflict: u8,
@@ -76,6 +97,35 @@ struct Written<'a> {
     began: u64,
 }
 
+impl Origin {
+    /// Whether both are the same offer. What was pushed is none that is made again: whoever listens has one link for all.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Code(one), Self::Code(other)) => one == other,
+            (Self::Link(one), Self::Link(other)) => one.room() == other.room(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is the offer of this room.
+    pub(super) fn is_room(&self, room: Room) -> bool {
+        matches!(self, Self::Link(link) if link.room() == room)
+    }
+
+    /// Whether it is what `code` began.
+    pub(super) fn is_code(&self, code: &Code) -> bool {
+        matches!(self, Self::Code(mark) if CodeMark::of(code, mark.salt) == *mark)
+    }
+}
+
+impl CodeMark {
+    /// The mark of `code`; `salt` makes it another one for each transfer.
+    pub(super) fn of(code: &Code, salt: [u8; 16]) -> Self {
+        let mut hasher = PurposeHasher::keyed("haul 1 code of a transfer", &salt);
+        Self { salt, digest: hasher.field(code.to_text().as_bytes()).finish() }
+    }
+}
+
 impl Memory {
     /// The session that the host knew the receiver by, if it came to that.
     pub(super) fn grant(&self) -> Option<SessionGrant> {
@@ -84,14 +134,13 @@ impl Memory {
 
     /// What is kept of a transfer that began `began` seconds after the start of 1970.
     pub(super) fn of(accepted: &Accepted<'_>, settings: &ReceiveSettings, began: u64) -> Self {
-        let Accepted { link, grant, conflict, listing, pushed } = accepted;
+        let Accepted { origin, addresses, grant, conflict, listing } = accepted;
         let (tops, tops_total) = tops(listing);
         let totals = listing.totals();
         Self {
-            link: (*link).clone(),
-            pushed: *pushed,
+            origin: origin.clone(),
             grant: grant.map(|grant| Grant { id: grant.id, secret: grant.secret }),
-            addresses: link.addresses().iter().copied().take(RECORD_ADDRESSES_MAX).collect(),
+            addresses: addresses.iter().copied().take(RECORD_ADDRESSES_MAX).collect(),
             conflict: *conflict,
             read_back: settings.read_back,
             lanes: settings.lanes,
@@ -106,10 +155,12 @@ impl Memory {
 
     /// The bytes of a record.
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let link = self.link.to_text();
+        let link = match &self.origin {
+            Origin::Code(_) => Zeroizing::default(),
+            Origin::Link(link) | Origin::Pushed(link) => link.to_text(),
+        };
         let written = Written {
             link: &link,
-            pushed: self.pushed,
             grant: self.grant.clone(),
             addresses: self.addresses.clone(),
             conflict: number(self.conflict),
@@ -126,7 +177,16 @@ impl Memory {
         let mut bytes = Zeroizing::new(vec![0; RECORD_BYTES_MAX]);
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
         let body = &mut bytes[MAGIC.len()..RECORD_BYTES_MAX - CHECKSUM_BYTES];
-        let used = postcard::to_slice(&written, body).expect("every part of a record is bounded").len();
+        let bounded = "every part of a record is bounded";
+        let mut used = postcard::to_slice(&written, body).expect(bounded).len();
+        match &self.origin {
+            Origin::Code(mark) => used += postcard::to_slice(mark, &mut body[used..]).expect(bounded).len(),
+            Origin::Link(_) => {}
+            Origin::Pushed(_) => {
+                body[used..used + PUSHED.len()].copy_from_slice(PUSHED);
+                used += PUSHED.len();
+            }
+        }
         bytes.truncate(MAGIC.len() + used);
         let sum = checksum(&bytes);
         bytes.extend_from_slice(&sum);
@@ -139,19 +199,34 @@ impl Memory {
             return None;
         }
         let (checked, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
-        let body = checked.strip_prefix(MAGIC)?;
+        let knows_codes = checked.starts_with(MAGIC);
+        let body = checked.strip_prefix(if knows_codes { MAGIC } else { MAGIC_OF_LINKS })?;
         if checksum(checked) != *sum {
             return None;
         }
         let (written, rest) = postcard::take_from_bytes::<Written<'_>>(body).ok()?;
         let is_bounded = written.addresses.len() <= RECORD_ADDRESSES_MAX
             && written.lanes.is_none_or(|lanes| (1..=DATA_LANES_MAX).contains(&lanes));
-        if !rest.is_empty() || !is_bounded {
+        if !is_bounded {
+            return None;
+        }
+        let (origin, rest) = if knows_codes && written.link.is_empty() {
+            let (mark, rest) = postcard::take_from_bytes(rest).ok()?;
+            // Nothing else leads on.
+            written.grant.as_ref().filter(|_| !written.addresses.is_empty())?;
+            (Origin::Code(mark), rest)
+        } else {
+            let link = Link::parse(written.link).ok()?;
+            match rest.strip_prefix(PUSHED).filter(|_| knows_codes) {
+                Some(rest) => (Origin::Pushed(link), rest),
+                None => (Origin::Link(link), rest),
+            }
+        };
+        if !rest.is_empty() {
             return None;
         }
         Some(Self {
-            link: Link::parse(written.link).ok()?,
-            pushed: written.pushed,
+            origin,
             grant: written.grant,
             addresses: written.addresses,
             conflict: rule(written.conflict)?,
@@ -234,8 +309,17 @@ mod tests {
     }
 
     fn memory(paths: &[String], with_grant: bool) -> Memory {
+        memory_of(Origin::Link(Link::parse(LINK).unwrap()), paths, with_grant)
+    }
+
+    fn code() -> Code {
+        Code::parse("7-amber-canoe-lentil").unwrap()
+    }
+
+    fn memory_of(origin: Origin, paths: &[String], with_grant: bool) -> Memory {
         let settings = ReceiveSettings {
-            link: Zeroizing::new(LINK.into()),
+            invitation: Zeroizing::new(LINK.into()),
+            at: Vec::new(),
             into: ".".into(),
             conflict: Conflict::Fail,
             read_back: true,
@@ -247,11 +331,10 @@ mod tests {
             resuming: None,
         };
         let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
-        let link = Link::parse(LINK).unwrap();
+        let addresses = Link::parse(LINK).unwrap().addresses().to_vec();
         let listing = listing(paths);
         let grant = with_grant.then_some(&grant);
-        let accepted =
-            Accepted { link: &link, grant, conflict: Conflict::Rename, listing: &listing, pushed: with_grant };
+        let accepted = Accepted { origin, addresses, grant, conflict: Conflict::Rename, listing: &listing };
         Memory::of(&accepted, &settings, 1_700_000_000)
     }
 
@@ -264,14 +347,44 @@ mod tests {
         for with_grant in [false, true] {
             let kept = memory(&names(&["film.mkv", "photos/", "photos/1", "photos/2"]), with_grant);
             let back = Memory::decode(&kept.encode()).unwrap();
-            assert_eq!(*back.link.to_text(), LINK);
+            let Origin::Link(link) = &back.origin else { panic!("it began with a link") };
+            assert_eq!(*link.to_text(), LINK);
             assert_eq!(back.addresses, Link::parse(LINK).unwrap().addresses());
             assert_eq!(back.grant().map(|grant| grant.secret), with_grant.then_some([0xa5; 32]));
-            assert_eq!(back.pushed, with_grant);
             assert_eq!((back.conflict, back.read_back, back.lanes), (Conflict::Rename, true, Some(3)));
             assert_eq!((back.files, back.bytes, back.began), (3, 9, 1_700_000_000));
             assert_eq!((back.tops, back.tops_total), (names(&["film.mkv", "photos"]), 2));
         }
+    }
+
+    #[test]
+    fn what_a_code_began_is_known_by_that_code_alone() {
+        let origin = Origin::Code(CodeMark::of(&code(), [9; 16]));
+        let kept = memory_of(origin.clone(), &names(&["film.mkv"]), true);
+        let bytes = kept.encode();
+        let back = Memory::decode(&bytes).unwrap();
+        assert!(back.origin.is_code(&code()) && back.origin.is_same(&origin));
+        assert!(!back.origin.is_code(&Code::parse("7-amber-canoe-zoom").unwrap()));
+        assert!(!back.origin.is_code(&Code::parse("8-amber-canoe-lentil").unwrap()));
+        assert!(!back.origin.is_room(Link::parse(LINK).unwrap().room()));
+        assert_eq!(back.grant().map(|grant| grant.secret), Some([0xa5; 32]));
+        for word in ["amber", "canoe", "lentil"] {
+            assert!(!bytes.windows(word.len()).any(|window| window == word.as_bytes()));
+        }
+        assert_ne!(CodeMark::of(&code(), [8; 16]), CodeMark::of(&code(), [9; 16]), "two transfers show nothing alike");
+        let without_secret = memory_of(origin, &names(&["film.mkv"]), false);
+        assert!(Memory::decode(&without_secret.encode()).is_none(), "nothing could continue it");
+    }
+
+    #[test]
+    fn a_record_of_the_version_before_codes_is_read() {
+        let bytes = memory(&names(&["film.mkv"]), true).encode();
+        let body = &bytes[MAGIC.len()..bytes.len() - CHECKSUM_BYTES];
+        let old = framed(MAGIC_OF_LINKS, body);
+        assert!(Memory::decode(&old).is_some_and(|memory| *memory.encode() == *bytes));
+        let of_code = memory_of(Origin::Code(CodeMark::of(&code(), [9; 16])), &names(&["film.mkv"]), true).encode();
+        let body = &of_code[MAGIC.len()..of_code.len() - CHECKSUM_BYTES];
+        assert!(Memory::decode(&framed(MAGIC_OF_LINKS, body)).is_none(), "that version wrote no such thing");
     }
 
     #[test]
@@ -300,7 +413,7 @@ mod tests {
             assert!(Memory::decode(&whole[..place]).is_none(), "{place} bytes");
         }
         assert!(Memory::decode(&[&whole[..], b"x"].concat()).is_none());
-        assert!(Memory::decode(LINK.as_bytes()).is_none(), "what an earlier version wrote");
+        assert!(Memory::decode(LINK.as_bytes()).is_none(), "what the earliest version wrote");
         assert!(Memory::decode(&vec![0; RECORD_BYTES_MAX + 1]).is_none());
     }
 
@@ -311,8 +424,8 @@ mod tests {
     }
 
     /// A record with the right frame around any body: the checksum keeps accidents out, not somebody who can write it.
-    fn framed(body: &[u8]) -> Vec<u8> {
-        let mut bytes = [&MAGIC[..], body].concat();
+    fn framed(magic: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut bytes = [magic, body].concat();
         let sum = checksum(&bytes);
         bytes.extend_from_slice(&sum);
         bytes
@@ -323,14 +436,20 @@ mod tests {
         fn any_body_is_decoded_within_bounds_or_not_at_all(
             noise in prop::collection::vec(any::<u8>(), 0..600),
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            by_code in any::<bool>(),
         ) {
-            let whole = memory(&names(&["film.mkv", "photos/", "photos/1"]), true).encode();
+            let origin = if by_code {
+                Origin::Code(CodeMark::of(&code(), [9; 16]))
+            } else {
+                Origin::Link(Link::parse(LINK).unwrap())
+            };
+            let whole = memory_of(origin, &names(&["film.mkv", "photos/", "photos/1"]), true).encode();
             let mut body = whole[MAGIC.len()..whole.len() - CHECKSUM_BYTES].to_vec();
             for (place, byte) in damage {
                 let place = place.index(body.len());
                 body[place] = byte;
             }
-            for bytes in [noise.clone(), framed(&noise), framed(&body)] {
+            for bytes in [noise.clone(), framed(MAGIC, &noise), framed(MAGIC, &body), framed(MAGIC_OF_LINKS, &body)] {
                 if let Some(memory) = Memory::decode(&bytes) {
                     prop_assert!(memory.addresses.len() <= RECORD_ADDRESSES_MAX);
                     // It is one that this version could have written.

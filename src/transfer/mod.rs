@@ -1,5 +1,6 @@
 //! Sending and receiving: the loop that feeds a session from lanes and disk, and what it tells its caller.
 
+pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use event::{
     CodeChange, Decision, Event, FailedFile, FileOutcome, HostedSession, Hosting, Observer, OfferLine, OfferSummary,
@@ -24,6 +25,7 @@ pub mod settings;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;
+mod beacon;
 mod codes;
 mod conduct;
 mod data_lanes;
@@ -42,6 +44,7 @@ mod listen;
 mod lobby;
 mod mailbox;
 mod memory;
+mod neighbours;
 mod offer;
 mod panics;
 mod plan;
@@ -55,7 +58,6 @@ mod reception;
 mod retry;
 mod room;
 mod route;
-#[expect(dead_code, reason = "who dials by a code or again after an outage asks here")]
 mod seek;
 mod send;
 mod serve;

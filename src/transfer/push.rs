@@ -1,17 +1,19 @@
 //! Pushing: connect to somebody who listens, offer, and serve until everything is there.
 
-use super::dial::{Dial, Outage};
+use super::dial::{Dial, Outage, Way, by_session};
 use super::hope::Hope;
 use super::offer::Offer;
 use super::panics::caught;
 use super::pushed_lanes::PushedLanes;
+use super::reach::dials_max;
+use super::receive::invitation_of;
 use super::send::{source_failure, tell_notices};
 use super::serve::{Served, ServedCounters, ServedSession, Terms, Wish};
 use super::standstill::Standstill;
 use super::{Cancel, Event, Observer, Phase, Progress, PushSettings, Summary, TransferError, failed};
-use crate::limits::{DATA_LANES_MAX, PROOF_DEADLINE};
+use crate::limits::DATA_LANES_MAX;
 use crate::manifest::EntryIndex;
-use crate::secret::{Link, SessionId, SessionSecret};
+use crate::secret::Invitation;
 use crate::session::{End, LaneRole};
 use crate::source::{Source, WalkOptions};
 use crate::transport::{Lane, Proof, Purpose, TransportError};
@@ -25,8 +27,6 @@ use std::time::{Duration, Instant};
 
 /// How often progress is told and a request to stop is noticed.
 const TURN: Duration = Duration::from_millis(100);
-/// Control lanes that are dialled at the same time: where nothing answers, a try takes seconds to fail.
-const DIALS_MAX: u32 = 4;
 
 /// Offers files and folders to somebody who listens, and serves them until everything is there.
 pub fn push(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
@@ -73,7 +73,11 @@ struct Pusher<'a> {
 
 fn offer(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
     let began = Instant::now();
-    let link = Link::parse(&settings.to).map_err(|fault| TransferError::BadLink(fault.into()))?;
+    let way = match invitation_of(&settings.to)? {
+        Invitation::Code(code) => Way::Code(code),
+        Invitation::Link(link) => Way::Link(link),
+    };
+    let dial = Dial::new(way, &settings.at).map_err(|error| TransferError::Network(error.into()))?;
     observer.event(&Event::Phase(Phase::Scanning));
     let options =
         WalkOptions { hash_cache: settings.cache_dir.clone(), stop: Some(cancel.flag()), ..WalkOptions::default() };
@@ -84,7 +88,7 @@ fn offer(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
     observer.event(&Event::Pushing { files, folders, bytes: totals.bytes });
     observer.event(&Event::Phase(Phase::Connecting));
-    let mut pusher = Pusher::new(settings, observer, cancel, Arc::clone(&offer), link)?;
+    let mut pusher = Pusher::new(settings, observer, cancel, Arc::clone(&offer), dial);
     let outcome = caught(|| pusher.run());
     pusher.session.abort();
     observer.event(&Event::Progress(pusher.progress()));
@@ -104,20 +108,21 @@ impl<'a> Pusher<'a> {
         observer: &'a dyn Observer,
         cancel: &'a Cancel,
         offer: Arc<Offer>,
-        link: Link,
-    ) -> Result<Self, TransferError> {
+        dial: Dial,
+    ) -> Self {
         let now = Instant::now();
         let (news, inbox) = mpsc::channel();
-        let peer = link.addresses().first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+        // Nobody is told of it: there is one session, and its user named whom it is with.
+        let peer = SocketAddr::from(([0, 0, 0, 0], 0));
         let lanes = settings.lanes.unwrap_or(DATA_LANES_MAX);
         let counters = Arc::<ServedCounters>::default();
         let session = ServedSession::new(1, peer, Arc::clone(&offer), counters, Terms::Pushing(news.clone()), lanes);
-        Ok(Self {
+        Self {
             settings,
             observer,
             cancel,
             offer,
-            dial: Arc::new(Dial::new(link).map_err(|error| TransferError::Network(error.into()))?),
+            dial: Arc::new(dial),
             session: Arc::new(session),
             news,
             inbox,
@@ -131,7 +136,7 @@ impl<'a> Pusher<'a> {
             phase: None,
             ticked: now,
             standstill: Standstill::new(),
-        })
+        }
     }
 
     /// Serves until everything is there, and returns how many files failed on the other side.
@@ -247,10 +252,11 @@ impl<'a> Pusher<'a> {
             // Whoever says how long to try has somebody in mind who is not there yet.
             waits_for_host: self.settings.retry_for.is_some_and(|patience| !patience.is_zero()),
             is_sure: false,
+            is_by_code: self.dial.is_by_code(self.grant.as_ref()),
             patience: self.settings.retry_for,
         };
         if hope.is_lost(&error, outage, Instant::now()) {
-            return Err(failed::transport(error, PROOF_DEADLINE));
+            return Err(self.dial.failure(error, self.grant.as_ref()));
         }
         Ok(())
     }
@@ -259,18 +265,19 @@ impl<'a> Pusher<'a> {
 
     fn try_again(&mut self) {
         let now = Instant::now();
+        let dials_max = dials_max(&self.dial, self.grant.as_ref());
         match (self.has_control, &mut self.outage) {
             (false, Some(outage)) => {
                 if let Some((attempt, retry_in)) = outage.tell(now) {
                     self.phase = None;
                     self.observer.event(&Event::Phase(Phase::Reconnecting { attempt, retry_in }));
                 }
-                if outage.retry.due() <= now && self.dialling < DIALS_MAX {
+                if outage.retry.due() <= now && self.dialling < dials_max {
                     outage.retry.tried(now);
-                    let by_session = self.grant.as_ref().filter(|_| outage.wrong_proofs == 0).map(by_session);
-                    let is_known = by_session.is_some();
+                    let is_known = self.grant.is_some() && outage.wrong_proofs == 0;
+                    let opening = self.dial.opening(self.grant.as_ref(), outage.wrong_proofs);
                     self.dialling += 1;
-                    self.dial(by_session.unwrap_or_else(|| self.dial.by_link()), Purpose::Push);
+                    self.dial(opening, Purpose::Push);
                     if is_known {
                         // Beside it: a connection may not live long enough for one lane after the other.
                         self.lanes.want_as_before();
@@ -319,7 +326,9 @@ impl<'a> Pusher<'a> {
 
     fn next_turn(&self) -> Duration {
         let due = match (self.has_control, &self.outage) {
-            (false, Some(outage)) if self.dialling < DIALS_MAX => Some(outage.retry.due()),
+            (false, Some(outage)) if self.dialling < dials_max(&self.dial, self.grant.as_ref()) => {
+                Some(outage.retry.due())
+            }
             (true, _) if self.lanes.lacking() > 0 => Some(self.lanes.due()),
             _ => None,
         };
@@ -369,8 +378,4 @@ impl<'a> Pusher<'a> {
             ..Summary::default()
         }
     }
-}
-
-fn by_session(grant: &SessionGrant) -> Proof {
-    Proof::Session { id: SessionId::from_bytes(grant.id), secret: SessionSecret::from_bytes(grant.secret) }
 }

@@ -2,7 +2,7 @@
 
 use super::conduct::{Conduct, Flow, Outcome};
 use super::data_lanes::DataLanes;
-use super::dial::Dial;
+use super::dial::{Dial, by_session};
 use super::hope::Hope;
 use super::panics::watched;
 use super::retry::Retry;
@@ -10,7 +10,6 @@ use super::route::Route;
 use super::work::MainEvent;
 use super::{Event, Phase, TransferError, failed};
 use crate::limits::{PROOF_DEADLINE, STALLED_AFTER};
-use crate::secret::{SessionId, SessionSecret};
 use crate::session::{Input, LaneRole};
 use crate::transport::{Lane, Proof, Purpose, TransportError};
 use crate::wire::SessionGrant;
@@ -135,6 +134,7 @@ impl Conduct<'_, '_, '_> {
                     has_been_reached: dial.has_been_reached(),
                     waits_for_host: settings.wait_for_host,
                     is_sure: settings.resuming.is_some(),
+                    is_by_code: dial.is_by_code(self.grant.as_ref()),
                     patience: settings.retry_for,
                 };
                 hope.is_lost(&error, outage, now)
@@ -148,7 +148,11 @@ impl Conduct<'_, '_, '_> {
                 patience.is_some_and(|patience| elapsed >= patience)
             }
         };
-        if is_lost { Err(failed::transport(error, PROOF_DEADLINE)) } else { Ok(Flow::On) }
+        match &self.route {
+            _ if !is_lost => Ok(Flow::On),
+            Route::Dialled(dial) => Err(dial.failure(error, self.grant.as_ref())),
+            Route::Visited(_) => Err(failed::transport(error, PROOF_DEADLINE)),
+        }
     }
 
     // What is tried.
@@ -172,16 +176,17 @@ impl Conduct<'_, '_, '_> {
     }
 
     fn dial_again(&mut self, dial: &Arc<Dial>, now: Instant) {
+        let dials_max = dials_max(dial, self.grant.as_ref());
         let Some(outage) = &mut self.outage else { return };
         if let Some((attempt, retry_in)) = outage.tell(now) {
             self.engine.observer.event(&Event::Phase(Phase::Reconnecting { attempt, retry_in }));
         }
-        if outage.retry.due() <= now && self.dialling < DIALS_MAX {
+        if outage.retry.due() <= now && self.dialling < dials_max {
             outage.retry.tried(now);
-            let by_session = self.grant.as_ref().filter(|_| outage.wrong_proofs == 0).map(by_session);
-            let is_known = by_session.is_some();
+            let is_known = self.grant.is_some() && outage.wrong_proofs == 0;
+            let opening = dial.opening(self.grant.as_ref(), outage.wrong_proofs);
             self.dialling += 1;
-            self.dial(dial, by_session.unwrap_or_else(|| dial.by_link()), Purpose::Control);
+            self.dial(dial, opening, Purpose::Control);
             if is_known {
                 // Beside it: a connection may not live long enough for one lane after the other.
                 self.dial_data_lanes(dial, now);
@@ -241,9 +246,12 @@ impl Conduct<'_, '_, '_> {
 
     /// How long the main thread may sleep.
     pub(super) fn next_turn(&self, tick: Instant) -> Duration {
-        let is_dialled = matches!(self.route, Route::Dialled(_));
+        let dials_max = match &self.route {
+            Route::Dialled(dial) => dials_max(dial, self.grant.as_ref()),
+            Route::Visited(_) => 0,
+        };
         let due = match (self.control, &self.outage) {
-            (None, Some(outage)) if is_dialled && self.dialling < DIALS_MAX => Some(outage.retry.due()),
+            (None, Some(outage)) if self.dialling < dials_max => Some(outage.retry.due()),
             (Some(_), None) if self.data.lacking() > 0 => Some(self.data.retry.due()),
             _ => None,
         };
@@ -251,6 +259,7 @@ impl Conduct<'_, '_, '_> {
     }
 }
 
-fn by_session(grant: &SessionGrant) -> Proof {
-    Proof::Session { id: SessionId::from_bytes(grant.id), secret: SessionSecret::from_bytes(grant.secret) }
+/// Control lanes that may be dialled at the same time: a code is put to one host after the other.
+pub(super) fn dials_max(dial: &Dial, grant: Option<&SessionGrant>) -> u32 {
+    if dial.is_by_code(grant) { 1 } else { DIALS_MAX }
 }

@@ -1,17 +1,19 @@
 //! Receiving: connect, show the offer, fetch, publish.
 
 use super::conduct::{Conduct, Outcome};
-use super::dial::Dial;
+use super::dial::{Dial, Way};
 use super::engine::Engine;
+use super::memory::Memory;
 use super::panics::caught;
 use super::route::{Route, Visit};
 use super::unfinished;
 use super::work::Counters;
 use super::{Cancel, Event, FailureClass, Observer, Phase, ReceiveSettings, Summary, TransferError, failed};
 use crate::limits::DATA_LANES_MAX;
-use crate::secret::Link;
+use crate::secret::{Invitation, InvitationFault};
 use crate::session::{Receiver, ReceiverSettings};
-use crate::store::{RealDisk, Record, Store};
+use crate::store::{Disk, RealDisk, Record, Store};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -21,18 +23,19 @@ use std::time::Instant;
 /// loses 1 % in bursts (`benches/flaky`).
 const LANES_MOST: u16 = 8;
 
-/// Fetches the offer behind a link into a folder.
+/// Fetches the offer behind a link or a code into a folder.
 pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
     caught(|| fetch(settings, observer, cancel))
 }
 
 fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
     let began = Instant::now();
-    let link = Link::parse(&settings.link).map_err(|fault| TransferError::BadLink(fault.into()))?;
+    let invitation = invitation(settings)?;
     let store = open_store(settings)?;
     let mut held = unfinished::hold(&store, settings)?;
+    let (way, told) = way(invitation, settings, &store, held.as_ref())?;
     observer.event(&Event::Phase(Phase::Connecting));
-    let dial = Arc::new(Dial::new(link).map_err(|error| TransferError::Network(error.into()))?);
+    let dial = Arc::new(Dial::new(way, &told).map_err(|error| TransferError::Network(error.into()))?);
     let lanes = settings.lanes.unwrap_or(LANES_MOST).min(DATA_LANES_MAX);
     let mut counters = Counters::default();
     loop {
@@ -96,6 +99,47 @@ fn open_store(settings: &ReceiveSettings) -> Result<Store<RealDisk>, TransferErr
     };
     let disk = RealDisk::open(&settings.into).map_err(unusable)?;
     Store::open(disk).map_err(|fault| failed::store("the destination cannot be used", fault))
+}
+
+/// What the settings name. `None` where a transfer is resumed whose record says all.
+fn invitation(settings: &ReceiveSettings) -> Result<Option<Invitation>, TransferError> {
+    if settings.resuming.is_some() && settings.invitation.is_empty() {
+        return Ok(None);
+    }
+    invitation_of(&settings.invitation).map(Some)
+}
+
+/// The link or the code that `text` is.
+pub(super) fn invitation_of(text: &str) -> Result<Invitation, TransferError> {
+    Invitation::parse(text).map_err(|fault| match fault {
+        InvitationFault::Code(fault) => TransferError::BadCode(fault.into()),
+        InvitationFault::Link(fault) => TransferError::BadLink(fault.into()),
+        InvitationFault::Neither => TransferError::NoInvitation,
+    })
+}
+
+/// What the host will accept, and where it may be. A code that began a transfer which is unfinished here is used up: its
+/// session goes on.
+fn way<D: Disk>(
+    invitation: Option<Invitation>,
+    settings: &ReceiveSettings,
+    store: &Store<D>,
+    held: Option<&Record<D>>,
+) -> Result<(Way, Vec<SocketAddr>), TransferError> {
+    let begun = match invitation {
+        Some(Invitation::Link(link)) => return Ok((Way::Link(link), settings.at.clone())),
+        Some(Invitation::Code(code)) => {
+            let looked = unfinished::begun_by(store, &code);
+            match looked.map_err(|fault| failed::store("cannot look at what is unfinished", fault))? {
+                Some(begun) => Some(begun),
+                None => return Ok((Way::Code(code), settings.at.clone())),
+            }
+        }
+        None => held.and_then(unfinished::memory_of),
+    };
+    let told = |memory: &Memory| settings.at.iter().chain(&memory.addresses).copied().collect();
+    let begun = begun.and_then(|memory| Some((Way::of_code(&memory)?, told(&memory))));
+    begun.ok_or_else(|| TransferError::Bug("a record that says neither link nor session".into()))
 }
 
 /// Carries one session to its end.

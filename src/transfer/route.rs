@@ -2,6 +2,7 @@
 
 use super::dial::Dial;
 use super::lobby::Lobby;
+use super::memory::Origin;
 use super::queue::Queue;
 use super::work::MainEvent;
 use crate::limits::SESSION_LANES_MAX;
@@ -9,6 +10,7 @@ use crate::secret::Link;
 use crate::session::LaneRole;
 use crate::transport::Lane;
 use crate::wire::SessionGrant;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -42,10 +44,19 @@ pub(super) struct Visit {
 }
 
 impl Route {
-    pub(super) fn link(&self) -> &Link {
+    /// What is remembered of how the transfer began. `None` before a session that a code began has its secret.
+    pub(super) fn origin(&self, grant: Option<&SessionGrant>) -> Option<Origin> {
         match self {
-            Self::Dialled(dial) => &dial.link,
-            Self::Visited(visit) => &visit.link,
+            Self::Dialled(dial) => dial.origin(grant),
+            Self::Visited(visit) => Some(Origin::Pushed(visit.link.clone())),
+        }
+    }
+
+    /// Where the host was and may be, best first.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Dialled(dial) => dial.addresses(),
+            Self::Visited(visit) => visit.link.addresses().to_vec(),
         }
     }
 

@@ -46,13 +46,14 @@ impl Seek {
 
     /// Waits until such a host is found, at most until `deadline`, and returns what is known then.
     pub(super) fn wait(&self, deadline: Instant) -> Vec<SocketAddr> {
-        let Some(finder) = self.start() else { return Vec::new() };
+        let Some((finder, _)) = self.start() else { return Vec::new() };
         self.matching(&finder.wait(deadline, |host| self.matches(host)))
     }
 
     /// Asks the network once more, since what was known leads nowhere. Does not wait.
     pub(super) fn ask_again(&self) {
-        if let Some(finder) = self.start() {
+        // One that has just been started asks anyway.
+        if let Some((finder, false)) = self.start() {
             finder.ask_again();
         }
     }
@@ -66,15 +67,23 @@ impl Seek {
         }
     }
 
-    fn start(&self) -> Option<Arc<Finder>> {
+    /// The search, and whether it was started by this call.
+    fn start(&self) -> Option<(Arc<Finder>, bool)> {
         let mut started = self.lock();
-        if started.finder.is_none() {
-            match Finder::new() {
-                Ok(finder) => *started = Started { finder: Some(Arc::new(finder)), trouble: None },
-                Err(fault) => started.trouble = Some(fault.to_string()),
+        if let Some(finder) = &started.finder {
+            return Some((Arc::clone(finder), false));
+        }
+        match Finder::new() {
+            Ok(finder) => {
+                let finder = Arc::new(finder);
+                *started = Started { finder: Some(Arc::clone(&finder)), trouble: None };
+                Some((finder, true))
+            }
+            Err(fault) => {
+                started.trouble = Some(fault.to_string());
+                None
             }
         }
-        started.finder.clone()
     }
 
     fn matches(&self, host: &FoundHost) -> bool {
@@ -127,5 +136,34 @@ mod tests {
         let seek = Seek::by_port(1);
         assert_eq!((seek.found(), seek.trouble()), (Vec::new(), None));
         assert!(seek.lock().finder.is_none());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_host_is_found_by_its_number_and_by_its_port_and_again_at_another_address() {
+        use crate::transport::Announcement;
+        use crate::transport::netns::{Cable, may_make_networks};
+        use std::time::Duration;
+        if !may_make_networks() {
+            return;
+        }
+        let (sender, receiver, patience) = (0, 1, Duration::from_secs(60));
+        let cable = Cable::new(["10.76.0.1/24", "10.76.0.2/24"]);
+        let _announcement = cable.on(sender, || Announcement::new(4285, Some(7)).unwrap());
+        let (by_number, by_port) = (Seek::by_number(7), Seek::by_port(4285));
+        for seek in [&by_number, &by_port] {
+            let found = cable.on(receiver, || seek.wait(Instant::now() + patience));
+            assert_eq!(found, ["10.76.0.1:4285".parse().unwrap()]);
+            assert_eq!((seek.found(), seek.trouble()), (found, None));
+        }
+        cable.configure(sender, &["address", "delete", "10.76.0.1/24", "dev", "cable"]);
+        cable.configure(sender, &["address", "add", "10.76.0.9/24", "dev", "cable"]);
+        let (moved, new) = (Instant::now(), "10.76.0.9:4285".parse().unwrap());
+        cable.on(receiver, || by_port.ask_again());
+        while by_port.found().first() != Some(&new) {
+            assert!(moved.elapsed() < patience, "{:?}", by_port.found());
+            std::thread::yield_now();
+        }
+        assert!(moved.elapsed() < Duration::from_secs(10), "found again only after {:?}", moved.elapsed());
     }
 }

@@ -1,5 +1,6 @@
 //! Sending: offer, listen, serve until somebody has everything.
 
+use super::beacon::Beacon;
 use super::codes::{CodeKeeper, CodeNews};
 use super::door;
 use super::host::{Host, HostEvent};
@@ -11,6 +12,7 @@ use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, Tra
 use crate::limits::DATA_LANES_MAX;
 use crate::manifest::EntryIndex;
 use crate::printable::printable;
+use crate::secret::Code;
 use crate::session::End;
 use crate::source::{Source, SourceError, Walk, WalkOptions, offer_id};
 use crate::transport::ListenerEvent;
@@ -51,13 +53,14 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
         observer.event(&Event::Notice { text });
     }
     let link = door::link(listener.address(), settings.address, &host.state)?;
+    let mut beacon = Beacon::open(settings.announce, listener.address(), host.codes.number());
     let totals = offer.listing.totals();
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
     let code = host.codes.code().map(|code| code.to_text());
     observer.event(&Event::OfferReady { link: link.to_text(), code, files, folders, bytes: totals.bytes });
     observer.event(&Event::Phase(Phase::Waiting));
-    let outcome = caught(|| run(&host, settings.keep, &inbox, observer, cancel));
-    drop(listener);
+    let outcome = caught(|| run(&host, settings.keep, &mut beacon, &inbox, observer, cancel));
+    drop((beacon, listener));
     host.abort_all();
     let failed = outcome?;
     let mut summary = summary(&host, began, cancel);
@@ -73,6 +76,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
 fn run(
     host: &Host,
     keep: bool,
+    beacon: &mut Beacon,
     inbox: &mpsc::Receiver<HostEvent>,
     observer: &dyn Observer,
     cancel: &Cancel,
@@ -82,13 +86,13 @@ fn run(
             return if keep { Ok(0) } else { Err(TransferError::Interrupted) };
         }
         match inbox.recv_timeout(TURN) {
-            Ok(HostEvent::Code(news)) => observer.event(&code_changed(news)),
+            Ok(HostEvent::Code(news)) => tell_code(news, beacon, observer),
             Ok(HostEvent::Connected { session, peer }) => {
                 observer.event(&Event::PeerConnected { peer, session });
                 observer.event(&Event::Phase(Phase::Transferring));
                 if keep {
                     // For the next one.
-                    renew_code(host, observer);
+                    renew_code(host, beacon, observer);
                 }
             }
             Ok(HostEvent::Served { session, served: Served::Ended(End::Complete, failed) }) => {
@@ -105,13 +109,13 @@ fn run(
                     observer.event(&Event::Notice { text: ended_text(end) });
                 }
                 observer.event(&Event::PeerLost { session });
-                renew_code(host, observer);
+                renew_code(host, beacon, observer);
                 observer.event(&Event::Phase(Phase::Waiting));
             }
             Ok(HostEvent::Panicked { session, error }) => {
                 observer.event(&Event::Notice { text: panicked_text(&error) });
                 observer.event(&Event::PeerLost { session });
-                renew_code(host, observer);
+                renew_code(host, beacon, observer);
                 observer.event(&Event::Phase(Phase::Waiting));
             }
             Ok(HostEvent::Stranger(event)) => {
@@ -119,20 +123,31 @@ fn run(
                     observer.event(&Event::Notice { text });
                 }
             }
-            Err(RecvTimeoutError::Timeout) => observer.event(&Event::Progress(progress(host))),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(text) = beacon.news() {
+                    observer.event(&Event::Notice { text });
+                }
+                observer.event(&Event::Progress(progress(host)));
+            }
             Err(RecvTimeoutError::Disconnected) => return Err(TransferError::Interrupted),
         }
     }
 }
 
 /// Shows another code where the last one was used.
-fn renew_code(host: &Host, observer: &dyn Observer) {
+fn renew_code(host: &Host, beacon: &mut Beacon, observer: &dyn Observer) {
     if let Some(news) = host.codes.renew() {
-        observer.event(&code_changed(news));
+        tell_code(news, beacon, observer);
     }
 }
 
-pub(super) fn code_changed(CodeNews { code, why }: CodeNews) -> Event {
+fn tell_code(news: CodeNews, beacon: &mut Beacon, observer: &dyn Observer) {
+    observer.event(&code_changed(news, beacon));
+}
+
+/// Announces the number of the code that is shown from here on, and says which one that is.
+pub(super) fn code_changed(CodeNews { code, why }: CodeNews, beacon: &mut Beacon) -> Event {
+    beacon.set_number(code.as_ref().map(Code::number));
     Event::CodeChanged { code: code.map(|code| code.to_text()), why }
 }
 

@@ -22,6 +22,8 @@ pub struct SendSettings {
     pub keep: bool,
     /// Whether to show no code beside the link.
     pub no_code: bool,
+    /// Whether to announce the offer on the local network. One that only this machine can reach never is.
+    pub announce: bool,
     /// Where port, link and session secrets of an offer are remembered. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
     /// Where hashes of unchanged files are remembered. `None`: nowhere.
@@ -33,8 +35,10 @@ pub struct SendSettings {
 pub struct PushSettings {
     /// Files and folders to offer, as the user wrote them; at least one.
     pub paths: Vec<PathBuf>,
-    /// The link of whoever listens, as it was given, not yet parsed.
+    /// The link or the code of whoever listens, as it was given, not yet parsed.
     pub to: Zeroizing<String>,
+    /// Where that is, best first, beside what a link says and what is found on the network.
+    pub at: Vec<SocketAddr>,
     /// Most data lanes that the other end may have opened. `None`: the measured default.
     pub lanes: Option<u16>,
     /// How long the other end is tried, when it is lost and before it is there. `None`: without limit, and not before.
@@ -57,6 +61,8 @@ pub struct ListenSettings {
     pub keep: bool,
     /// Whether to show no code beside the link.
     pub no_code: bool,
+    /// Whether to announce itself on the local network. What only this machine can reach never is.
+    pub announce: bool,
     /// What to do about a name that exists with other content, unless the observer decides otherwise.
     pub conflict: Conflict,
     /// Whether to drop caches and hash each file once more before it is published.
@@ -74,8 +80,10 @@ pub struct ListenSettings {
 /// What to fetch, into which folder, and by which rules.
 #[derive(Clone)]
 pub struct ReceiveSettings {
-    /// The link as it was given, not yet parsed.
-    pub link: Zeroizing<String>,
+    /// The link or the code as it was given, not yet parsed. Empty where a transfer is resumed that a code began.
+    pub invitation: Zeroizing<String>,
+    /// Where else the host may be, best first: a code has no address.
+    pub at: Vec<SocketAddr>,
     /// The folder that receives; it exists.
     pub into: PathBuf,
     /// What to do about a name that exists with other content, unless the observer decides otherwise.
@@ -110,11 +118,12 @@ pub enum Conflict {
     Skip,
 }
 
-/// Leaves the link out: it is a secret, and debug output ends up in logs.
+/// Leaves the link or code out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for ReceiveSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            link: _,
+            invitation: _,
+            at,
             into,
             conflict,
             read_back,
@@ -127,7 +136,8 @@ impl fmt::Debug for ReceiveSettings {
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
-            .field("link", &"[redacted]")
+            .field("invitation", &"[redacted]")
+            .field("at", at)
             .field("into", into)
             .field("conflict", conflict)
             .field("read_back", read_back)
@@ -144,11 +154,12 @@ impl fmt::Debug for ReceiveSettings {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for PushSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { paths, to: _, lanes, retry_for, cache_dir } = self;
+        let Self { paths, to: _, at, lanes, retry_for, cache_dir } = self;
         formatter
             .debug_struct("PushSettings")
             .field("paths", paths)
             .field("to", &"[redacted]")
+            .field("at", at)
             .field("lanes", lanes)
             .field("retry_for", retry_for)
             .field("cache_dir", cache_dir)
@@ -163,7 +174,8 @@ mod tests {
     #[test]
     fn debug_output_holds_no_link() {
         let settings = ReceiveSettings {
-            link: Zeroizing::new("HTTP://192.0.2.1:4285/ROOM#KEY".into()),
+            invitation: Zeroizing::new("HTTP://192.0.2.1:4285/ROOM#KEY".into()),
+            at: Vec::new(),
             into: ".".into(),
             conflict: Conflict::Fail,
             read_back: false,
@@ -176,7 +188,14 @@ mod tests {
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
-        let push = PushSettings { paths: Vec::new(), to: settings.link, lanes: None, retry_for: None, cache_dir: None };
+        let push = PushSettings {
+            paths: Vec::new(),
+            to: settings.invitation,
+            at: Vec::new(),
+            lanes: None,
+            retry_for: None,
+            cache_dir: None,
+        };
         let text = format!("{push:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
     }

@@ -1,11 +1,11 @@
 //! What a folder remembers of a transfer that is not finished, so that it goes on without anybody's help.
 
 use super::engine::Engine;
-use super::memory::{Accepted, Memory};
+use super::memory::{Accepted, Memory, Origin};
 use super::{ReceiveSettings, TransferError, failed};
 use crate::printable::printable_path;
 use crate::rel_path::WORK_FOLDER;
-use crate::secret::{Link, Room};
+use crate::secret::{Code, Invitation, Link};
 use crate::store::{Disk, PartGlance, RealDisk, Record, RecordGlance, RecordId, Store, StoreError};
 use crate::wire::SessionGrant;
 use std::net::SocketAddr;
@@ -87,20 +87,30 @@ pub(super) fn hold<D: Disk>(store: &Store<D>, settings: &ReceiveSettings) -> Res
     }
 }
 
+/// What `record` says of the transfer that it belongs to.
+pub(super) fn memory_of<D: Disk>(record: &Record<D>) -> Option<Memory> {
+    record.contents().ok()?.map(Zeroizing::new).and_then(|bytes| Memory::decode(&bytes))
+}
+
+/// What is remembered here of the transfer that `code` began: the code is used up, and its session goes on.
+pub(super) fn begun_by<D: Disk>(store: &Store<D>, code: &Code) -> Result<Option<Memory>, StoreError> {
+    let records = store.glance_at_records()?;
+    let memories = records.iter().filter_map(|record| Memory::decode(record.contents.as_deref()?));
+    Ok(memories.into_iter().find(|memory| memory.origin.is_code(code)))
+}
+
 /// Writes into `record` what it takes to go on, and forgets earlier offers under the same link: they are not made any
-/// more. A link by which senders push is everybody's, and says nothing about what they sent before.
+/// more.
 pub(super) fn remember<D: Disk>(
     engine: &Engine<'_, D>,
     record: &Record<D>,
     accepted: &Accepted<'_>,
 ) -> Result<(), StoreError> {
-    let earlier = record.contents()?.map(Zeroizing::new).and_then(|bytes| Memory::decode(&bytes));
-    let began = earlier.map_or_else(now, |earlier| earlier.began);
+    let began = memory_of(record).map_or_else(now, |earlier| earlier.began);
     record.set_contents(&Memory::of(accepted, engine.settings, began).encode())?;
     for glance in engine.store.glance_at_records()? {
         let memory = glance.contents.as_deref().and_then(|bytes| Memory::decode(bytes));
-        let is_same_link = memory.is_some_and(|memory| memory.link.room() == accepted.link.room());
-        let is_same_offer = is_same_link && !accepted.pushed;
+        let is_same_offer = memory.is_some_and(|memory| memory.origin.is_same(&accepted.origin));
         if is_same_offer && glance.id != record.id() {
             // Where another process has it, that one has the word about it.
             if let Ok(Some(old)) = engine.store.reopen_record(glance.id) {
@@ -117,10 +127,13 @@ impl Holdings {
         !self.transfers.is_empty() && self.transfers.iter().all(Unfinished::is_pushed)
     }
 
-    /// Whether the offer behind `link` can be continued without its link.
-    pub fn has(&self, link: &str) -> bool {
-        let room: Option<Room> = Link::parse(link).ok().map(|link| link.room());
-        self.transfers.iter().any(|transfer| Some(transfer.memory.link.room()) == room)
+    /// Whether the offer behind a link or a code can be continued without it.
+    pub fn has(&self, invitation: &str) -> bool {
+        let Ok(invitation) = Invitation::parse(invitation) else { return false };
+        self.transfers.iter().any(|transfer| match &invitation {
+            Invitation::Code(code) => transfer.memory.origin.is_code(code),
+            Invitation::Link(link) => transfer.memory.origin.is_room(link.room()),
+        })
     }
 
     fn of(records: Vec<RecordGlance>, parts: Vec<PartGlance>) -> Self {
@@ -170,16 +183,24 @@ impl Unfinished {
 
     /// Whether its sender connected here: then it goes on when that sender connects again, to `haul receive` in this folder.
     pub fn is_pushed(&self) -> bool {
-        self.memory.pushed
+        matches!(self.memory.origin, Origin::Pushed(_))
     }
 
     /// How it is continued in the folder that it was found in: by the rules by which it was accepted, and waiting for its
     /// sender for as long as `retry_for` says, or without limit.
     pub fn settings(&self, folder: &Path, retry_for: Option<Duration>) -> ReceiveSettings {
         let memory = &self.memory;
-        let link = Link::new(&memory.addresses, memory.link.room(), memory.link.key().clone());
+        let invitation = match &memory.origin {
+            // The record itself says how it goes on.
+            Origin::Code(_) => Zeroizing::default(),
+            Origin::Link(link) | Origin::Pushed(link) => {
+                let now = Link::new(&memory.addresses, link.room(), link.key().clone());
+                now.as_ref().unwrap_or(link).to_text()
+            }
+        };
         ReceiveSettings {
-            link: link.as_ref().unwrap_or(&memory.link).to_text(),
+            invitation,
+            at: Vec::new(),
             into: folder.to_owned(),
             conflict: memory.conflict,
             read_back: memory.read_back,

@@ -122,7 +122,7 @@ fn rank(error: &TransportError) -> u8 {
         TransportError::PeerNotHaul | TransportError::Closed | TransportError::Lost | TransportError::Silent => 3,
         TransportError::Refused | TransportError::Local(_) => 2,
         TransportError::Unreachable(_) => 1,
-        TransportError::ConnectTimeout => 0,
+        TransportError::ConnectTimeout | TransportError::NotFound => 0,
     }
 }
 

@@ -114,7 +114,7 @@ fn places_are_counted_per_address_and_in_all_and_given_back() {
 #[test]
 fn a_wrong_code_is_turned_away_only_after_its_wait_and_no_later_than_the_deadline() {
     for (wrong_code_wait, proof_deadline) in [(SHORT, LONG), (LONG, SHORT)] {
-        let door = door(Patience { wrong_code_wait, proof_deadline, ..Patience::default() });
+        let door = door(Patience { proof_deadline, wrong_code_wait, ..Patience::default() });
         let address = [door.listener.address()];
         let (device, code) = (DeviceKey::generate().unwrap(), Proof::Code(fresh_code(None).unwrap()));
         let began = Instant::now();
@@ -128,7 +128,7 @@ fn a_wrong_code_is_turned_away_only_after_its_wait_and_no_later_than_the_deadlin
 
 #[test]
 fn a_listener_that_closes_waits_for_no_wrong_code() {
-    let mut door = door(Patience { wrong_code_wait: LONG, proof_deadline: LONG, ..Patience::default() });
+    let mut door = door(Patience { proof_deadline: LONG, wrong_code_wait: LONG, ..Patience::default() });
     let address = [door.listener.address()];
     let joiner = thread::spawn(move || {
         let code = Proof::Code(fresh_code(None).unwrap());

@@ -9,7 +9,7 @@ use super::fresh::random_bytes;
 use super::multicast;
 use mdns_sd::{DaemonStatus, IfKind, IfPredicate, Receiver, ServiceDaemon, ServiceInfo};
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -20,12 +20,12 @@ pub(super) const SERVICE: &str = "_haul._tcp.local.";
 /// The only key of an announcement's text: the display number of a code, in decimal.
 pub(super) const NUMBER_KEY: &str = "n";
 /// Records of others that the library may hold before it is started afresh: it has no bound of its own, and anybody on
-/// the network can fill it.
-const RECORDS_MAX: i64 = 4096;
+/// the network can fill it. One has at most 9 kB, an honest host has five.
+pub(super) const RECORDS_MAX: i64 = 4096;
 /// Seconds between two looks at this machine's addresses.
 const ADDRESS_CHECK_SECONDS: u32 = 1;
 /// Time between two looks at what the library holds.
-const GUARD_EVERY: Duration = Duration::from_secs(1);
+const GUARD_EVERY: Duration = Duration::from_millis(250);
 /// Longest wait for an answer of the library, which is late while it is flooded.
 const ANSWER_WAIT: Duration = Duration::from_millis(500);
 
@@ -54,12 +54,18 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Announces `port`, with the display number of the code that is valid there, if there is one.
+    /// Announces `port` of every address of this machine, with the display number of the code that is valid there, if
+    /// there is one.
     pub fn new(port: u16, number: Option<u16>) -> Result<Self, DiscoveryFault> {
+        Self::bound_to((Ipv6Addr::UNSPECIFIED, port).into(), number)
+    }
+
+    /// Announces a listener that is bound to `bound`: what it does not hear is not announced.
+    pub fn bound_to(bound: SocketAddr, number: Option<u16>) -> Result<Self, DiscoveryFault> {
         let (orders, inbox) = mpsc::channel();
         let trouble = Arc::default();
-        let announced = Announced::start(port, number)?;
-        let guard = Guard { port, number, inbox, trouble: Arc::clone(&trouble) };
+        let announced = Announced::start(bound, number)?;
+        let guard = Guard { bound, number, inbox, trouble: Arc::clone(&trouble) };
         let thread = thread::Builder::new().name("haul announce".into()).spawn(move || guard.run(announced));
         Ok(Self { orders: Some(orders), thread: Some(thread.map_err(DiscoveryFault::Thread)?), trouble })
     }
@@ -92,25 +98,25 @@ struct Announced {
 }
 
 impl Announced {
-    fn start(port: u16, number: Option<u16>) -> Result<Self, DiscoveryFault> {
+    fn start(bound: SocketAddr, number: Option<u16>) -> Result<Self, DiscoveryFault> {
         let daemon = start_daemon()?;
         let mut announced = Self { daemon, name: String::new() };
-        announced.register(port, number)?;
+        announced.register(bound, number)?;
         Ok(announced)
     }
 
     /// Announces under a fresh name, so that nobody can tell which offer this was before.
-    fn register(&mut self, port: u16, number: Option<u16>) -> Result<(), DiscoveryFault> {
+    fn register(&mut self, bound: SocketAddr, number: Option<u16>) -> Result<(), DiscoveryFault> {
         let number = number.map(|number| number.to_string());
         let properties: Vec<(&str, &str)> = number.iter().map(|number| (NUMBER_KEY, number.as_str())).collect();
         let (instance, host) = (random_name()?, format!("{}.local.", random_name()?));
-        let service = ServiceInfo::new(SERVICE, &instance, &host, "", port, &properties[..])?;
+        let service = ServiceInfo::new(SERVICE, &instance, &host, "", bound.port(), &properties[..])?;
         let mut service = service.enable_addr_auto();
         // Nobody else has a name of 64 random bits, and asking for it would take most of a second.
         service.set_requires_probe(false);
-        // A link-local address leads nowhere without a scope, and many name the network card for good.
-        let is_told = |ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        service.set_interfaces(vec![IfKind::Predicate(IfPredicate::new(move |interface| is_told(interface.ip())))]);
+        service.set_interfaces(vec![IfKind::Predicate(IfPredicate::new(move |interface| {
+            hears(bound.ip(), interface.ip())
+        }))]);
         let name = service.get_fullname().to_owned();
         self.daemon.register(service)?;
         if !self.name.is_empty() {
@@ -123,7 +129,7 @@ impl Announced {
 
 /// Carries out orders, and starts the library afresh before others fill its memory.
 struct Guard {
-    port: u16,
+    bound: SocketAddr,
     number: Option<u16>,
     inbox: mpsc::Receiver<Option<u16>>,
     trouble: Arc<Mutex<Option<String>>>,
@@ -137,7 +143,7 @@ impl Guard {
             match self.inbox.recv_timeout(GUARD_EVERY) {
                 Ok(number) => {
                     self.number = number;
-                    let changed = announced.as_mut().map(|announced| announced.register(self.port, number));
+                    let changed = announced.as_mut().map(|announced| announced.register(self.bound, number));
                     if !matches!(changed, Some(Ok(()))) {
                         stop(&mut announced);
                     }
@@ -150,7 +156,7 @@ impl Guard {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if announced.is_none() {
-                match Announced::start(self.port, self.number) {
+                match Announced::start(self.bound, self.number) {
                     Ok(fresh) => announced = Some(fresh),
                     Err(fault) => self.tell(Some(fault.to_string())),
                 }
@@ -204,6 +210,18 @@ fn recv<T>(answer: &Receiver<T>) -> Option<T> {
     answer.recv_timeout(ANSWER_WAIT).ok()
 }
 
+/// Whether a listener bound to `bound` is to be announced at `own`, an address of this machine.
+///
+/// A link-local IPv6 address is not: it leads nowhere without a scope, and many name the network card for good.
+fn hears(bound: IpAddr, own: IpAddr) -> bool {
+    match (bound, own) {
+        (_, IpAddr::V6(own)) if own.is_unicast_link_local() => false,
+        (IpAddr::V6(bound), _) if bound.is_unspecified() => true,
+        (IpAddr::V4(bound), IpAddr::V4(_)) if bound.is_unspecified() => true,
+        _ => bound == own,
+    }
+}
+
 /// 64 random bits as hex.
 fn random_name() -> Result<String, DiscoveryFault> {
     let bytes = random_bytes::<8>().map_err(DiscoveryFault::Random)?;
@@ -213,4 +231,25 @@ fn random_name() -> Result<String, DiscoveryFault> {
         let _ = write!(name, "{byte:02x}");
     }
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_the_listener_hears_are_announced() {
+        let hears = |bound: &str, own: &str| hears(bound.parse().unwrap(), own.parse().unwrap());
+        assert!(hears("::", "10.0.0.1") && hears("::", "fd00::1"));
+        assert!(hears("0.0.0.0", "10.0.0.1") && !hears("0.0.0.0", "fd00::1"));
+        assert!(hears("10.0.0.1", "10.0.0.1") && !hears("10.0.0.1", "10.0.0.2"));
+        assert!(hears("fd00::1", "fd00::1") && !hears("fd00::1", "10.0.0.1"));
+        assert!(!hears("::", "fe80::1") && !hears("fe80::1", "fe80::1"));
+    }
+
+    #[test]
+    fn names_are_random_and_say_nothing() {
+        let (one, other) = (random_name().unwrap(), random_name().unwrap());
+        assert!(one.len() == 16 && one.bytes().all(|byte| byte.is_ascii_hexdigit()) && one != other, "{one} {other}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Who announces itself on the local network: a short list that nobody can make long.
 
-use super::discovery::{DiscoveryFault, NUMBER_KEY, SERVICE, records, start_daemon, stop_daemon};
+use super::discovery::{DiscoveryFault, NUMBER_KEY, RECORDS_MAX, SERVICE, records, start_daemon, stop_daemon};
 use super::multicast;
 use crate::limits::{FOUND_ADDRESSES_MAX, FOUND_HOSTS_MAX};
 use mdns_sd::{Receiver, RecvTimeoutError, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Instances that one search may meet before it is started afresh: four times the longest list.
 const MET_MAX: usize = 4 * FOUND_HOSTS_MAX;
-/// Records that the library may hold meanwhile: an honest instance has five, and the network has other services.
-const RECORDS_MAX: i64 = 16 * 1024;
 /// Questions in a row that the library leaves unanswered before it counts as flooded.
 const UNANSWERED_MAX: u32 = 4;
-/// How often orders are looked for while nothing comes in.
+/// How often orders are looked for while nothing comes in, and what the library holds.
 const TURN: Duration = Duration::from_millis(100);
 /// Shortest time between two fresh searches: an answer takes a tenth of it.
 const SEARCH_TIME_MIN: Duration = Duration::from_secs(1);
@@ -51,6 +49,7 @@ pub struct Finder {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    unused_after: Duration,
 }
 
 #[derive(Debug)]
@@ -59,6 +58,7 @@ struct State {
     trouble: Option<String>,
     last_used: Instant,
     is_asked_again: bool,
+    is_resting: bool,
     is_dropped: bool,
 }
 
@@ -81,15 +81,20 @@ struct Listed {
 impl Finder {
     /// Starts to search.
     pub fn new() -> Result<Self, DiscoveryFault> {
+        Self::start(UNUSED_AFTER)
+    }
+
+    fn start(unused_after: Duration) -> Result<Self, DiscoveryFault> {
         let search = Search::start()?;
         let state = State {
             hosts: Hosts::default(),
             trouble: None,
             last_used: Instant::now(),
             is_asked_again: false,
+            is_resting: false,
             is_dropped: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), unused_after });
         let (own, worker) = (Arc::clone(&shared), shared);
         let run = move || worker.run(search);
         thread::Builder::new().name("haul finder".into()).spawn(run).map_err(DiscoveryFault::Thread)?;
@@ -104,13 +109,17 @@ impl Finder {
     /// Waits until `is_wanted` holds for a host, at most until `deadline`, and returns every host then.
     pub fn wait(&self, deadline: Instant, is_wanted: impl Fn(&FoundHost) -> bool) -> Vec<FoundHost> {
         let mut state = self.shared.used();
+        if state.is_resting {
+            state.is_asked_again = true;
+            self.shared.changed.notify_all();
+        }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || state.hosts.listed.iter().any(|listed| is_wanted(&listed.host)) {
                 return state.hosts.to_vec();
             }
             // Waking now and then keeps the search from being taken for unused.
-            let waited = self.shared.changed.wait_timeout(state, left.min(UNUSED_AFTER / 2));
+            let waited = self.shared.changed.wait_timeout(state, left.min(self.shared.unused_after / 2));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.last_used = Instant::now();
         }
@@ -124,7 +133,7 @@ impl Finder {
 
     /// Why nobody can be found, where that is known: a printable sentence without a full stop.
     pub fn trouble(&self) -> Option<String> {
-        self.shared.used().trouble.clone()
+        self.shared.lock().trouble.clone()
     }
 }
 
@@ -166,7 +175,7 @@ impl Search {
         if self.met > MET_MAX {
             return true;
         }
-        if now.saturating_duration_since(self.guarded) < CHECK_AFTER / 4 {
+        if now.saturating_duration_since(self.guarded) < TURN {
             return false;
         }
         self.guarded = now;
@@ -248,7 +257,7 @@ impl Shared {
                 if state.is_asked_again && age >= SEARCH_TIME_MIN {
                     break SearchEnd::AskedAgain;
                 }
-                if now.saturating_duration_since(state.last_used) >= UNUSED_AFTER {
+                if now.saturating_duration_since(state.last_used) >= self.unused_after {
                     break SearchEnd::Unused;
                 }
             }
@@ -287,8 +296,11 @@ impl Shared {
     }
 
     fn rest_until_used(&self) {
+        let mut state = self.lock();
+        state.is_resting = true;
         let is_resting = |state: &mut State| !state.is_dropped && !state.is_asked_again;
-        drop(self.changed.wait_while(self.lock(), is_resting).unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.changed.wait_while(state, is_resting).unwrap_or_else(PoisonError::into_inner);
+        state.is_resting = false;
     }
 }
 
@@ -442,6 +454,25 @@ mod tests {
         assert_eq!((hosts.to_vec().len(), hosts.to_vec()[0].number), (FOUND_HOSTS_MAX, Some(1)));
         hosts.strike("host 9990");
         assert_eq!(hosts.to_vec().len(), FOUND_HOSTS_MAX - 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_search_that_nobody_asks_about_rests_and_wakes_when_somebody_waits() {
+        use crate::transport::Announcement;
+        use crate::transport::netns::{Cable, may_make_networks};
+        if !may_make_networks() {
+            return;
+        }
+        let cable = Cable::new(["10.79.0.1/24", "10.79.0.2/24"]);
+        let finder = cable.on(1, || Finder::start(Duration::from_millis(300)).unwrap());
+        while !finder.shared.lock().is_resting {
+            thread::yield_now();
+        }
+        let _announcement = cable.on(0, || Announcement::new(4285, Some(7)).unwrap());
+        let until = Instant::now() + Duration::from_secs(60);
+        let hosts = cable.on(1, || finder.wait(until, |host| host.number == Some(7)));
+        assert_eq!(hosts.len(), 1);
     }
 
     #[test]

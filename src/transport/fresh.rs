@@ -8,9 +8,8 @@ use zeroize::Zeroizing;
 pub fn fresh_code(number: Option<u16>) -> Result<Code, TransportError> {
     let number = number.map_or_else(|| random_below(CODE_NUMBER_MAX).map(|below| below + 1), Ok)?;
     let mut words = Zeroizing::new([0; CODE_WORDS]);
-    let count = u16::try_from(code_words().len()).expect("the list has fewer words than a u16 counts");
     for word in words.iter_mut() {
-        *word = random_below(count)?;
+        *word = random_below(WORDS_COUNT)?;
     }
     Code::new(number, *words)
         .ok_or_else(|| TransportError::Local(std::io::Error::other("a code has a number from 1 to 999")))
@@ -41,6 +40,10 @@ pub(super) fn random_bytes<const N: usize>() -> Result<Zeroizing<[u8; N]>, Trans
     getrandom::fill(&mut *bytes).map_err(|error| TransportError::Local(std::io::Error::other(error.to_string())))?;
     Ok(bytes)
 }
+
+/// Words that a code is made of.
+const WORDS_COUNT: u16 = 1296;
+const _: () = assert!(WORDS_COUNT as usize == code_words().len());
 
 /// A number from 0 on that is less than `bound`, each as likely as any other.
 fn random_below(bound: u16) -> Result<u16, TransportError> {

@@ -182,10 +182,8 @@ fn welcome(place: Place, peer: SocketAddr, deadline: Instant) {
     match proven {
         _ if closed => {}
         Ok((lane, intro)) => door.gatekeeper.admit(lane, intro),
-        // It was told before its joiner was.
-        Err(NoProof::WrongCode) => {}
-        // Port scans, and joiners that another address of ours answered first.
-        Err(NoProof::Fault(TransportError::Closed)) => {}
+        // What was told before its joiner was; port scans, and joiners that another address of ours answered first.
+        Err(NoProof::WrongCode | NoProof::Fault(TransportError::Closed)) => {}
         Err(NoProof::Fault(TransportError::WrongProof)) => {
             let count = door.count_bad_proof();
             door.gatekeeper.observe(ListenerEvent::BadProof { peer, count });

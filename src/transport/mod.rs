@@ -23,6 +23,9 @@ mod socket;
 
 #[cfg(test)]
 mod deadline_tests;
+#[cfg(all(test, target_os = "linux"))]
+#[path = "../../tests/support/netns.rs"]
+pub(crate) mod netns;
 
 pub use code_proof::CodeTries;
 pub use connect::{connect, connect_within};
@@ -52,6 +55,9 @@ pub enum TransportError {
     /// The connection broke: a reset, or an end that the other side did not announce.
     #[error("the connection was lost")]
     Lost,
+    /// Nobody who is looked for was found, so there is no address to connect to.
+    #[error("nobody who is looked for was found on this network")]
+    NotFound,
     /// Something else than haul answers there.
     #[error("what answers at that address is not haul")]
     PeerNotHaul,

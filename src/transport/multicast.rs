@@ -20,7 +20,9 @@ const QUESTION: &[u8] = b"\0\0\0\0\0\x01\0\0\0\0\0\0\x05_haul\x04_tcp\x05local\0
 /// Takes up to a third of a second.
 pub(super) fn trouble() -> Option<String> {
     let mut ips: Vec<Interface> = get_if_addrs().unwrap_or_default();
-    ips.retain(|interface| interface.is_oper_up() && !interface.is_loopback());
+    // A link-local IPv6 address is neither announced nor listed, so a network of those alone is none.
+    let is_told = |ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    ips.retain(|interface| interface.is_oper_up() && !interface.is_loopback() && is_told(interface.ip()));
     if ips.is_empty() {
         return Some("this machine is on no network".into());
     }

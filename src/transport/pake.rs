@@ -220,7 +220,7 @@ mod tests {
         assert!(host.agree(&y).is_none());
         // Nor with the side put right: the hidden constants of the two roles differ.
         let joiner = start(Role::Joiner);
-        let turned = [&[b'B'], &joiner.share()[1..]].concat();
+        let turned = [b"B", &joiner.share()[1..]].concat();
         let host = start(Role::Host);
         let (x, theirs) = (joiner.share().to_vec(), host.agree(joiner.share()));
         assert_ne!(joiner.agree(&turned), theirs);

@@ -16,6 +16,7 @@ const VARIABLES: &[&str] = &[
     "HAUL_INTO",
     "HAUL_LANES",
     "HAUL_LINK",
+    "HAUL_NO_QR",
     "NO_COLOR",
     "TERM",
 ];
@@ -97,6 +98,8 @@ impl CliEnv {
         }
         command
             .current_dir(self.folder.path())
+            // What is offered in a test is nobody else's business.
+            .env("HAUL_NO_ANNOUNCE", "1")
             .env("HOME", self.path("home"))
             .env("XDG_STATE_HOME", self.path("state"))
             .env("XDG_CACHE_HOME", self.path("cache"))

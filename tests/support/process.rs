@@ -23,6 +23,8 @@ pub struct Playground {
 /// A sender whose offer can be reached.
 pub struct Sending {
     pub link: String,
+    /// The code of its offer, where it shows one.
+    pub code: Option<String>,
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: PathBuf,
@@ -89,7 +91,13 @@ impl Playground {
         let offer = next_event(&mut stdout).expect("a sender tells its offer first");
         assert_eq!(offer["event"], "offer");
         let link = offer["link"].as_str().unwrap().to_owned();
-        Sending { link, child, stdout, stderr }
+        let code = offer["code"].as_str().map(str::to_owned);
+        Sending { link, code, child, stdout, stderr }
+    }
+
+    /// Receives by a code from the sender at `at`.
+    pub fn receive_code(&self, code: &str, at: &str, into: &Path, args: &[&str]) -> Receiving {
+        self.receive(code, into, &[&["--at", at], args].concat())
     }
 
     pub fn receive(&self, link: &str, into: &Path, args: &[&str]) -> Receiving {
@@ -115,7 +123,11 @@ impl Playground {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
         command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("XDG_STATE_HOME", self.path("state")).env("XDG_CACHE_HOME", self.path("cache"));
-        for variable in ["HAUL_LINK", "HAUL_BIND", "HAUL_ADDRESS", "HAUL_INTO", "HAUL_LANES", "HAUL_COLOR"] {
+        // What is offered in a test is nobody else's business.
+        command.env("HAUL_NO_ANNOUNCE", "1");
+        for variable in
+            ["HAUL_LINK", "HAUL_AT", "HAUL_BIND", "HAUL_ADDRESS", "HAUL_INTO", "HAUL_LANES", "HAUL_COLOR", "HAUL_NO_QR"]
+        {
             command.env_remove(variable);
         }
         command
@@ -140,6 +152,22 @@ impl Ran {
 }
 
 impl Sending {
+    /// The code of its offer.
+    pub fn code(&self) -> &str {
+        self.code.as_deref().expect("it shows a code")
+    }
+
+    /// Where it listens.
+    pub fn at(&self) -> &str {
+        self.link.split('/').nth(2).unwrap()
+    }
+
+    /// The code that it shows next, and what became of the one before.
+    pub fn next_code(&mut self) -> (Option<String>, String) {
+        let event = self.wait_until(|event| event["event"] == "code");
+        (event["code"].as_str().map(str::to_owned), event["why"].as_str().unwrap().to_owned())
+    }
+
     /// Waits for the end and returns the exit code and the last event.
     pub fn wait(self) -> (Option<i32>, Value) {
         let (code, events, _) = self.wait_for_all();

@@ -67,6 +67,11 @@ impl Proxy {
         link.replace(address_of(link), &self.address.to_string())
     }
 
+    /// Where this proxy stands for its sender.
+    pub fn at(&self) -> String {
+        self.address.to_string()
+    }
+
     /// Waits until the budget is used up.
     pub fn wait_until_reached(&self) {
         let state = self.shared.state.lock().unwrap();

@@ -7,7 +7,7 @@ use haul::transfer::{FailureClass, OfferLine, TransferError};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-const PLAIN: Terminal = Terminal { redraws: false, answers: false, colors: false, columns: 80, rows: 24 };
+const PLAIN: Terminal = Terminal { redraws: false, answers: false, colors: false, utf8: false, columns: 80, rows: 24 };
 
 #[test]
 fn a_sender_prints_the_link_alone_on_standard_output() {

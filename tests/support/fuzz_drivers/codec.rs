@@ -287,7 +287,7 @@ pub(super) fn code_parse(bytes: &[u8]) {
     if let Ok(Invitation::Code(code)) = Invitation::parse(&text) {
         assert!(read.is_ok_and(|read| read == code), "a code is the same code as an invitation");
     }
-    let first: String = text.chars().take_while(|char| char.is_ascii_alphabetic()).collect();
+    let first: String = text.chars().take_while(char::is_ascii_alphabetic).collect();
     for word in complete_word(&first) {
         assert!(word.starts_with(&first.to_ascii_lowercase()));
     }

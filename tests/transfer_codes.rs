@@ -1,0 +1,374 @@
+//! Transfers that begin with a code: it works once, and from then on its session is enough.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+#[path = "support/netns.rs"]
+mod netns;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/proxy.rs"]
+mod proxy;
+
+use netns::{Cable, may_make_networks};
+use process::{Playground, Receiving, run};
+use proxy::{Proxy, Then};
+use std::fs;
+use std::io::Write;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_code_fetches_an_offer_however_it_is_typed() {
+    let playground = Playground::new();
+    let file = playground.file("data", 1 << 20, 1);
+    let typings: [fn(&str) -> String; 4] = [
+        str::to_owned,
+        str::to_uppercase,
+        |code| code.replace('-', "  "),
+        |code| {
+            let (number, words) = code.split_once('-').unwrap();
+            let short: Vec<_> = words.split('-').map(|word| &word[..4]).collect();
+            format!("{number} {}", short.join("-"))
+        },
+    ];
+    for (turn, typing) in typings.into_iter().enumerate() {
+        let into = playground.dir(&format!("into.{turn}"));
+        let sending = playground.send(&[&file], &[]);
+        let typed = typing(sending.code());
+        let received = playground.receive_code(&typed, sending.at(), &into, &[]).wait();
+        received.assert_ok();
+        assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+        assert!(!into.join(".haul").exists());
+        let (code, events, _) = sending.wait_for_all();
+        assert_eq!(code, Some(0));
+        assert!(events.iter().all(|event| event["event"] != "code"), "it ends with the one that had the code");
+    }
+}
+
+#[test]
+fn a_code_comes_from_the_environment_and_from_standard_input_too() {
+    let playground = Playground::new();
+    let file = playground.file("data", 1000, 1);
+    let mut sending = playground.send(&[&file], &["--keep"]);
+    let first = sending.code().to_owned();
+    let mut command = playground.command("receive");
+    command
+        .args(["--yes", "--json", "--at", sending.at(), "--into"])
+        .arg(playground.dir("one"))
+        .env("HAUL_LINK", &first);
+    Playground::start_receive(command).wait().assert_ok();
+
+    let (second, why) = sending.next_code();
+    assert_eq!(why, "used");
+    let mut command = playground.command("receive");
+    command.args(["--yes", "--json", "--at", sending.at(), "-", "--into"]).arg(playground.dir("two"));
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", second.unwrap()).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(playground.path("two/data").exists());
+    sending.kill();
+}
+
+#[test]
+fn row_66_three_wrong_codes_burn_the_right_one_and_the_sender_shows_another() {
+    let playground = Playground::new();
+    let file = playground.file("data", 1000, 1);
+    let into = playground.dir("into");
+    let mut sending = playground.send(&[&file], &[]);
+    let burnt = sending.code().to_owned();
+    for tried in 1..=3 {
+        let wrong = another_code(&burnt, tried);
+        let received = playground.receive_code(&wrong, sending.at(), &into, &[]).wait();
+        received.assert_exit(42);
+        assert!(received.stderr.contains("the code was not accepted"), "{}", received.stderr);
+        assert_no_word(&received.stderr, &wrong);
+    }
+    let (fresh, why) = sending.next_code();
+    let fresh = fresh.unwrap();
+    assert!(why == "burnt" && fresh != burnt);
+    assert_eq!(fresh.split('-').next(), burnt.split('-').next(), "the number stays");
+    playground.receive_code(&burnt, sending.at(), &into, &[]).wait().assert_exit(42);
+    assert!(!into.join("data").exists());
+    playground.receive_code(&fresh, sending.at(), &into, &[]).wait().assert_ok();
+    let (code, _, told) = sending.wait_for_all();
+    assert_eq!(code, Some(0));
+    assert_eq!(told.matches("tried a wrong code").count(), 4, "{told}");
+    assert_no_word(&told, &fresh);
+}
+
+#[test]
+fn a_code_serves_one_receiver_and_the_next_one_has_its_own() {
+    let playground = Playground::new();
+    let file = playground.file("data", 1000, 1);
+    let mut sending = playground.send(&[&file], &["--keep"]);
+    let first = sending.code().to_owned();
+    playground.receive_code(&first, sending.at(), &playground.dir("one"), &[]).wait().assert_ok();
+    let (second, why) = sending.next_code();
+    assert_eq!(why, "used");
+    playground.receive_code(&first, sending.at(), &playground.dir("two"), &[]).wait().assert_exit(42);
+    playground.receive_code(&second.unwrap(), sending.at(), &playground.dir("two"), &[]).wait().assert_ok();
+    // The link goes on beside the codes.
+    playground.receive(&sending.link, &playground.dir("three"), &[]).wait().assert_ok();
+    sending.kill();
+}
+
+#[test]
+fn a_sender_without_a_code_accepts_none() {
+    let playground = Playground::new();
+    let file = playground.file("data", 1000, 1);
+    let sending = playground.send(&[&file], &["--no-code"]);
+    assert_eq!(sending.code, None);
+    let into = playground.dir("into");
+    playground.receive_code("7-amber-canoe-lentil", sending.at(), &into, &[]).wait().assert_exit(42);
+    playground.receive(&sending.link, &into, &[]).wait().assert_ok();
+    assert_eq!(sending.wait().0, Some(0));
+}
+
+#[test]
+fn a_code_whose_receiver_turns_the_offer_down_is_followed_by_another_one() {
+    let playground = Playground::new();
+    let file = playground.file(".profile", 1000, 1);
+    let into = playground.dir("into");
+    let mut sending = playground.send(&[&file], &[]);
+    let receive = |code: &str, at: &str, more: &[&str]| {
+        let mut command = playground.command("receive");
+        command.args([code, "--at", at, "--yes", "--json", "--into"]).arg(&into).args(more).env("HOME", &into);
+        Playground::start_receive(command).wait()
+    };
+    let (first, at) = (sending.code().to_owned(), sending.at().to_owned());
+    let refused = receive(&first, &at, &[]);
+    assert_ne!(refused.status.code(), Some(0), "a hidden name directly in the home folder needs a word");
+    let (second, why) = sending.next_code();
+    assert_eq!(why, "used");
+    receive(&second.unwrap(), &at, &["--allow-hidden"]).assert_ok();
+    assert_eq!(sending.wait().0, Some(0));
+}
+
+#[test]
+fn a_killed_receiver_continues_with_the_code_that_it_used_before() {
+    let playground = Playground::new();
+    let file = playground.file("data", 96 << 20, 5);
+    let into = playground.dir("into");
+    let mut sending = playground.send(&[&file], &[]);
+    let code = sending.code().to_owned();
+    let proxy = Proxy::new(&sending.link, 48 * MIB, Then::Stall);
+    let mut first = playground.receive_code(&code, &proxy.at(), &into, &[]);
+    until_half(&mut first);
+    first.kill();
+    proxy.release();
+    assert_no_word_on_disk(&into.join(".haul"), &code);
+    // The host shows another one by now, and the old one works for nobody else.
+    assert_eq!(sending.next_code().1, "used");
+    playground.receive_code(&code, sending.at(), &playground.dir("elsewhere"), &[]).wait().assert_exit(42);
+    let second = playground.receive_code(&code, sending.at(), &into, &[]).wait();
+    let done = second.assert_ok();
+    assert!(done["bytes_reused"].as_u64().unwrap() >= 40 * MIB, "{done}");
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    assert!(!into.join(".haul").exists());
+    assert_eq!(sending.wait().0, Some(0));
+}
+
+#[test]
+fn resume_continues_what_a_code_began_and_needs_neither_code_nor_address() {
+    let playground = Playground::new();
+    let file = playground.file("data", 96 << 20, 6);
+    let into = playground.dir("into");
+    let sending = playground.send(&[&file], &[]);
+    let (code, at) = (sending.code().to_owned(), sending.at().to_owned());
+    let mut first = playground.receive_code(&code, &at, &into, &[]);
+    assert!(first.wait_until(|event| event["event"] == "progress" && event["bytes_fetched"].as_u64() > Some(8 * MIB)));
+    first.kill();
+    // The sender starts again as well, and shows another code.
+    sending.kill();
+    let again = playground.send(&[&file], &[]);
+    assert_ne!(again.code(), code);
+    let resumed = run(playground.command("resume").arg(&into).args(["--json", "--retry-for", "60s"]));
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    assert!(!into.join(".haul").exists());
+    assert_eq!(again.wait().0, Some(0));
+}
+
+#[test]
+fn a_lost_connection_goes_on_by_the_session_and_never_by_the_code() {
+    let playground = Playground::new();
+    let file = playground.file("data", 64 << 20, 7);
+    let into = playground.dir("into");
+    let sending = playground.send(&[&file], &[]);
+    let proxy = Proxy::new(&sending.link, 24 * MIB, Then::Cut);
+    let mut receiving = playground.receive_code(sending.code(), &proxy.at(), &into, &[]);
+    proxy.wait_until_reached();
+    assert!(receiving.wait_until(|event| event["phase"] == "reconnecting"));
+    proxy.release();
+    let received = receiving.wait();
+    received.assert_ok();
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    let (code, _, told) = sending.wait_for_all();
+    assert_eq!(code, Some(0));
+    assert!(!told.contains("tried a wrong code"), "{told}");
+}
+
+#[test]
+fn a_sender_that_takes_its_time_is_asked_once() {
+    let playground = Playground::new();
+    let file = playground.file("data", 1000, 1);
+    let sending = playground.send(&[&file], &[]);
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (at, target) = (slow.local_addr().unwrap().to_string(), sending.at().to_owned());
+    thread::spawn(move || {
+        for wait in [Duration::from_secs(2)].into_iter().chain(std::iter::repeat(Duration::ZERO)) {
+            let (mut from_receiver, _) = slow.accept().unwrap();
+            let mut to_sender = TcpStream::connect(&target).unwrap();
+            let (mut back, mut forth) = (to_sender.try_clone().unwrap(), from_receiver.try_clone().unwrap());
+            thread::spawn(move || {
+                // Longer than a receiver waits before it tries a host once more that it has a link to.
+                thread::sleep(wait);
+                let _ = std::io::copy(&mut back, &mut forth);
+                let _ = forth.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from_receiver, &mut to_sender);
+                let _ = to_sender.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    let received = playground.receive_code(sending.code(), &at, &playground.dir("into"), &[]).wait();
+    received.assert_ok();
+    let attempts: Vec<_> = received.events.iter().filter_map(|event| event["attempt"].as_u64()).collect();
+    // It was told of the wait, and no second try was begun beside the first one: each would cost one of three.
+    assert!(!attempts.is_empty() && attempts.iter().all(|&attempt| attempt == 1), "{attempts:?}");
+    assert_eq!(sending.wait().0, Some(0));
+}
+
+#[test]
+fn what_is_wrong_with_where_a_sender_is_said_to_be_has_its_own_words() {
+    let playground = Playground::new();
+    let into = playground.dir("into");
+    let at = |at: &str| {
+        let received = playground.receive_code("7-amber-canoe-lentil", at, &into, &[]).wait();
+        (received.status.code().unwrap(), received.stderr)
+    };
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ssh = other.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut socket, _)) = other.accept() {
+            let _ = socket.write_all(b"SSH-2.0-OpenSSH_9.9\r\n");
+        }
+    });
+    for (place, code, words) in [
+        (free.to_string(), 10, "error: nobody listens there"),
+        (ssh.to_string(), 12, "error: what answers there is not haul"),
+        ("no-such-host.invalid:4285".to_owned(), 10, "error: the name `no-such-host.invalid` is not known here"),
+        ("127.0.0.1:65536".to_owned(), 2, "error: the port of `127.0.0.1:65536` is out of range"),
+        ("127.0.0.1".to_owned(), 2, "error: `127.0.0.1` has no port"),
+    ] {
+        let (exit, told) = at(&place);
+        assert!(exit == code && told.contains(words), "{place}: {exit}: {told}");
+        assert!(told.contains("  next:  "), "{told}");
+    }
+}
+
+#[test]
+fn a_code_that_is_none_is_answered_before_anybody_is_asked() {
+    let playground = Playground::new();
+    let into = playground.dir("into");
+    for (typed, words) in [
+        ("7-amber-canoe-lental", "did you mean `lentil`?"),
+        ("amber canoe lentil", "the code has no number"),
+        ("7-amber-canoe", "a code has 3 words, and this has 2"),
+        ("1000-amber-canoe-lentil", "the number of a code is from 1 to 999"),
+    ] {
+        let received = playground.receive(typed, &into, &[]).wait();
+        received.assert_exit(42);
+        assert!(received.stderr.contains(words), "{typed}: {}", received.stderr);
+        assert!(!received.stderr.contains("lental"), "what was typed is not repeated");
+    }
+}
+
+#[test]
+fn a_sender_that_is_not_found_is_named_by_its_number_with_another_way() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = Cable::new(["10.78.0.1/24", "10.78.0.2/24"]);
+    let playground = Playground::new();
+    let mut command = cable.command(0, env!("CARGO_BIN_EXE_haul"));
+    command.args(["receive", "7-amber-canoe-lentil", "--yes", "--into"]).arg(playground.dir("into"));
+    let ran = run(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+    assert_eq!(ran.code, Some(35), "{ran:?}");
+    assert!(ran.stderr.contains("no sender that shows the number 7 was found on this network"), "{ran:?}");
+    assert!(ran.stderr.contains("--at HOST:PORT"), "{ran:?}");
+}
+
+#[test]
+fn a_code_alone_finds_its_sender_and_follows_it_to_another_address() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = Cable::new(["10.79.0.1/24", "10.79.0.2/24"]);
+    let playground = Playground::new();
+    let file = playground.file("data", 64 << 20, 8);
+    let into = playground.dir("into");
+    let on = |end: usize, verb: &str| {
+        let mut command = cable.command(end, env!("CARGO_BIN_EXE_haul"));
+        command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped()).args(["--json", "--no-progress"]);
+        command.env("XDG_STATE_HOME", playground.path("state")).env("XDG_CACHE_HOME", playground.path("cache"));
+        command
+    };
+    let mut send = on(0, "send");
+    send.arg(&file);
+    let sending = playground.start_send(send);
+    // 64 MiB take some seven seconds: the address changes in the middle.
+    let rate = ["qdisc", "add", "dev", "cable", "root", "tbf", "rate", "80mbit", "burst", "64kb", "latency", "50ms"];
+    assert!(cable.command(0, "tc").args(rate).status().unwrap().success());
+    let mut receive = on(1, "receive");
+    receive.args([sending.code(), "--yes", "--into"]).arg(&into);
+    let mut receiving = Playground::start_receive(receive);
+    let mut fetched = 0;
+    assert!(receiving.wait_until(|event| {
+        fetched = event["bytes_fetched"].as_u64().unwrap_or(0);
+        fetched > 0
+    }));
+    assert!(fetched < 32 * MIB, "what follows can only come from the other address");
+    cable.configure(0, &["address", "delete", "10.79.0.1/24", "dev", "cable"]);
+    cable.configure(0, &["address", "add", "10.79.0.9/24", "dev", "cable"]);
+    receiving.wait().assert_ok();
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    assert_eq!(sending.wait().0, Some(0));
+}
+
+/// A code that differs from `code` in its last word.
+fn another_code(code: &str, turn: usize) -> String {
+    let (rest, last) = code.rsplit_once('-').unwrap();
+    let words = haul::secret::code_words();
+    let place = words.iter().position(|word| *word == last).unwrap();
+    format!("{rest}-{}", words[(place + turn) % words.len()])
+}
+
+fn assert_no_word(text: &str, code: &str) {
+    // Its words are common ones, and so may stand anywhere; together they are the code.
+    let words: Vec<_> = code.split('-').skip(1).collect();
+    assert!(!text.contains(&words.join("-")) && !text.contains(&words.join(" ")), "{text}");
+}
+
+fn assert_no_word_on_disk(folder: &std::path::Path, code: &str) {
+    let words: Vec<_> = code.split('-').skip(1).collect();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.metadata().unwrap().len() < MIB)
+    {
+        let bytes = fs::read(entry.path()).unwrap();
+        let wanted = words.join("-").into_bytes();
+        assert!(!bytes.windows(wanted.len()).any(|window| window == wanted), "{}", entry.path().display());
+    }
+}
+
+fn until_half(receiving: &mut Receiving) {
+    assert!(
+        receiving.wait_until(|event| event["event"] == "progress" && event["bytes_fetched"].as_u64() >= Some(40 * MIB)),
+        "half of it arrives"
+    );
+}
