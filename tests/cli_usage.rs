@@ -74,7 +74,17 @@ fn a_value_that_was_typed_is_not_blamed_on_the_environment() {
 fn without_a_link_or_a_terminal_a_receiver_says_what_to_do() {
     let env = CliEnv::new();
     for (arguments, text) in [
-        (&["receive"][..], "error: no link was given\n"),
+        (&["receive"][..], "error: there is no terminal to ask on whether to accept what is sent\n"),
+        (
+            &["receive", "LINK", "--yes", "--keep"],
+            "error: --keep is for listening, and there is a link to fetch from\n",
+        ),
+        (
+            &["receive", "LINK", "--yes", "--bind", "127.0.0.1:0"],
+            "error: --bind is for listening, and there is a link to fetch from\n",
+        ),
+        (&["send", "a", "--retry-for", "5s"], "error: --retry-for says how long to try to reach somebody"),
+        (&["send", "a", "--to", "-"], "error: the link on standard input is empty\n"),
         (&["receive", "--ask"], "error: no link was given\n"),
         (&["receive", "-"], "error: the link on standard input is empty\n"),
         (&["receive", "LINK"], "error: there is no terminal to ask on whether to accept the offer\n"),

@@ -99,14 +99,14 @@ impl Pair {
         let sender = Sender::new(SenderSettings {
             page_starts: listing_page_starts(&listing).into(),
             listing: listing.clone(),
-            grant: SessionGrant { id: [1; 16], secret: [2; 32] },
+            grant: Some(SessionGrant { id: [1; 16], secret: [2; 32] }),
             lanes: 4,
         });
         Self {
             stored: (0..).map(EntryIndex).zip(files.clone()).collect(),
             files,
             listing,
-            receiver: Receiver::new(ReceiverSettings { lanes: 1 }),
+            receiver: Receiver::new(ReceiverSettings { lanes: 1, grant: None }),
             sender,
             claims: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -230,7 +230,7 @@ impl Pair {
                 self.sender.handle(Duration::ZERO, SenderInput::Sealed { lane, outcome: Ok(seal.finish()) });
             }
             SenderOutput::End { end, .. } => self.sender_end = Some(end),
-            SenderOutput::CloseLane { .. } => {}
+            SenderOutput::CloseLane { .. } | SenderOutput::Granted { .. } | SenderOutput::OpenLanes { .. } => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
 
-use haul::wire::{Change, Encoding, Frame, FrameHeader, Message, Piece, Refusal, WireEntry, WireTotals};
+use haul::wire::{Change, Encoding, Frame, FrameHeader, Message, Piece, Refusal, SessionGrant, WireEntry, WireTotals};
 
 const SPEC: &str = include_str!("../src/wire/SPEC.md");
 
@@ -38,6 +38,7 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
     let totals = WireTotals { files: 1, folders: 1, bytes: 300, chunks: 1 };
     let page = Message::ListingPage { page: 0, entries: vec![entry], totals: Some(totals) };
     let chunks = Message::ChunksRequest { gaps: vec![(2, 4), (3, 1)], piece_bytes: 262_144, held: 0, reread: false };
+    let grant = SessionGrant { id: [0x11; 16], secret: [0x22; 32] };
     vec![
         (
             "a piece of three raw bytes for chunk 5 at offset 65536",
@@ -57,5 +58,8 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
         ("DoneAck", Frame::Message(Message::DoneAck)),
         ("Working", Frame::Message(Message::Working)),
         ("Refused, declined", Frame::Message(Message::Refused { refusal: Refusal::Declined })),
+        ("Refused, since both sides receive", Frame::Message(Message::Refused { refusal: Refusal::Receives })),
+        ("Grant of session 1111 with secret 2222", Frame::Message(Message::Grant { grant })),
+        ("LanesWanted, two", Frame::Message(Message::LanesWanted { lanes: 2 })),
     ]
 }

@@ -33,13 +33,13 @@ impl Pair {
         let sender = Sender::new(SenderSettings {
             page_starts: listing_page_starts(&listing).into(),
             listing: Arc::clone(&listing),
-            grant: SessionGrant { id: [1; 16], secret: [2; 32] },
+            grant: Some(SessionGrant { id: [1; 16], secret: [2; 32] }),
             lanes: 1,
         });
         Self {
             manifest: manifest(&listing),
             listing,
-            receiver: Receiver::new(ReceiverSettings { lanes: 1 }),
+            receiver: Receiver::new(ReceiverSettings { lanes: 1, grant: None }),
             sender,
             now: Duration::ZERO,
             landed: 0,
@@ -114,7 +114,7 @@ impl Pair {
             }
             SenderOutput::Seal { lane, .. } => SenderInput::Sealed { lane, outcome: Ok(self.manifest) },
             SenderOutput::End { end, .. } => return self.ends.push(end),
-            SenderOutput::CloseLane { .. } => return,
+            SenderOutput::CloseLane { .. } | SenderOutput::Granted { .. } | SenderOutput::OpenLanes { .. } => return,
         };
         self.sender.handle(self.now, input);
     }

@@ -78,18 +78,31 @@ pub(crate) struct Send {
     /// Send no more than so many bytes a second to all receivers together: 500K, 10M, 1G
     #[arg(long, value_name = "RATE", env = "HAUL_LIMIT", hide_env_values = true, value_parser = units::parse_rate)]
     pub(crate) limit: Option<NonZeroU64>,
+
+    /// Push to somebody who listens with `haul receive`: by the link or the code that it printed, or by its address, and then
+    /// a code is asked for; `-` reads the link or code from standard input
+    #[arg(long, value_name = "LINK|CODE|HOST:PORT", conflicts_with_all = ["keep", "no_code", "qr_file"])]
+    pub(crate) to: Option<String>,
+
+    /// With --to: give up once the other end could not be reached for so long: 30s, 5m, 2h, 1d
+    ///
+    /// Without it, a receiver that was lost is tried again without limit, and one that was never there is not.
+    #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
+    pub(crate) retry_for: Option<Duration>,
 }
 
-/// Fetches what a link or a code offers
+/// Fetches what a link or a code offers, or listens for senders
 ///
-/// Shows what the offer would write, asks, and fetches it. Interrupted, killed or cut off, the same command continues
-/// where it stopped.
+/// With a link, shows what the offer would write, asks, and fetches it. Without one, listens: prints a link on the first
+/// line of standard output, and takes what is pushed to it with `haul send PATH --to LINK`, asking about each offer, until
+/// one transfer is complete. Interrupted, killed or cut off, the same command continues where it stopped.
 #[derive(Args, Debug)]
 #[command(visible_aliases = ["rx", "recv", "get"], after_long_help = exit::help())]
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 #[expect(clippy::doc_markdown, reason = "the text is shown as help")]
 pub(crate) struct Receive {
-    /// The link or the code that `haul send` printed; `-` reads it from standard input [env: HAUL_LINK]
+    /// The link or the code that `haul send` printed; `-` reads it from standard input; without one,
+    /// listens [env: HAUL_LINK]
     ///
     /// A code may be typed in any case, with spaces or hyphens, and with as few letters of each word as tell it from the
     /// others.
@@ -132,6 +145,25 @@ pub(crate) struct Receive {
     /// Allow names that start with a dot to be written directly into the home folder
     #[arg(long)]
     pub(crate) allow_hidden: bool,
+
+    /// Listen here instead of on any free port of every address
+    #[arg(long, value_name = "ADDR:PORT", env = "HAUL_BIND", hide_env_values = true, help_heading = "Listening")]
+    pub(crate) bind: Option<SocketAddr>,
+
+    /// Put this address alone into the link, on a machine that has several
+    #[arg(long, value_name = "IP", env = "HAUL_ADDRESS", hide_env_values = true, help_heading = "Listening")]
+    pub(crate) address: Option<IpAddr>,
+
+    /// Go on listening until Ctrl-C, for any number of senders
+    #[arg(long, help_heading = "Listening")]
+    pub(crate) keep: bool,
+
+    /// Show no code beside the link
+    #[arg(long, help_heading = "Listening")]
+    pub(crate) no_code: bool,
+
+    #[command(flatten, next_help_heading = "Listening")]
+    pub(crate) announcing: Invitation,
 }
 
 /// Continues every unfinished transfer that a folder holds

@@ -55,6 +55,11 @@ impl Exit {
         TABLE.iter().find(|(exit, ..)| *exit == self).map_or(1, |(_, code, _)| *code)
     }
 
+    /// Whether it says that somebody stopped the run.
+    pub(crate) fn is_stop(self) -> bool {
+        matches!(self, Self::Interrupted | Self::SigInt | Self::SigTerm)
+    }
+
     /// How a run that failed in this way ends.
     pub(crate) fn of(class: FailureClass) -> Self {
         match class {

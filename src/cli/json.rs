@@ -20,8 +20,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Writes events. Whoever reads them may stop at any time; the transfer goes on.
 pub(crate) struct Events<W> {
     out: W,
-    /// The transfer that the events are about, where a run has several.
-    transfer: Option<String>,
+    /// What the events are about, where a run has several: a transfer or a session.
+    subject: Option<(&'static str, Value)>,
     /// The sending side's first event is its link, so what happens before waits here.
     held: Option<Vec<String>>,
     progress_at: Option<Instant>,
@@ -38,7 +38,7 @@ impl<W: Write> Events<W> {
     pub(crate) fn new(out: W, offer_first: bool) -> Self {
         Self {
             out,
-            transfer: None,
+            subject: None,
             held: offer_first.then(Vec::new),
             progress_at: None,
             progress: None,
@@ -49,7 +49,12 @@ impl<W: Write> Events<W> {
 
     /// The events of one transfer of several; each names it.
     pub(crate) fn of_transfer(out: W, transfer: String) -> Self {
-        Self { transfer: Some(transfer), ..Self::new(out, false) }
+        Self { subject: Some(("transfer", transfer.into())), ..Self::new(out, false) }
+    }
+
+    /// The events of one session of several; each has its number.
+    pub(crate) fn of_session(out: W, number: u64) -> Self {
+        Self { subject: Some(("session", number.into())), ..Self::new(out, false) }
     }
 
     /// Writes one event, or holds it back.
@@ -172,8 +177,8 @@ impl<W: Write> Events<W> {
     }
 
     fn put(&mut self, mut value: Value) {
-        if let Some(transfer) = &self.transfer {
-            value["transfer"] = transfer.as_str().into();
+        if let Some((kind, name)) = &self.subject {
+            value[*kind] = name.clone();
         }
         let line = line(value);
         match &mut self.held {
@@ -224,8 +229,11 @@ fn value(event: &Event) -> Value {
         Event::FileFailed { path, fault, class } => {
             json!({"event": "file", "ok": false, "path": path, "error": fault, "class": class_name(*class)})
         }
+        Event::Listening { link, code } => {
+            json!({"event": "listening", "link": link.as_str(), "code": code.as_ref().map(|code| code.as_str())})
+        }
         Event::Notice { text } => json!({"event": "warning", "text": text}),
-        Event::OfferReady { files, folders, bytes, .. } => {
+        Event::OfferReady { files, folders, bytes, .. } | Event::Pushing { files, folders, bytes } => {
             json!({"event": "offer", "files": files, "folders": folders, "bytes": bytes})
         }
         Event::PeerConnected { peer, session } => {
@@ -254,7 +262,9 @@ fn value(event: &Event) -> Value {
 fn phase_value(phase: Phase) -> Value {
     let name = match phase {
         Phase::Waiting => "waiting".to_owned(),
+        Phase::WaitingForAnswer => "waiting_for_answer".to_owned(),
         Phase::WaitingForRoom { .. } => "waiting_for_room".to_owned(),
+        Phase::WaitingForSender => "waiting_for_sender".to_owned(),
         _ => phase_name(phase).to_lowercase(),
     };
     let mut value = json!({"event": "phase", "phase": name});

@@ -31,6 +31,9 @@ pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Optio
         Event::Notice { text } if !quiet => {
             Some(format!("{} {}", terminal.paint(Role::Warning, "note:"), printable(text)))
         }
+        Event::Pushing { files, folders, bytes } if is_chatty => {
+            Some(format!("Offering {}", units::contents(*files, *folders, *bytes)))
+        }
         Event::PeerConnected { peer, session } if is_chatty => {
             Some(format!("Receiver {session} connected from {peer}"))
         }

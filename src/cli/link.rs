@@ -62,6 +62,15 @@ pub(crate) fn read(
     }
 }
 
+/// Asks for the code that the other side shows.
+pub(crate) fn read_code(answers: &mut dyn Answers, cancel: &Cancel) -> Result<Given, Failure> {
+    let Some(line) = answers.ask_code("Code that the other side shows: ", cancel) else {
+        let next = "run it on a terminal, or name who listens by the link or the code that is shown there";
+        return Err(usage("no code was given", next));
+    };
+    Ok(Given { invitation: checked(&Zeroizing::new(line), "the code")?, in_arguments: false })
+}
+
 /// Whether somebody else who could read our arguments is at work on this machine.
 ///
 /// Any process of another person counts. Where the system hides other users' processes it hides ours from them too.

@@ -27,9 +27,11 @@ mod json;
 mod keys;
 mod lines;
 mod link;
+mod listen;
 mod listing;
 mod places;
 mod progress;
+mod push;
 mod prompt;
 mod qr;
 mod raw_mode;
@@ -46,7 +48,13 @@ mod view;
 pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match args::parse(&arguments) {
-        Ok(CommandLine { command: Command::Send(send), output }) => run_send(send, output),
+        Ok(CommandLine { command: Command::Send(send), output }) => match send.to {
+            Some(_) => push::run(send, output),
+            None => run_send(send, output),
+        },
+        Ok(CommandLine { command: Command::Receive(receive), output }) if listen::is_wanted(&receive) => {
+            listen::run(receive, &output)
+        }
         Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output),
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Err(error) => explain(&error, &arguments),
@@ -75,6 +83,15 @@ fn explain(error: &clap::Error, arguments: &[OsString]) -> Exit {
     Exit::Usage
 }
 
+/// Says who else can read a link that was typed.
+fn warn_of_others(given: &link::Given, view: &View) {
+    if given.in_arguments && link::others_are_logged_in() {
+        let text = "other users of this machine can read the link or code in the list of processes; \
+                    HAUL_LINK, `-` and --ask keep it from them";
+        view.event(&Event::Notice { text: text.into() });
+    }
+}
+
 fn run_send(send: Send, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
@@ -87,6 +104,11 @@ fn run_send(send: Send, output: Output) -> Exit {
         let failure = Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
             .next("run it on a terminal with its progress shown, or without --ask-each");
         return view.finish(Err(failure));
+    }
+    if send.retry_for.is_some() && std::env::var_os("HAUL_RETRY_FOR").is_none() {
+        let failure =
+            Failure::new(Exit::Usage, "--retry-for says how long to try to reach somebody, and there is nobody");
+        return view.finish(Err(failure.next("name who listens with --to")));
     }
     let Places { state, cache } = Places::detect();
     let controls = Controls::new();
@@ -136,7 +158,7 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
     let rules = Rules { accept_all: receive.yes, conflict_settled: receive.conflict.chosen().is_some() };
-    let answers = keyboard(&receive);
+    let answers = keyboard(receive.invitation == ["-"]);
     let can_ask = answers.is_some();
     let answers = answers.unwrap_or_else(|| Box::new(Nobody));
     let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams());
@@ -166,6 +188,9 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
 
 /// Everything about a `receive` that can be wrong before the network is touched.
 fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cancel) -> Result<ReceiveSettings, Failure> {
+    if let Some(failure) = listen::refuse_flags(&receive) {
+        return Err(failure);
+    }
     let conflict = receive.conflict.chosen().unwrap_or_default();
     let variable = std::env::var_os(link::VARIABLE);
     let typed = link::typed(receive.invitation);
@@ -179,11 +204,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
     }
     let at = receive.at.as_deref().map(host::resolve).transpose()?.unwrap_or_default();
-    if given.in_arguments && link::others_are_logged_in() {
-        let text = "other users of this machine can read the link or code in the list of processes; \
-                    HAUL_LINK, `-` and --ask keep it from them";
-        view.event(&Event::Notice { text: text.into() });
-    }
+    warn_of_others(&given, view);
     Ok(ReceiveSettings {
         invitation: given.invitation,
         at,
@@ -246,7 +267,7 @@ fn failure_of(error: &TransferError, side: Side, signals: &Signals, started: Ins
 }
 
 /// The person to ask, if there is one.
-fn keyboard(receive: &Receive) -> Option<Box<dyn Answers>> {
+fn keyboard(is_piped: bool) -> Option<Box<dyn Answers>> {
     if !stderr().is_terminal() {
         return None;
     }
@@ -254,7 +275,6 @@ fn keyboard(receive: &Receive) -> Option<Box<dyn Answers>> {
         return Some(Box::new(Keyboard::of_terminal(stdin())));
     }
     // Standard input is spent on the link, so the answer comes from the terminal itself.
-    let is_piped = receive.invitation == ["-"];
     let terminal = is_piped.then(|| std::fs::File::open("/dev/tty").ok()).flatten()?;
     Some(Box::new(Keyboard::of_terminal(terminal)))
 }

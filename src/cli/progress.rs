@@ -96,7 +96,9 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Transferring => "Transferring",
         Phase::Verifying => "Verifying",
         Phase::Waiting => "Waiting for a receiver",
+        Phase::WaitingForAnswer => "Waiting for the other end to accept",
         Phase::WaitingForRoom { .. } => "Paused",
+        Phase::WaitingForSender => "Waiting for the sender to come back",
     }
 }
 

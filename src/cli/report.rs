@@ -12,6 +12,10 @@ use std::time::Duration;
 /// Which end of a transfer this process is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
+    /// Receives what senders push that connect here.
+    Listening,
+    /// Sends to somebody who listens.
+    Pushing,
     Receiving,
     Sending,
 }
@@ -59,6 +63,14 @@ impl Failure {
                 "receivers keep everything that they verified",
                 "run the same command again to offer what is there; only differences travel",
             ),
+            (Side::Listening, FailureClass::Exists | FailureClass::Io | FailureClass::Name | FailureClass::NoSpace) => {
+                (error.what_was_kept(), error.what_next())
+            }
+            (Side::Listening, FailureClass::Interrupted) => {
+                (error.what_was_kept(), "run the same command again: senders that still try continue by themselves")
+            }
+            (Side::Listening, _) => (error.what_was_kept(), "the sender can run its command again"),
+            (Side::Pushing, _) => ("the other end keeps everything that it verified", pushers_next(error)),
             (Side::Sending, _) => (
                 "receivers keep everything that they verified",
                 "run the same command again: the same link continues every transfer",
@@ -86,6 +98,13 @@ impl Failure {
             self.next = self.next.map(|next| next.replace("run the same command again", &command));
         }
         self
+    }
+
+    /// An unfinished transfer whose sender connects here by itself, so that nothing here can go and fetch it.
+    pub(crate) fn of_pushed(folder: &Path) -> Self {
+        let what = "it was pushed here, and goes on when its sender connects again";
+        let next = format!("run `{}`, and on the sender's side its command again", receive_command(folder));
+        Self { kept: Some("everything that was verified is kept".into()), ..Self::new(Exit::Other, what).next(&next) }
     }
 
     /// A run that came to its end with files missing, or `None` where it has them all.
@@ -137,8 +156,8 @@ impl Failure {
 pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -> String {
     let time = Duration::try_from_secs_f64(summary.seconds).unwrap_or_default();
     let verb = match side {
-        Side::Receiving => "Received",
-        Side::Sending => "Sent",
+        Side::Listening | Side::Receiving => "Received",
+        Side::Pushing | Side::Sending => "Sent",
     };
     let mut text = format!(
         "{} {} in {}",
@@ -150,7 +169,7 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
         text.push_str(&format!(", {}/s", units::size(rate)));
     }
     if summary.bytes_reused > 0 {
-        let place = if side == Side::Sending { "there" } else { "here" };
+        let place = if matches!(side, Side::Pushing | Side::Sending) { "there" } else { "here" };
         text.push_str(&format!("; {} of it {place} before", units::size(summary.bytes_reused)));
     }
     text.push('\n');
@@ -160,19 +179,49 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
     text
 }
 
+/// What a user of `haul send --to` can do about a failure.
+fn pushers_next(error: &TransferError) -> &'static str {
+    match error.class() {
+        _ if matches!(error, TransferError::BadLink(_)) => {
+            "copy the whole link, up to its last character, as `haul receive` printed it"
+        }
+        _ if matches!(error, TransferError::BadCode(_) | TransferError::NoInvitation | TransferError::NotHaul(_)) => {
+            error.what_next()
+        }
+        FailureClass::Auth => {
+            "compare it with what the `haul receive` that listens shows now: a code works once, and three wrong tries end \
+             it; if it is right, somebody on the network may be interfering, and the link is the safer way"
+        }
+        FailureClass::ConnectTimeout => {
+            "check that `haul receive` still listens there and that both are on one network, then run the same command again"
+        }
+        FailureClass::Protocol | FailureClass::Refused => error.what_next(),
+        FailureClass::SourceChanged => "run the same command again to send what is there; only differences travel",
+        _ => "run the same command again to continue",
+    }
+}
+
 /// What a user types to continue what `folder` holds.
 fn resume_command(folder: &Path) -> String {
     let text = folder.to_string_lossy();
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
     if text == "." {
-        "haul resume".to_owned()
-    } else if !text.starts_with('-') && text.bytes().all(is_plain) {
-        format!("haul resume {text}")
-    } else {
-        // What a shell takes for one word, whatever is in it.
-        let dashes = if text.starts_with('-') { "-- " } else { "" };
-        format!("haul resume {dashes}'{}'", text.replace('\'', "'\\''"))
+        return "haul resume".to_owned();
     }
+    let dashes = if text.starts_with('-') { "-- " } else { "" };
+    format!("haul resume {dashes}{}", quoted(&text))
+}
+
+/// What a user types to listen for what is to arrive in `folder`.
+fn receive_command(folder: &Path) -> String {
+    let text = folder.to_string_lossy();
+    if text == "." { "haul receive".to_owned() } else { format!("haul receive --into={}", quoted(&text)) }
+}
+
+/// What a shell takes for one word, whatever is in it.
+fn quoted(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    let is_safe = !text.starts_with('-') && text.bytes().all(is_plain);
+    if is_safe { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "shown only")]

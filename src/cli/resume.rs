@@ -89,7 +89,9 @@ fn line(transfer: &Unfinished, now: u64) -> String {
     }
     let age = Duration::from_secs(now.saturating_sub(transfer.began));
     remarks.push(format!("begun {} ago", units::time(age)));
-    if let Some(address) = transfer.addresses().first() {
+    if transfer.is_pushed() {
+        remarks.push("pushed by a sender that has to connect again".to_owned());
+    } else if let Some(address) = transfer.addresses().first() {
         remarks.push(format!("from {address}"));
     }
     format!("{:>12}  {}  ({})\n", units::size(transfer.bytes), label(transfer), remarks.join(", "))
@@ -130,6 +132,11 @@ fn continue_all(
             scope.spawn(|| {
                 while let Some((transfer, strand)) = strands.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let started = Instant::now();
+                    if transfer.is_pushed() {
+                        let one = strand.finish(Err(Failure::of_pushed(folder)));
+                        ended.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+                        continue;
+                    }
                     let result = if cancel.is_cancelled() {
                         Err(TransferError::Interrupted)
                     } else {
@@ -148,7 +155,7 @@ fn continue_all(
 /// Says how the run ended, to people and programs, and how the process is to end.
 fn finish(board: &Board, ended: &[Ended], refused: Option<Failure>, began: Instant) -> Exit {
     let failure = refused.or_else(|| failure_of_all(ended));
-    let is_told = ended.len() == 1 && failure.as_ref().is_some_and(|failure| !is_stop(failure.exit));
+    let is_told = ended.len() == 1 && failure.as_ref().is_some_and(|failure| !failure.exit.is_stop());
     match &failure {
         Some(failure) if !is_told => board.say(&failure.text(&board.terminal)),
         None if board.is_chatty() && ended.len() > 1 => {
@@ -168,7 +175,7 @@ fn finish(board: &Board, ended: &[Ended], refused: Option<Failure>, began: Insta
 fn failure_of_all(ended: &[Ended]) -> Option<Failure> {
     let failures: Vec<&Failure> = ended.iter().filter_map(|one| one.failure.as_ref()).collect();
     let first = *failures.first()?;
-    let stopped = failures.iter().find(|failure| is_stop(failure.exit));
+    let stopped = failures.iter().find(|failure| failure.exit.is_stop());
     if let Some(&stopped) = stopped {
         return Some(stopped.clone());
     }
@@ -179,10 +186,6 @@ fn failure_of_all(ended: &[Ended]) -> Option<Failure> {
     let exit = if is_one_kind { first.exit } else { Exit::Partial };
     let what = format!("{} of {} transfers did not complete", failures.len(), ended.len());
     Some(Failure::new(exit, &what).next("run the same command again to continue"))
-}
-
-fn is_stop(exit: Exit) -> bool {
-    matches!(exit, Exit::Interrupted | Exit::SigInt | Exit::SigTerm)
 }
 
 fn summary_of_all(ended: &[Ended], ok: bool, began: Instant) -> Summary {

@@ -32,6 +32,7 @@ pub(crate) struct Board {
 pub(crate) struct Strand<'a> {
     board: &'a Board,
     label: String,
+    side: Side,
     state: Mutex<State>,
 }
 
@@ -50,6 +51,8 @@ pub(crate) struct SharedOut(Arc<Mutex<Box<dyn Write + Send>>>);
 
 struct Err {
     err: Box<dyn Write + Send>,
+    /// A question is open: what others have to say waits here.
+    held: Option<String>,
     /// The user was told that the run is about to stop.
     is_stopping: bool,
 }
@@ -77,7 +80,7 @@ impl Board {
             output,
             cancel,
             out: SharedOut(Arc::new(Mutex::new(out))),
-            err: Mutex::new(Err { err, is_stopping: false }),
+            err: Mutex::new(Err { err, held: None, is_stopping: false }),
             bars: MultiProgress::with_draw_target(target),
         }
     }
@@ -95,9 +98,44 @@ impl Board {
     /// Writes above the lines of progress. Standard error that cannot be written to is no reason to stop a transfer.
     pub(crate) fn say(&self, text: &str) {
         let mut err = self.err();
+        match &mut err.held {
+            Some(held) => held.push_str(text),
+            None => self.write(&mut err, text),
+        }
+    }
+
+    fn write(&self, err: &mut Err, text: &str) {
         self.bars.suspend(|| {
             let _ = err.err.write_all(text.as_bytes()).and_then(|()| err.err.flush());
         });
+    }
+
+    /// Writes to standard output, above the lines of progress. Whoever started us may have closed it, which is theirs to
+    /// notice.
+    pub(crate) fn print(&self, text: &str) {
+        let mut out = self.out.clone();
+        self.bars.suspend(|| {
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        });
+    }
+
+    /// Has a question asked by `ask`, which is given what shows text. Nothing is drawn or said over it.
+    pub(crate) fn question<T>(&self, ask: impl FnOnce(&mut dyn FnMut(&str)) -> T) -> T {
+        let is_drawn = !self.bars.is_hidden();
+        self.err().held = Some(String::new());
+        if is_drawn {
+            let _ = self.bars.clear();
+            self.bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let answer = ask(&mut |text| self.write(&mut self.err(), text));
+        if is_drawn {
+            self.bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND));
+        }
+        let held = self.err().held.take().unwrap_or_default();
+        if !held.is_empty() {
+            self.say(&held);
+        }
+        answer
     }
 
     fn note_stop(&self) {
@@ -114,6 +152,16 @@ impl Board {
 impl<'a> Strand<'a> {
     pub(crate) fn new(board: &'a Board, transfer: &Unfinished) -> Self {
         let events = board.output.json.then(|| Events::of_transfer(board.out.clone(), transfer.id.to_string()));
+        Self::with(board, events, label(transfer), Side::Receiving)
+    }
+
+    /// A sender that connected here.
+    pub(crate) fn of_session(board: &'a Board, number: u64) -> Self {
+        let events = board.output.json.then(|| Events::of_session(board.out.clone(), number));
+        Self::with(board, events, format!("Sender {number}"), Side::Listening)
+    }
+
+    fn with(board: &'a Board, events: Option<Events<SharedOut>>, label: String, side: Side) -> Self {
         let state = State {
             events,
             bar: None,
@@ -122,13 +170,20 @@ impl<'a> Strand<'a> {
             meter: Meter::default(),
             pace: Pace::default(),
         };
-        Self { board, label: label(transfer), state: Mutex::new(state) }
+        Self { board, label, side, state: Mutex::new(state) }
     }
 
     /// Writes what the folder holds of it.
     pub(crate) fn found(&self, transfer: &Unfinished) {
         if let Some(events) = &mut self.state().events {
             events.unfinished(transfer);
+        }
+    }
+
+    /// Writes what its offer holds, before it is decided about.
+    pub(crate) fn tell_listing(&self, offer: &OfferSummary) {
+        if let Some(events) = &mut self.state().events {
+            events.listing(offer);
         }
     }
 
@@ -141,20 +196,20 @@ impl<'a> Strand<'a> {
         let Board { terminal, .. } = self.board;
         let (summary, failure) = match result {
             Ok(summary) => {
-                let failure = Failure::of_summary(&summary, Side::Receiving);
+                let failure = Failure::of_summary(&summary, self.side);
                 (summary, failure)
             }
             Err(failure) => (view::summary_of(&state.progress, failure.seconds), Some(failure)),
         };
         match &failure {
-            Some(failure) if matches!(failure.exit, Exit::Interrupted | Exit::SigInt | Exit::SigTerm) => {}
+            Some(failure) if failure.exit.is_stop() => {}
             Some(failure) => {
                 let named = Failure { what: format!("{}: {}", self.label, failure.what), ..failure.clone() };
                 self.board.say(&named.text(terminal));
             }
             None if !self.board.is_chatty() => {}
             None => {
-                let text = report::summary_text(&summary, Side::Receiving, terminal);
+                let text = report::summary_text(&summary, self.side, terminal);
                 self.board.say(&format!("{}: {text}", self.label));
             }
         }
@@ -222,9 +277,7 @@ impl Observer for Strand<'_> {
 
     /// It was accepted before, and the transfer itself sees to it that the offer is the same.
     fn accept(&self, offer: &OfferSummary) -> Decision {
-        if let Some(events) = &mut self.state().events {
-            events.listing(offer);
-        }
+        self.tell_listing(offer);
         Decision::Accept
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct View {
     output: Output,
     rules: Rules,
     cancel: Cancel,
+    /// Asked for once nobody waits for an answer about the offer any more.
+    withdrawn: Cancel,
     qr: qr::Wish,
     answers: Mutex<Box<dyn Answers>>,
     state: Mutex<State>,
@@ -104,8 +106,9 @@ impl View {
             is_asking: false,
             is_stopping: false,
         };
+        let withdrawn = cancel.for_a_part();
         let (qr, answers, state) = (qr::Wish::default(), Mutex::new(answers), Mutex::new(state));
-        Self { terminal, side, output, rules, cancel, qr, answers, state }
+        Self { terminal, side, output, rules, cancel, withdrawn, qr, answers, state }
     }
 
     /// The same view, which shows the QR code of its link as well.
@@ -305,10 +308,14 @@ impl Observer for View {
         let decision = self.with_answers(|answers| {
             let mut show = |text: &str| self.state().say(text);
             let Rules { conflict_settled, .. } = self.rules;
-            listing::ask(offer, conflict_settled, self.terminal.rows, answers, &self.cancel, &mut show)
+            listing::ask(offer, conflict_settled, self.terminal.rows, answers, &self.withdrawn, &mut show)
         });
         self.state().is_asking = false;
         decision
+    }
+
+    fn withdraw(&self) {
+        self.withdrawn.cancel();
     }
 }
 

@@ -42,6 +42,9 @@ pub enum PeerFault {
     /// A request asks for chunks that the listing does not have.
     #[error("it asked for a chunk that is not on offer")]
     ChunkNotOffered,
+    /// What further lanes prove is said by the side that was connected to, and once.
+    #[error("it grants what is not its own to grant, or grants it twice")]
+    Grant,
     /// The digest of the listing is not the announced one.
     #[error("the listing is not the one that was announced")]
     ListingDigest,

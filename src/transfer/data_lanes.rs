@@ -19,8 +19,10 @@ pub(super) struct DataLanes {
     pub(super) spared: u16,
     /// How many there are.
     pub(super) open: u16,
-    /// How many are being dialled since the control lane is there.
+    /// How many are being dialled since the control lane is there, or were asked for and did not come yet.
     pub(super) dialling: u16,
+    /// When some were last asked for.
+    pub(super) asked: Instant,
     /// Which control lane that is, counted from 0: what was dialled before it may hang for long.
     pub(super) generation: u32,
     pub(super) retry: Retry,
@@ -31,8 +33,18 @@ pub(super) struct DataLanes {
 
 impl DataLanes {
     pub(super) fn new() -> Self {
-        let retry = Retry::new(Instant::now());
-        Self { wanted: 0, spared: 0, open: 0, dialling: 0, generation: 0, retry, fetched: 0, growth: Growth::new(0) }
+        let asked = Instant::now();
+        Self {
+            wanted: 0,
+            spared: 0,
+            open: 0,
+            dialling: 0,
+            asked,
+            generation: 0,
+            retry: Retry::new(asked),
+            fetched: 0,
+            growth: Growth::new(0),
+        }
     }
 
     /// The host grants `most` lanes. Where the user did not say how many, further ones are opened while that pays: over a

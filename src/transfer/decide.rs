@@ -1,15 +1,19 @@
 //! The offer is complete: what is there already, what the user says, and the start.
 
-use super::conduct::Conduct;
+use super::conduct::{Conduct, Flow};
 use super::desk::run_desk;
+use super::engine::Engine;
 use super::memory::Accepted;
 use super::panics::watched;
+use super::plan::Survey;
 use super::publisher::run_publisher;
+use super::route::Route;
 use super::unfinished;
-use super::{Decision, Event, Phase, TransferError, failed, plan};
+use super::work::MainEvent;
+use super::{Conflict, Decision, Event, Phase, TransferError, failed, plan};
 use crate::limits::CHUNK_BYTES_MIN;
 use crate::session::Input;
-use crate::store::RecordId;
+use crate::store::{RecordId, StoreError};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -19,43 +23,60 @@ const DESK_THREADS: usize = 2;
 /// 30 % slower for small ones, since both make them in one folder, which takes one at a time.
 const LARGE_FILE_BYTES: u64 = CHUNK_BYTES_MIN;
 
+/// What the user said, and what it was said about.
+pub(super) struct Decided {
+    survey: Survey,
+    conflict: Conflict,
+}
+
+/// Why nothing comes of an offer, and what its sender is told.
+pub(super) struct NotTaken {
+    error: TransferError,
+    /// That somebody else sends the same, and not that the user declined.
+    is_taken: bool,
+}
+
 impl Conduct<'_, '_, '_> {
-    /// Surveys the destination, asks the user, and starts.
-    pub(super) fn decide(&mut self) -> Result<(), TransferError> {
+    /// Surveys the destination and asks the user, on a thread of its own: lanes come and go meanwhile.
+    pub(super) fn ask(&self) {
+        let (engine, route) = (self.engine, self.route.clone());
+        self.scope.spawn(move || {
+            watched(&engine.main, || engine.main.push(MainEvent::Decided(decide(engine, &route))));
+        });
+    }
+
+    /// The user took the offer, or nothing comes of it.
+    pub(super) fn decided(&mut self, decided: Result<Decided, NotTaken>) -> Result<Flow, TransferError> {
+        let started = decided.and_then(|decided| self.start(&decided));
+        started.map(|()| Flow::On).map_err(|NotTaken { error, is_taken }| {
+            self.engine.step(if is_taken { Input::Taken } else { Input::Declined });
+            error
+        })
+    }
+
+    fn start(&mut self, decided: &Decided) -> Result<(), NotTaken> {
         let engine = self.engine;
         let listing = engine.listing();
-        let declined = |error: TransferError| {
-            engine.step(Input::Declined);
-            error
-        };
         let id = record_id(listing);
-        if engine.settings.resuming.is_some_and(|resuming| resuming != id) {
-            return Err(declined(TransferError::OfferChanged));
-        }
-        let survey = plan::survey(engine.store, listing).map_err(declined)?;
-        plan::refuse_hidden(engine, is_home(&engine.settings.into)).map_err(declined)?;
-        let conflict = match engine.observer.accept(&plan::summary(listing, &survey)) {
-            Decision::Accept => engine.settings.conflict,
-            Decision::AcceptWith(conflict) => conflict,
-            Decision::Refuse => return Err(declined(TransferError::Declined)),
-        };
+        let conflict = decided.conflict;
         // It is asked once, so nothing is there to be replaced.
         let _ = engine.conflict.set(conflict);
         engine.observer.event(&Event::Phase(Phase::Transferring));
-        let unusable = |fault| failed::store("the transfer's record cannot be kept", fault);
         if engine.record.get().is_none() {
-            let record = engine.store.open_record(id).map_err(unusable).map_err(declined)?;
+            let record = engine.store.open_record(id).map_err(unusable)?;
             // It is asked once, so nothing is there to be replaced.
             let _ = engine.record.set(record);
         }
-        let Some(record) = engine.record.get() else { return Err(TransferError::Bug("there is no record".into())) };
+        let Some(record) = engine.record.get() else {
+            return Err(TransferError::Bug("there is no record".into()).into());
+        };
         let grant = self.grant.as_ref();
         let nothing_to_go_on_with = || TransferError::Bug("a session without a secret".into());
-        let origin = self.dial.origin(grant).ok_or_else(nothing_to_go_on_with)?;
-        let accepted = Accepted { origin, addresses: self.dial.addresses(), grant, conflict, listing };
-        unfinished::remember(engine, record, &accepted).map_err(unusable).map_err(declined)?;
-        let published: HashMap<_, _> = record.published().map_err(unusable).map_err(declined)?.into_iter().collect();
-        let plans = plan::plans(engine, &survey, &published);
+        let origin = self.route.origin(grant).ok_or_else(nothing_to_go_on_with)?;
+        let accepted = Accepted { origin, addresses: self.route.addresses(), grant, conflict, listing };
+        unfinished::remember(engine, record, &accepted).map_err(unusable)?;
+        let published: HashMap<_, _> = record.published().map_err(unusable)?.into_iter().collect();
+        let plans = plan::plans(engine, &decided.survey, &published);
         self.start_desks();
         engine.step(Input::Accepted(plans));
         let totals = listing.totals();
@@ -73,6 +94,55 @@ impl Conduct<'_, '_, '_> {
             self.scope.spawn(move || watched(&engine.main, || run_desk(engine)));
         }
         self.scope.spawn(move || watched(&engine.main, || run_publisher(engine)));
+    }
+}
+
+/// What becomes of the offer, as far as that is known before anything is written.
+fn decide(engine: &Engine<'_>, route: &Route) -> Result<Decided, NotTaken> {
+    let listing = engine.listing();
+    let id = record_id(listing);
+    if engine.settings.resuming.is_some_and(|resuming| resuming != id) {
+        return Err(TransferError::OfferChanged.into());
+    }
+    let lobby = match route {
+        Route::Dialled(_) => None,
+        Route::Visited(visit) if visit.lobby.take(id, visit) => Some(&visit.lobby),
+        Route::Visited(_) => return Err(NotTaken::taken("another sender is sending the same files")),
+    };
+    let survey = plan::survey(engine.store, listing)?;
+    plan::refuse_hidden(engine, is_home(&engine.settings.into))?;
+    if let Some(conflict) = lobby.and_then(|lobby| lobby.accepted(id)) {
+        engine.notice("the sender is back with the files that were accepted before".into());
+        return Ok(Decided { survey, conflict });
+    }
+    let conflict = match engine.observer.accept(&plan::summary(listing, &survey)) {
+        Decision::Accept => engine.settings.conflict,
+        Decision::AcceptWith(conflict) => conflict,
+        Decision::Refuse => return Err(TransferError::Declined.into()),
+    };
+    if let Some(lobby) = lobby {
+        lobby.accept(id, conflict);
+    }
+    Ok(Decided { survey, conflict })
+}
+
+fn unusable(fault: StoreError) -> NotTaken {
+    match fault {
+        StoreError::Busy { .. } => NotTaken::taken("another process has it"),
+        fault => failed::store("the transfer's record cannot be kept", fault).into(),
+    }
+}
+
+impl NotTaken {
+    fn taken(by: &'static str) -> Self {
+        let error = TransferError::Io { what: "this transfer is under way already".into(), cause: by.into() };
+        Self { error, is_taken: true }
+    }
+}
+
+impl From<TransferError> for NotTaken {
+    fn from(error: TransferError) -> Self {
+        Self { error, is_taken: false }
     }
 }
 

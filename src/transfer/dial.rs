@@ -56,7 +56,7 @@ impl Way {
     pub(super) fn of_code(memory: &Memory) -> Option<Self> {
         match &memory.origin {
             Origin::Code(mark) => Some(Self::Session { grant: memory.grant()?, mark: mark.clone() }),
-            Origin::Link(_) => None,
+            Origin::Link(_) | Origin::Pushed(_) => None,
         }
     }
 }
@@ -96,7 +96,7 @@ impl Dial {
 
     pub(super) fn connect(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
         let lane = match proof {
-            Proof::Code(_) => self.connect_by_code(proof)?,
+            Proof::Code(_) => self.connect_by_code(proof, purpose)?,
             _ => connect(&self.device, &self.places(purpose), proof, purpose, Instant::now() + PROOF_DEADLINE)?,
         };
         self.note(&lane);
@@ -160,7 +160,7 @@ impl Dial {
     }
 
     /// A code is put to a host by one thread at a time, and to none any more once it was accepted.
-    fn connect_by_code(&self, proof: &Proof) -> Result<Lane, TransportError> {
+    fn connect_by_code(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
         let mut tries = lock(&self.tries);
         if self.has_been_reached() {
             return Err(TransportError::WrongProof);
@@ -173,7 +173,7 @@ impl Dial {
             return Err(TransportError::NotFound);
         }
         let deadline = Instant::now() + PROOF_DEADLINE;
-        let lane = connect_within(&self.device, &places, proof, &mut tries, Purpose::Control, deadline)?;
+        let lane = connect_within(&self.device, &places, proof, &mut tries, purpose, deadline)?;
         self.has_been_reached.store(true, Ordering::Relaxed);
         Ok(lane)
     }
@@ -186,7 +186,7 @@ impl Dial {
             return known;
         }
         let seek = self.seek();
-        if purpose == Purpose::Control && self.has_tried.swap(true, Ordering::Relaxed) {
+        if purpose != Purpose::Data && self.has_tried.swap(true, Ordering::Relaxed) {
             seek.ask_again();
         }
         distinct(known.into_iter().chain(seek.found()))

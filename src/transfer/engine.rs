@@ -3,7 +3,7 @@
 use super::mailbox::{Mail, Mailbox};
 use super::queue::Queue;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
-use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, Progress, ReceiveSettings, failed};
+use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, ReceiveSettings, failed};
 use crate::chunk::Geometry;
 use crate::digest::FileDigest;
 use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
@@ -12,7 +12,7 @@ use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
 use crate::transport::AbortHandle;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     only_root: Mutex<Option<FileDigest>>,
     disk_faults: Mutex<HashMap<EntryIndex, StoreError>>,
     inner: Mutex<Inner>,
-    began: Instant,
+    pub(super) began: Instant,
 }
 
 /// A partial file under way.
@@ -155,6 +155,13 @@ impl<'a, D: Disk> Engine<'a, D> {
         self.publisher.close();
     }
 
+    /// Breaks one lane, and lets its thread end.
+    pub(super) fn end_lane(&self, lane: LaneId) {
+        if let Some(mailbox) = self.lock().mailboxes.get_mut(&lane) {
+            mailbox.end();
+        }
+    }
+
     /// Breaks every lane, so that no thread waits for the network, nor for work.
     pub(super) fn abort_lanes(&self) {
         self.lock().mailboxes.values_mut().for_each(Mailbox::end);
@@ -228,12 +235,6 @@ impl<'a, D: Disk> Engine<'a, D> {
         self.observer.event(&Event::FileDone { path, bytes, root, how });
     }
 
-    /// Counts bytes that need not be fetched.
-    pub(super) fn reuse(&self, bytes: u64) {
-        self.counters.reused.fetch_add(bytes, Ordering::Relaxed);
-        self.counters.done.fetch_add(bytes, Ordering::Relaxed);
-    }
-
     /// What the transfer as a whole hashes to: the root of its only file, or the manifest's id.
     pub(super) fn root(&self) -> Option<String> {
         let manifest = || self.lock().receiver.manifest().map(|id| id.to_string());
@@ -255,30 +256,6 @@ impl<'a, D: Disk> Engine<'a, D> {
         std::mem::take(&mut *lock(&self.failures))
     }
 
-    pub(super) fn note_first_byte(&self) {
-        if self.counters.first_byte_ms.load(Ordering::Relaxed) == 0 {
-            let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-            // Another lane may have been first; either time is right to a millisecond.
-            self.counters.first_byte_ms.store(elapsed + 1, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn progress(&self) -> Progress {
-        let totals = self.listing.get().map(|listing| listing.totals()).unwrap_or_default();
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Progress {
-            bytes_total: totals.bytes,
-            bytes_done: load(&self.counters.done),
-            bytes_reused: load(&self.counters.reused),
-            bytes_fetched: load(&self.counters.fetched),
-            wire_bytes: load(&self.counters.wire),
-            files_total: u64::from(totals.files),
-            files_done: load(&self.counters.files_done),
-            current: self.current_file(),
-            first_byte_ms: load(&self.counters.first_byte_ms).checked_sub(1),
-        }
-    }
-
     /// Tells the session which lanes brought something, and that time passed where that matters to it.
     pub(super) fn tick(&self) {
         let mut inner = self.lock();
@@ -298,12 +275,6 @@ impl<'a, D: Disk> Engine<'a, D> {
     pub(super) fn silence(&self) -> Duration {
         let heard = self.lock().receiver.heard_last();
         heard.map_or(Duration::ZERO, |heard| self.began.elapsed().saturating_sub(heard))
-    }
-
-    fn current_file(&self) -> Option<String> {
-        let partials = lock(&self.partials);
-        let entry = partials.keys().min().copied()?;
-        self.listing.get()?.entry(entry).map(|entry| entry.path.as_str().to_owned())
     }
 
     /// Hands one output on.

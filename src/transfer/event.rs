@@ -1,7 +1,7 @@
 //! What a transfer tells its observer, and the one thing that it asks.
 
 use crate::digest::FileDigest;
-use crate::transfer::failure::FailureClass;
+use crate::transfer::failure::{FailureClass, TransferError};
 use crate::transfer::settings::Conflict;
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +16,24 @@ pub trait Observer: Send + Sync {
 
     /// Decides about an offer, once, before anything is written. May take as long as a user takes.
     fn accept(&self, offer: &OfferSummary) -> Decision;
+
+    /// Nobody waits for the answer of a call of `accept` that has not returned: it may return at once, with any answer.
+    fn withdraw(&self) {}
+}
+
+/// Watches a run that listens for senders. Called from several threads.
+pub trait Hosting: Send + Sync {
+    /// Takes one event of the run as a whole.
+    fn event(&self, event: &Event);
+
+    /// A sender connected from `peer`: whoever watches its session, which is told apart by `number`.
+    fn session(&self, number: u64, peer: SocketAddr) -> Box<dyn HostedSession + '_>;
+}
+
+/// Watches one session of a run that listens.
+pub trait HostedSession: Observer {
+    /// It is over. Nothing follows.
+    fn ended(&self, outcome: &Result<Summary, TransferError>);
 }
 
 /// What happened.
@@ -59,6 +77,22 @@ pub enum Event {
         link: Zeroizing<String>,
         /// The code that does the same, once. `None` where none is wanted.
         code: Option<Zeroizing<String>>,
+        /// Files offered.
+        files: u64,
+        /// Folders offered.
+        folders: u64,
+        /// Bytes of all files together.
+        bytes: u64,
+    },
+    /// Receiving side: senders can connect.
+    Listening {
+        /// The text to hand to senders.
+        link: Zeroizing<String>,
+        /// The code that does the same, once. `None` where none is wanted.
+        code: Option<Zeroizing<String>>,
+    },
+    /// Sending side: this is offered to somebody who listens.
+    Pushing {
         /// Files offered.
         files: u64,
         /// Folders offered.
@@ -151,6 +185,10 @@ pub enum Phase {
     Verifying,
     /// Sending side: nobody is connected.
     Waiting,
+    /// Receiving side: a sender that connected here is gone, and connects again by itself.
+    WaitingForSender,
+    /// Sending side: the other end has yet to accept the offer.
+    WaitingForAnswer,
     /// The disk filled up under way: the transfer goes on by itself once there is room. Told again every second.
     WaitingForRoom {
         /// Bytes that the files need which wait.
@@ -307,6 +345,12 @@ impl fmt::Debug for Event {
                 write!(formatter, "FileDone({path:?}, {bytes}, {root:?}, {how:?})")
             }
             Self::FileFailed { path, fault, class } => write!(formatter, "FileFailed({path:?}, {fault:?}, {class:?})"),
+            Self::Listening { link: _, code } => {
+                write!(formatter, "Listening([redacted], {})", if code.is_some() { "[redacted]" } else { "none" })
+            }
+            Self::Pushing { files, folders, bytes } => {
+                write!(formatter, "Pushing({files} files, {folders} folders, {bytes} bytes)")
+            }
             Self::Notice { text } => write!(formatter, "Notice({text:?})"),
             Self::OfferReady { link: _, code: _, files, folders, bytes } => {
                 write!(formatter, "OfferReady([redacted], {files} files, {folders} folders, {bytes} bytes)")

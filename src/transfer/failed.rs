@@ -72,6 +72,9 @@ pub(super) fn end(end: End) -> TransferError {
                 Refusal::Protocol => "it says that this side broke the protocol",
                 Refusal::Stopped => "it was stopped, or started again without this session",
                 Refusal::Version => "it speaks another version of the protocol",
+                Refusal::Receives => "it receives itself: push to it with `haul send PATH... --to LINK`",
+                Refusal::Sends => "it offers files itself: fetch them with `haul receive LINK`",
+                Refusal::Taken => "it is receiving the same files from another sender",
             };
             TransferError::Refused(why.into())
         }

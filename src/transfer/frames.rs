@@ -2,8 +2,12 @@
 
 use crate::transport::{Lane, TransportError};
 use crate::wire::{
-    Encoding, FRAME_HEADER_BYTES, FrameFault, FrameHeader, Message, MessageFault, PIECE_ADDRESS_BYTES, Piece,
+    Encoding, FRAME_HEADER_BYTES, FrameFault, FrameHeader, Message, MessageFault, PIECE_ADDRESS_BYTES, Piece, Refusal,
 };
+use std::time::{Duration, Instant};
+
+/// How long somebody who was turned away may take to read why.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is next on a lane.
 #[derive(Debug)]
@@ -46,6 +50,18 @@ pub(super) fn read_frame(lane: &mut Lane) -> Result<Incoming, LaneFault> {
             Ok(Incoming::Piece { piece: Piece::decode(&address, encoding, payload_bytes)?, encoding })
         }
     }
+}
+
+/// Turns a lane away with the reason, and gives the other end a moment to read it: what that sent before it read it must
+/// not cut it off.
+pub(super) fn refuse(mut lane: Lane, refusal: Refusal) {
+    let until = Instant::now() + REFUSAL_PATIENCE;
+    // Whether it hears why or only the close is the same to this side.
+    if send_message(&mut lane, &Message::Refused { refusal }).is_err() || lane.close().is_err() {
+        return;
+    }
+    lane.set_silence_limit(REFUSAL_PATIENCE);
+    while Instant::now() < until && read_frame(&mut lane).is_ok() {}
 }
 
 /// Sends one message.

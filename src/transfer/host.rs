@@ -3,12 +3,13 @@
 use super::TransferError;
 use super::codes::{CodeKeeper, CodeNews};
 use super::company::Company;
-use super::frames::read_frame;
+use super::frames::refuse;
 use super::offer::Offer;
 use super::panics::caught;
-use super::serve::{Served, ServedCounters, ServedSession, say_no};
+use super::serve::{Served, ServedCounters, ServedSession};
 use super::state::OfferState;
-use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX, WORKING_EVERY};
+use super::wish::Terms;
+use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
 use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
@@ -160,7 +161,8 @@ impl Host {
         let grant = SessionGrant { id: *id.as_bytes(), secret: *secret.as_bytes() };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (offer, counters) = (Arc::clone(&self.offer), Arc::clone(&self.counters));
-        let session = ServedSession::new(number, intro.peer_address, offer, counters, grant, self.lanes);
+        let terms = Terms::Granting(grant);
+        let session = ServedSession::new(number, intro.peer_address, offer, counters, terms, self.lanes);
         let session = Arc::new(session.in_company(Arc::clone(&self.company)));
         if self.asks_each {
             session.ask_first();
@@ -242,15 +244,12 @@ impl Gatekeeper for Host {
         }
     }
 
-    fn admit(&self, mut lane: Lane, intro: LaneIntro) {
-        let session = match self.session_for(&intro) {
+    fn admit(&self, lane: Lane, intro: LaneIntro) {
+        let wanted = if intro.purpose == Purpose::Push { Err(Refusal::Sends) } else { self.session_for(&intro) };
+        let session = match wanted {
             Ok(session) => session,
             Err(refusal) => {
-                // What it says first is taken: a connection that is closed over unread bytes is reset, and the other end
-                // might not see the refusal.
-                lane.set_silence_limit(WORKING_EVERY);
-                let _ = read_frame(&mut lane);
-                say_no(&mut lane, refusal);
+                refuse(lane, refusal);
                 if let Some(news) = self.codes.renew() {
                     self.tell(HostEvent::Code(news));
                 }
@@ -258,7 +257,7 @@ impl Gatekeeper for Host {
             }
         };
         let role = match intro.purpose {
-            Purpose::Control => LaneRole::Control,
+            Purpose::Control | Purpose::Push => LaneRole::Control,
             Purpose::Data => LaneRole::Data,
         };
         if role == LaneRole::Control && !session.has_control() {

@@ -15,6 +15,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 const MAGIC: &[u8; 8] = b"haulrec2";
 /// How the records of an earlier version begin, which knew no codes.
 const MAGIC_OF_LINKS: &[u8; 8] = b"haulrec1";
+/// What follows in a record where the sender connected to its link.
+const PUSHED: &[u8] = b"p";
 const CHECKSUM_BYTES: usize = 32;
 /// What a name takes in a record beyond its bytes.
 const NAME_OVERHEAD: usize = 2;
@@ -36,6 +38,8 @@ pub(super) enum Origin {
     Code(CodeMark),
     /// A link, which works again.
     Link(Link),
+    /// This side's own link: the sender connected here, and has to do so again.
+    Pushed(Link),
 }
 
 /// What tells a code that was used from any other one. Whoever reads it can try all codes, and gains nothing by it: the
@@ -74,7 +78,8 @@ struct Grant {
     secret: [u8; 32],
 }
 
-/// A [`Memory`] between [`MAGIC`] and checksum, before the [`CodeMark`] that follows where the link is empty.
+/// A [`Memory`] between [`MAGIC`] and checksum, before the [`CodeMark`] that follows where the link is empty, or
+/// [`PUSHED`] where it is this side's own.
 #[derive(Deserialize, Serialize)]
 struct Written<'a> {
     link: &'a str,
@@ -93,7 +98,7 @@ struct Written<'a> {
 }
 
 impl Origin {
-    /// Whether both are the same offer.
+    /// Whether both are the same offer. What was pushed is none that is made again: whoever listens has one link for all.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Code(one), Self::Code(other)) => one == other,
@@ -150,9 +155,9 @@ impl Memory {
 
     /// The bytes of a record.
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let (link, mark) = match &self.origin {
-            Origin::Code(mark) => (Zeroizing::default(), Some(mark)),
-            Origin::Link(link) => (link.to_text(), None),
+        let link = match &self.origin {
+            Origin::Code(_) => Zeroizing::default(),
+            Origin::Link(link) | Origin::Pushed(link) => link.to_text(),
         };
         let written = Written {
             link: &link,
@@ -174,8 +179,13 @@ impl Memory {
         let body = &mut bytes[MAGIC.len()..RECORD_BYTES_MAX - CHECKSUM_BYTES];
         let bounded = "every part of a record is bounded";
         let mut used = postcard::to_slice(&written, body).expect(bounded).len();
-        if let Some(mark) = mark {
-            used += postcard::to_slice(mark, &mut body[used..]).expect(bounded).len();
+        match &self.origin {
+            Origin::Code(mark) => used += postcard::to_slice(mark, &mut body[used..]).expect(bounded).len(),
+            Origin::Link(_) => {}
+            Origin::Pushed(_) => {
+                body[used..used + PUSHED.len()].copy_from_slice(PUSHED);
+                used += PUSHED.len();
+            }
         }
         bytes.truncate(MAGIC.len() + used);
         let sum = checksum(&bytes);
@@ -206,7 +216,11 @@ impl Memory {
             written.grant.as_ref().filter(|_| !written.addresses.is_empty())?;
             (Origin::Code(mark), rest)
         } else {
-            (Origin::Link(Link::parse(written.link).ok()?), rest)
+            let link = Link::parse(written.link).ok()?;
+            match rest.strip_prefix(PUSHED).filter(|_| knows_codes) {
+                Some(rest) => (Origin::Pushed(link), rest),
+                None => (Origin::Link(link), rest),
+            }
         };
         if !rest.is_empty() {
             return None;

@@ -4,13 +4,15 @@ pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use controls::Controls;
 pub use event::{
-    CodeChange, Decision, Event, FailedFile, FileOutcome, Observer, OfferLine, OfferSummary, PeerState, Phase,
-    Progress, Summary,
+    CodeChange, Decision, Event, FailedFile, FileOutcome, HostedSession, Hosting, Observer, OfferLine, OfferSummary,
+    PeerState, Phase, Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
+pub use listen::listen;
+pub use push::push;
 pub use receive::receive;
 pub use send::send;
-pub use settings::{Conflict, ReceiveSettings, SendSettings};
+pub use settings::{Conflict, ListenSettings, PushSettings, ReceiveSettings, SendSettings};
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
@@ -41,9 +43,12 @@ mod engine;
 mod failed;
 mod frames;
 mod growth;
+mod hope;
 mod host;
 mod lane_thread;
 mod limit;
+mod listen;
+mod lobby;
 mod mailbox;
 mod memory;
 mod neighbours;
@@ -52,13 +57,20 @@ mod panics;
 mod pieces;
 mod plan;
 mod publisher;
+mod push;
+mod pushed_lanes;
 mod queue;
+mod reach;
 mod receive;
+mod reception;
 mod retry;
 mod room;
+mod route;
 mod seek;
 mod send;
 mod serve;
 mod standstill;
 mod state;
+mod tally;
+mod wish;
 mod work;

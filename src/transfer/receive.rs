@@ -5,6 +5,7 @@ use super::dial::{Dial, Way};
 use super::engine::Engine;
 use super::memory::Memory;
 use super::panics::caught;
+use super::route::{Route, Visit};
 use super::unfinished;
 use super::work::Counters;
 use super::{Cancel, Event, FailureClass, Observer, Phase, ReceiveSettings, Summary, TransferError, failed};
@@ -30,12 +31,7 @@ pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Can
 fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
     let began = Instant::now();
     let invitation = invitation(settings)?;
-    let unusable = |error: std::io::Error| TransferError::Io {
-        what: format!("the folder `{}` cannot be used", crate::printable::printable_path(&settings.into)),
-        cause: error.into(),
-    };
-    let disk = RealDisk::open(&settings.into).map_err(unusable)?;
-    let store = Store::open(disk).map_err(|fault| failed::store("the destination cannot be used", fault))?;
+    let store = open_store(settings)?;
     let mut held = unfinished::hold(&store, settings)?;
     let (way, told) = way(invitation, settings, &store, held.as_ref())?;
     observer.event(&Event::Phase(Phase::Connecting));
@@ -43,13 +39,13 @@ fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -
     let lanes = settings.lanes.unwrap_or(LANES_MOST).min(DATA_LANES_MAX);
     let mut counters = Counters::default();
     loop {
-        let receiver = Receiver::new(ReceiverSettings { lanes });
+        let receiver = Receiver::new(ReceiverSettings { lanes, grant: None });
         let mut engine = Engine::new(&store, settings, observer, receiver, began, counters);
         if let Some(record) = held.take() {
             // Nothing is there to be replaced: the engine is new.
             let _ = engine.record.set(record);
         }
-        let outcome = run(&engine, &dial, cancel);
+        let outcome = run(&engine, &Route::Dialled(Arc::clone(&dial)), cancel);
         // The last word about what was done, also where it is not everything.
         observer.event(&Event::Progress(engine.progress()));
         match outcome? {
@@ -60,12 +56,62 @@ fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -
     }
 }
 
+/// What came of a session whose sender connected here.
+pub(super) struct Received {
+    pub(super) outcome: Result<Summary, TransferError>,
+    /// Whether the user took the offer.
+    pub(super) is_accepted: bool,
+    /// Whether it came to its end, with or without files that failed.
+    pub(super) is_complete: bool,
+}
+
+/// Receives from a sender that connected here, until everything is there or nobody waits for it any more.
+pub(super) fn receive_visit(
+    visit: &Arc<Visit>,
+    settings: &ReceiveSettings,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Received {
+    let (mut is_accepted, mut is_complete) = (false, false);
+    let outcome = caught(|| {
+        let began = Instant::now();
+        let store = open_store(settings)?;
+        let lanes = settings.lanes.unwrap_or(LANES_MOST).min(DATA_LANES_MAX);
+        let receiver = Receiver::new(ReceiverSettings { lanes, grant: Some(visit.grant.clone()) });
+        let mut engine = Engine::new(&store, settings, observer, receiver, began, Counters::default());
+        engine.main = Arc::clone(&visit.main);
+        let outcome = run(&engine, &Route::Visited(Arc::clone(visit)), cancel);
+        observer.event(&Event::Progress(engine.progress()));
+        is_accepted = engine.record.get().is_some();
+        is_complete = matches!(outcome, Ok(Outcome::Complete));
+        match outcome? {
+            Outcome::Complete => finish(&mut engine, began),
+            Outcome::OfferChanged => Err(TransferError::OfferChanged),
+        }
+    });
+    Received { outcome, is_accepted, is_complete }
+}
+
+fn open_store(settings: &ReceiveSettings) -> Result<Store<RealDisk>, TransferError> {
+    let unusable = |error: std::io::Error| TransferError::Io {
+        what: format!("the folder `{}` cannot be used", crate::printable::printable_path(&settings.into)),
+        cause: error.into(),
+    };
+    let disk = RealDisk::open(&settings.into).map_err(unusable)?;
+    Store::open(disk).map_err(|fault| failed::store("the destination cannot be used", fault))
+}
+
 /// What the settings name. `None` where a transfer is resumed whose record says all.
 fn invitation(settings: &ReceiveSettings) -> Result<Option<Invitation>, TransferError> {
     if settings.resuming.is_some() && settings.invitation.is_empty() {
         return Ok(None);
     }
-    Invitation::parse(&settings.invitation).map(Some).map_err(|fault| match fault {
+    invitation_of(&settings.invitation).map(Some)
+}
+
+/// The link or the code that `text` is.
+pub(super) fn invitation_of(text: &str) -> Result<Invitation, TransferError> {
+    Invitation::parse(text).map_err(|fault| match fault {
         InvitationFault::Code(fault) => TransferError::BadCode(fault.into()),
         InvitationFault::Link(fault) => TransferError::BadLink(fault.into()),
         InvitationFault::Neither => TransferError::NoInvitation,
@@ -97,9 +143,9 @@ fn way<D: Disk>(
 }
 
 /// Carries one session to its end.
-fn run(engine: &Engine<'_>, dial: &Arc<Dial>, cancel: &Cancel) -> Result<Outcome, TransferError> {
+fn run(engine: &Engine<'_>, route: &Route, cancel: &Cancel) -> Result<Outcome, TransferError> {
     let outcome = thread::scope(|scope| {
-        let outcome = caught(|| Conduct::new(engine, Arc::clone(dial), cancel, scope).run());
+        let outcome = caught(|| Conduct::new(engine, route.clone(), cancel, scope).run());
         if !matches!(outcome, Ok(Outcome::Complete)) {
             // Threads that read a large file end before its end; a rename that began is finished.
             engine.store.halt(true);

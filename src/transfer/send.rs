@@ -172,9 +172,14 @@ fn take(
     None
 }
 
-fn tell_code(CodeNews { code, why }: CodeNews, beacon: &mut Beacon, observer: &dyn Observer) {
+fn tell_code(news: CodeNews, beacon: &mut Beacon, observer: &dyn Observer) {
+    observer.event(&code_changed(news, beacon));
+}
+
+/// Announces the number of the code that is shown from here on, and says which one that is.
+pub(super) fn code_changed(CodeNews { code, why }: CodeNews, beacon: &mut Beacon) -> Event {
     beacon.set_number(code.as_ref().map(Code::number));
-    observer.event(&Event::CodeChanged { code: code.map(|code| code.to_text()), why });
+    Event::CodeChanged { code: code.map(|code| code.to_text()), why }
 }
 
 fn progress(host: &Host) -> Progress {
@@ -217,7 +222,7 @@ fn summary(host: &Host, began: Instant, cancel: &Cancel) -> Summary {
     }
 }
 
-fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
+pub(super) fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
     for notice in &walk.notices {
         observer.event(&Event::Notice { text: notice.to_string() });
     }
@@ -227,7 +232,7 @@ fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
     walk.failures
 }
 
-fn source_failure(error: SourceError) -> TransferError {
+pub(super) fn source_failure(error: SourceError) -> TransferError {
     let class = match &error {
         SourceError::Stopped => return TransferError::Interrupted,
         SourceError::Changed { .. } | SourceError::Vanished { .. } => return TransferError::SourceChanged { files: 1 },
@@ -251,7 +256,7 @@ fn ended_text(end: &End) -> String {
     }
 }
 
-fn stranger_text(event: ListenerEvent) -> Option<String> {
+pub(super) fn stranger_text(event: ListenerEvent) -> Option<String> {
     match event {
         ListenerEvent::BadProof { peer, count } => Some(format!("{peer} tried a wrong link ({count} so far)")),
         ListenerEvent::WrongCode { peer, count } => {

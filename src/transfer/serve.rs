@@ -5,13 +5,16 @@ use super::frames::{Incoming, LaneFault, read_frame, send_message};
 use super::limit::Limit;
 use super::offer::{Chore, Filled, Offer};
 use super::pieces::{counted, work};
+use super::push::News;
+use super::wish::{Terms, Wish};
 use crate::limits::{LANE_SILENCE_MAX, PIECE_BYTES_MAX, SESSION_LANES_MAX, WORKING_EVERY};
 use crate::session::{End, LaneId, LaneRole, PeerFault, Sender, SenderInput, SenderOutput, SenderSettings};
 use crate::transport::{AbortHandle, Lane, TransportError};
-use crate::wire::{Message, Refusal, SessionGrant};
+use crate::wire::{Message, Refusal};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +34,8 @@ pub(super) struct ServedSession {
     pub(super) company: Arc<Company>,
     pub(super) turns: Turns,
     pub(super) offer: Arc<Offer>,
+    /// Who is told what its receiver wants, where this side connected to it.
+    wishes: Option<mpsc::Sender<News>>,
     began: Instant,
     inner: Mutex<Inner>,
     /// Its standing is another one.
@@ -101,9 +106,13 @@ impl ServedSession {
         peer: SocketAddr,
         offer: Arc<Offer>,
         counters: Arc<ServedCounters>,
-        grant: SessionGrant,
+        terms: Terms,
         lanes: u16,
     ) -> Self {
+        let (grant, wishes) = match terms {
+            Terms::Granting(grant) => (Some(grant), None),
+            Terms::Pushing(wishes) => (None, Some(wishes)),
+        };
         let settings = SenderSettings {
             listing: Arc::clone(&offer.listing),
             page_starts: Arc::clone(&offer.page_starts),
@@ -130,6 +139,7 @@ impl ServedSession {
             company: Arc::default(),
             turns: Turns::default(),
             offer,
+            wishes,
             began: Instant::now(),
             inner: Mutex::new(inner),
             decided: Condvar::new(),
@@ -270,11 +280,15 @@ impl ServedSession {
                     }
                     // Only the end of a session is said on another lane than the one that asked; it sees the close.
                     SenderOutput::Send { .. } => Vec::new(),
+                    SenderOutput::Granted { grant } => self.wish(Wish::Grant(grant)),
+                    SenderOutput::OpenLanes { lanes } => self.wish(Wish::Lanes(lanes)),
                     SenderOutput::Hash { chunks, .. } => {
+                        self.wish(Wish::Contents);
                         let outcome = self.offer.hash(&chunks, &mut |chore| self.act(lane, chore))?;
                         self.step(SenderInput::Hashed { lane: id, outcome })
                     }
                     SenderOutput::Seal { without, .. } => {
+                        self.wish(Wish::Contents);
                         let outcome = self.offer.seal(&without, &mut |chore| self.act(lane, chore))?;
                         self.step(SenderInput::Sealed { lane: id, outcome })
                     }
@@ -292,8 +306,10 @@ impl ServedSession {
                 };
                 outputs.splice(0..0, further);
             }
-            // A receiver that thinks, or whose user does, owes nothing.
-            lane.set_silence_limit(None);
+            // A receiver that thinks, or whose user does, owes nothing. One that this side connected to asks for a sign of
+            // life all the same: nobody else would notice that it is gone.
+            let must_ask = self.wishes.is_some() && role == LaneRole::Control;
+            lane.set_silence_limit(must_ask.then_some(LANE_SILENCE_MAX));
             let incoming = read_frame(lane)?;
             lane.set_silence_limit(LANE_SILENCE_MAX);
             self.wait_until_let_in(lane)?;
@@ -328,6 +344,14 @@ impl ServedSession {
             Chore::Recheck(recheck) => work(lane, move || recheck.run()),
             Chore::Wait => send_message(lane, &Message::Working).map(Ok),
         }
+    }
+
+    fn wish(&self, wish: Wish) -> Vec<SenderOutput> {
+        if let Some(wishes) = &self.wishes {
+            // Where nobody listens any more the session is over.
+            let _ = wishes.send(News::Wish(wish));
+        }
+        Vec::new()
     }
 
     /// Feeds the session and returns what it wants, the last thing first.

@@ -39,6 +39,53 @@ pub struct SendSettings {
     pub controls: Controls,
 }
 
+/// What to push, and to whom.
+#[derive(Clone)]
+pub struct PushSettings {
+    /// Files and folders to offer, as the user wrote them; at least one.
+    pub paths: Vec<PathBuf>,
+    /// The link or the code of whoever listens, as it was given, not yet parsed.
+    pub to: Zeroizing<String>,
+    /// Where that is, best first, beside what a link says and what is found on the network.
+    pub at: Vec<SocketAddr>,
+    /// Most data lanes that the other end may have opened. `None`: the measured default.
+    pub lanes: Option<u16>,
+    /// How long the other end is tried, when it is lost and before it is there. `None`: without limit, and not before.
+    pub retry_for: Option<Duration>,
+    /// Where hashes of unchanged files are remembered. `None`: nowhere.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Where to listen for senders, and by which rules to receive from them.
+#[allow(clippy::struct_excessive_bools, reason = "independent rules")]
+#[derive(Clone, Debug, Default)]
+pub struct ListenSettings {
+    /// The folder that receives; it exists.
+    pub into: PathBuf,
+    /// Where to listen. `None`: the port remembered for this folder, else any free one, on every address.
+    pub bind: Option<SocketAddr>,
+    /// The only address that the link names. `None`: the bound one, or every one that a peer may reach.
+    pub address: Option<IpAddr>,
+    /// Whether to go on listening after a transfer is complete.
+    pub keep: bool,
+    /// Whether to show no code beside the link.
+    pub no_code: bool,
+    /// Whether to announce itself on the local network. What only this machine can reach never is.
+    pub announce: bool,
+    /// What to do about a name that exists with other content, unless the observer decides otherwise.
+    pub conflict: Conflict,
+    /// Whether to drop caches and hash each file once more before it is published.
+    pub read_back: bool,
+    /// Data lanes to ask a sender for. `None`: the measured default.
+    pub lanes: Option<u16>,
+    /// How long a lost sender, and room on a full disk, is waited for. `None`: without limit.
+    pub retry_for: Option<Duration>,
+    /// Whether hidden names may be written directly into the home folder.
+    pub allow_hidden: bool,
+    /// Where port, link and session secrets of a listening folder are remembered. `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+}
+
 /// What to fetch, into which folder, and by which rules.
 #[derive(Clone)]
 pub struct ReceiveSettings {
@@ -113,6 +160,22 @@ impl fmt::Debug for ReceiveSettings {
     }
 }
 
+/// Leaves the link out: it is a secret, and debug output ends up in logs.
+impl fmt::Debug for PushSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { paths, to: _, at, lanes, retry_for, cache_dir } = self;
+        formatter
+            .debug_struct("PushSettings")
+            .field("paths", paths)
+            .field("to", &"[redacted]")
+            .field("at", at)
+            .field("lanes", lanes)
+            .field("retry_for", retry_for)
+            .field("cache_dir", cache_dir)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +196,16 @@ mod tests {
             resuming: None,
         };
         let text = format!("{settings:?}");
+        assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
+        let push = PushSettings {
+            paths: Vec::new(),
+            to: settings.invitation,
+            at: Vec::new(),
+            lanes: None,
+            retry_for: None,
+            cache_dir: None,
+        };
+        let text = format!("{push:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
     }
 }

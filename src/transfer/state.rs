@@ -97,6 +97,16 @@ impl OfferState {
     }
 }
 
+/// Names a folder that receives, however it was written.
+pub(super) fn folder_id(folder: &Path) -> io::Result<[u8; 32]> {
+    let folder = folder.canonicalize()?;
+    if !folder.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let mut hasher = PurposeHasher::new("haul 1 listening folder");
+    Ok(hasher.field(folder.as_os_str().as_encoded_bytes()).finish())
+}
+
 fn read(file: &Path) -> Option<OfferState> {
     // Neither a link nor a pipe in the file's place is of any use, and opening a pipe would wait for its other end.
     if !fs::symlink_metadata(file).ok()?.is_file() {

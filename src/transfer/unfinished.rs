@@ -122,6 +122,11 @@ pub(super) fn remember<D: Disk>(
 }
 
 impl Holdings {
+    /// Whether everything here was pushed, so that its senders have to connect again.
+    pub fn is_pushed(&self) -> bool {
+        !self.transfers.is_empty() && self.transfers.iter().all(Unfinished::is_pushed)
+    }
+
     /// Whether the offer behind a link or a code can be continued without it.
     pub fn has(&self, invitation: &str) -> bool {
         let Ok(invitation) = Invitation::parse(invitation) else { return false };
@@ -176,6 +181,11 @@ impl Unfinished {
         &self.memory.addresses
     }
 
+    /// Whether its sender connected here: then it goes on when that sender connects again, to `haul receive` in this folder.
+    pub fn is_pushed(&self) -> bool {
+        matches!(self.memory.origin, Origin::Pushed(_))
+    }
+
     /// How it is continued in the folder that it was found in: by the rules by which it was accepted, and waiting for its
     /// sender for as long as `retry_for` says, or without limit.
     pub fn settings(&self, folder: &Path, retry_for: Option<Duration>) -> ReceiveSettings {
@@ -183,7 +193,7 @@ impl Unfinished {
         let invitation = match &memory.origin {
             // The record itself says how it goes on.
             Origin::Code(_) => Zeroizing::default(),
-            Origin::Link(link) => {
+            Origin::Link(link) | Origin::Pushed(link) => {
                 let now = Link::new(&memory.addresses, link.room(), link.key().clone());
                 now.as_ref().unwrap_or(link).to_text()
             }

@@ -1,12 +1,13 @@
 //! What the threads of a receiving transfer hand to each other, and what they count together.
 
 use super::TransferError;
+use super::decide::{Decided, NotTaken};
 use super::frames::LaneFault;
 use crate::chunk::{ChunkIndex, Length};
 use crate::digest::{ChunkDigest, FileDigest};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_FILES_MAX};
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
-use crate::session::{End, LaneId};
+use crate::session::{End, LaneId, LaneRole};
 use crate::transport::{Lane, Purpose, TransportError};
 use crate::wire::{Message, Piece, SessionGrant};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,6 +109,13 @@ impl Gathered {
 
 /// What the main thread is told.
 pub(super) enum MainEvent {
+    /// The sender, which connected here, opened a lane.
+    Arrived {
+        lane: Box<Lane>,
+        role: LaneRole,
+    },
+    /// The user said what becomes of the offer.
+    Decided(Result<Decided, NotTaken>),
     /// A lane was opened, or could not be.
     Dialled {
         purpose: Purpose,
@@ -127,6 +135,8 @@ pub(super) enum MainEvent {
     Offered,
     /// A thread of this session panicked.
     Panicked(TransferError),
+    /// Another session is to go on with what this one has.
+    Yield,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::fresh::fresh_code;
 use super::gatekeeper::Gatekeeper;
 use super::pake::{Confirmation, PasswordExchange, Role, Spake2Exchange, TAG_BYTES};
 use super::pipe::Pipe;
-use super::proof::{self, Binding, HEAD_BYTES};
+use super::proof::{self, Binding, HEAD_BYTES, Purpose};
 use crate::limits::CODE_TRIES_MAX;
 use crate::secret::Code;
 
@@ -53,22 +53,23 @@ pub(super) fn join(
     pipe: &mut Pipe,
     code: &Code,
     tries: &mut CodeTries,
+    purpose: Purpose,
     binding: &Binding,
 ) -> Result<(), TransportError> {
     if tries.are_used_up() || tries.refused_by.contains(&binding.host_spki) {
         return Err(TransportError::WrongProof);
     }
     tries.sent += 1;
-    let outcome = join_once(pipe, code, binding);
+    let outcome = join_once(pipe, code, purpose, binding);
     if let Err(TransportError::WrongProof) = outcome {
         tries.refused_by.push(binding.host_spki.clone());
     }
     outcome
 }
 
-fn join_once(pipe: &mut Pipe, code: &Code, binding: &Binding) -> Result<(), TransportError> {
+fn join_once(pipe: &mut Pipe, code: &Code, purpose: Purpose, binding: &Binding) -> Result<(), TransportError> {
     let exchange = Spake2Exchange::start(Role::Joiner, code.to_text().as_bytes());
-    let head = proof::code_head(Spake2Exchange::VERSION);
+    let head = proof::code_head(purpose, Spake2Exchange::VERSION);
     let opening = [&head[..], &with_length(exchange.share())].concat();
     pipe.send(&[&opening])?;
     let mut version = [0];
@@ -86,18 +87,18 @@ fn join_once(pipe: &mut Pipe, code: &Code, binding: &Binding) -> Result<(), Tran
     if confirmation.is_tag(Role::Host, &tag) { Ok(()) } else { Err(TransportError::WrongProof) }
 }
 
-/// Lets the joiner whose opening starts with `head` prove the code that `gatekeeper` has.
+/// Lets the joiner whose opening starts with `head` prove the code that `gatekeeper` has, and says what it wants.
 pub(super) fn welcome(
     pipe: &mut Pipe,
     head: [u8; HEAD_BYTES],
     binding: &Binding,
     gatekeeper: &dyn Gatekeeper,
-) -> Result<(), NoProof> {
+) -> Result<Purpose, NoProof> {
     let theirs = read_share(pipe)?;
     // What is no share cannot be a guess either, and is not answered.
-    if head != proof::code_head(Spake2Exchange::VERSION) || !Spake2Exchange::is_sound(Role::Joiner, &theirs) {
-        return Err(NoProof::WrongCode);
-    }
+    let purpose = proof::code_purpose(head, Spake2Exchange::VERSION)
+        .filter(|_| Spake2Exchange::is_sound(Role::Joiner, &theirs))
+        .ok_or(NoProof::WrongCode)?;
     // Its time comes before the answer: whoever has the answer has had the guess.
     let mut guess = Guess { gatekeeper, code: gatekeeper.take_code_try() };
     // Without a code, one that nobody knows takes the same path.
@@ -114,7 +115,7 @@ pub(super) fn welcome(
     }
     pipe.send(&[&confirmation.tag(Role::Host)]).map_err(|_| NoProof::WrongCode)?;
     guess.admit();
-    Ok(())
+    Ok(purpose)
 }
 
 /// A try at the code that was taken. It failed unless it is said to have led to a lane.

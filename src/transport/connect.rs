@@ -27,7 +27,7 @@ pub fn connect(
     connect_within(device, addresses, proof, &mut CodeTries::default(), purpose, deadline)
 }
 
-/// Like [`connect`], but a proof of a code, which opens a control lane whatever `purpose` says, counts in `tries`, which are as many as [`limits::CODE_TRIES_MAX`] whatever the
+/// Like [`connect`], but a proof of a code, which opens a control lane of either direction and no data lane, counts in `tries`, which are as many as [`limits::CODE_TRIES_MAX`] whatever the
 /// number of addresses and calls. An end that has turned the code down is not asked again.
 pub fn connect_within(
     device: &DeviceKey,
@@ -96,7 +96,7 @@ fn prove(
     let proof = match proof.mac() {
         Ok(proof) => proof,
         Err(code) => {
-            code_proof::join(&mut pipe, code, tries, &binding)?;
+            code_proof::join(&mut pipe, code, tries, purpose, &binding)?;
             return Ok(Lane::new(pipe, peer_address));
         }
     };

@@ -230,8 +230,7 @@ impl Door {
         let mut head = [0; HEAD_BYTES];
         pipe.read_exact(&mut head)?;
         let (purpose, who) = if proof::is_by_code(head) {
-            self.prove_code(&mut pipe, head, &binding, peer_address, deadline)?;
-            (Purpose::Control, Who::Code)
+            (self.prove_code(&mut pipe, head, &binding, peer_address, deadline)?, Who::Code)
         } else {
             self.prove_mac(&mut pipe, head, &binding)?
         };
@@ -268,7 +267,7 @@ impl Door {
         binding: &Binding,
         peer: SocketAddr,
         deadline: Instant,
-    ) -> Result<(), NoProof> {
+    ) -> Result<Purpose, NoProof> {
         let proven = code_proof::welcome(pipe, head, binding, &*self.gatekeeper);
         if let Err(NoProof::WrongCode) = proven {
             let count = self.count_bad_proof();

@@ -39,6 +39,8 @@ pub enum Purpose {
     Control,
     /// A lane that carries chunks.
     Data,
+    /// A control lane whose joiner has the files, and wants them received.
+    Push,
 }
 
 /// What the joiner of a lane has proven to hold.
@@ -138,8 +140,14 @@ pub(super) fn is_by_code(head: [u8; HEAD_BYTES]) -> bool {
 
 /// What the opening of a joiner starts with that proves a code by the exchange of this version. A code begins a session, and
 /// a session begins with its control lane.
-pub(super) fn code_head(exchange: u8) -> [u8; HEAD_BYTES] {
-    [VERSION, MODE_CODE, PURPOSE_CONTROL, exchange]
+pub(super) fn code_head(purpose: Purpose, exchange: u8) -> [u8; HEAD_BYTES] {
+    let purpose = if purpose == Purpose::Push { PURPOSE_PUSH } else { PURPOSE_CONTROL };
+    [VERSION, MODE_CODE, purpose, exchange]
+}
+
+/// What the joiner wants the lane for whose opening starts with `head`, where it is one of this version.
+pub(super) fn code_purpose(head: [u8; HEAD_BYTES], exchange: u8) -> Option<Purpose> {
+    [Purpose::Control, Purpose::Push].into_iter().find(|&purpose| head == code_head(purpose, exchange))
 }
 
 /// The host's answer to `message`, if that proves `secret`. Takes the same time whether it does.
@@ -172,11 +180,12 @@ fn purpose_byte(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Control => PURPOSE_CONTROL,
         Purpose::Data => PURPOSE_DATA,
+        Purpose::Push => PURPOSE_PUSH,
     }
 }
 
 fn purpose_of(byte: u8) -> Option<Purpose> {
-    [Purpose::Control, Purpose::Data].into_iter().find(|&purpose| purpose_byte(purpose) == byte)
+    [Purpose::Control, Purpose::Data, Purpose::Push].into_iter().find(|&purpose| purpose_byte(purpose) == byte)
 }
 
 fn mac(role: &'static str, secret: &[u8], header: &[u8], binding: &Binding) -> [u8; DIGEST_BYTES] {
@@ -208,6 +217,7 @@ const MODE_SESSION: u8 = 2;
 const MODE_CODE: u8 = 3;
 const PURPOSE_CONTROL: u8 = 1;
 const PURPOSE_DATA: u8 = 2;
+const PURPOSE_PUSH: u8 = 3;
 
 /// One purpose each, so that no message of one role passes as one of the other.
 const JOINER: &str = "haul/1 proof of the joiner";
@@ -284,11 +294,16 @@ mod tests {
     fn unknown_versions_modes_and_purposes_claim_nothing() {
         let message = link().mac().unwrap().message(Purpose::Control, &binding(0));
         assert!(claim(&message).is_some());
-        for (at, value) in [(0, 2), (1, 0), (1, 3), (1, 4), (2, 0), (2, 3), (3, 1)] {
+        for (at, value) in [(0, 2), (1, 0), (1, 3), (1, 4), (2, 0), (2, 4), (3, 1)] {
             let mut other = message;
             other[at] = value;
             assert!(claim(&other).is_none(), "byte {at} as {value}");
         }
-        assert!(is_by_code(code_head(7)) && !is_by_code([2, 3, 1, 7]) && !is_by_code([1, 2, 1, 7]));
+        for (purpose, byte) in [(Purpose::Control, 1), (Purpose::Push, 3)] {
+            assert_eq!(code_head(purpose, 7), [1, 3, byte, 7]);
+            assert_eq!(code_purpose([1, 3, byte, 7], 7), Some(purpose));
+        }
+        assert!(is_by_code([1, 3, 1, 7]) && !is_by_code([2, 3, 1, 7]) && !is_by_code([1, 2, 1, 7]));
+        assert_eq!(code_purpose([1, 3, 2, 7], 7), None, "a session does not begin with a data lane");
     }
 }

@@ -125,6 +125,16 @@ pub enum Message {
         /// Why.
         refusal: Refusal,
     },
+    /// Where the sender connected: what further lanes of this session prove themselves with.
+    Grant {
+        /// It.
+        grant: SessionGrant,
+    },
+    /// Where the sender connected: asks it to open further data lanes, whatever it has left to open of an earlier request.
+    LanesWanted {
+        /// How many.
+        lanes: u16,
+    },
 }
 
 /// Why one side ends a session. In wire order.
@@ -140,6 +150,12 @@ pub enum Refusal {
     Stopped,
     /// It speaks no common version.
     Version,
+    /// It receives, as the side does that connected to it.
+    Receives,
+    /// It sends, as the side does that connected to it.
+    Sends,
+    /// It is receiving the same files from another sender.
+    Taken,
 }
 
 /// What happened to a source file. In wire order.
@@ -202,6 +218,11 @@ pub enum MessageFault {
     /// The message does not fit a frame.
     #[error("a message is longer than a frame may be")]
     TooLong,
+}
+
+impl SessionGrant {
+    /// What stands in the place of a grant where the other side has it to give.
+    pub const NONE: Self = Self { id: [0; 16], secret: [0; 32] };
 }
 
 impl Message {

@@ -52,7 +52,16 @@ pub struct SenderVictim {
 impl ReceiverVictim {
     /// A receiver whose control lane is open and which said `Hello`.
     pub fn new() -> Self {
-        let receiver = Receiver::new(ReceiverSettings { lanes: 4 });
+        let receiver = Receiver::new(ReceiverSettings { lanes: 4, grant: None });
+        let mut victim = Self { receiver, now: Duration::ZERO, outputs: Vec::new(), end: None, frame_fault: None };
+        victim.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
+        victim
+    }
+
+    /// A receiver whose sender connected, and which said `Hello` and granted the session.
+    pub fn visited() -> Self {
+        let grant = Some(SessionGrant { id: [1; 16], secret: [2; 32] });
+        let receiver = Receiver::new(ReceiverSettings { lanes: 4, grant });
         let mut victim = Self { receiver, now: Duration::ZERO, outputs: Vec::new(), end: None, frame_fault: None };
         victim.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
         victim
@@ -158,12 +167,23 @@ impl SenderVictim {
         victim
     }
 
+    /// A sender of `listing` that connected, and was greeted on its control lane.
+    pub fn pushing(listing: Listing) -> Self {
+        let mut victim = Self::with(listing, None);
+        victim.feed(CONTROL, &hello(1, 0));
+        victim
+    }
+
     /// A sender of `listing` with a control lane and a data lane, neither of which carried anything.
     pub fn new(listing: Listing) -> Self {
+        Self::with(listing, Some(SessionGrant { id: [1; 16], secret: [2; 32] }))
+    }
+
+    fn with(listing: Listing, grant: Option<SessionGrant>) -> Self {
         let sender = Sender::new(SenderSettings {
             page_starts: listing_page_starts(&listing).into(),
             listing: Arc::new(listing),
-            grant: SessionGrant { id: [1; 16], secret: [2; 32] },
+            grant,
             lanes: 4,
         });
         let mut victim = Self { sender, outputs: Vec::new(), end: None, frame_fault: None };
@@ -298,6 +318,24 @@ pub fn welcome_with(version: u64, features: u64, lanes: u64, digest: ListingDige
     varint(&mut body, lanes);
     body.extend_from_slice(&digest.0);
     frame(1, &body)
+}
+
+/// A `Welcome` whose session id and secret are made of this byte.
+pub fn welcome_granting(byte: u8, digest: ListingDigest) -> Vec<u8> {
+    let mut body = vec![1, 1, 0];
+    body.extend_from_slice(&[byte; 16 + 32]);
+    body.push(4);
+    body.extend_from_slice(&digest.0);
+    frame(1, &body)
+}
+
+/// A `Grant` whose session id and secret are made of this byte.
+pub fn grant(byte: u8) -> Vec<u8> {
+    frame(1, &[&[16][..], &[byte; 16 + 32]].concat())
+}
+
+pub fn lanes_wanted(lanes: u64) -> Vec<u8> {
+    message(17, &[lanes])
 }
 
 pub fn listing_request(page: u64) -> Vec<u8> {

@@ -138,6 +138,11 @@ impl SimNet {
         self.conns.iter().filter(|(_, conn)| !conn.is_cut).map(|(&id, _)| id).collect()
     }
 
+    /// Whether both ends may still hear of each other.
+    pub(crate) fn is_open(&self, id: ConnId) -> bool {
+        self.conns.get(&id).is_some_and(|conn| !conn.is_cut)
+    }
+
     /// Sends a frame from one end; it arrives after those sent before it, or never.
     pub(crate) fn send(&mut self, agenda: &mut Agenda, rng: &mut Rng, id: ConnId, from: Side, frame: Vec<u8>) {
         let delay = self.delay(rng) + self.time_of(frame.len());

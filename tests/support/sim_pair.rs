@@ -50,11 +50,21 @@ macro_rules! around {
 }
 
 /// Runs a transfer by the choices of `rng` to its end; says what must not have happened and did.
-pub(crate) fn run<S: Shelf>(mut rng: Rng, shelf: S) -> Result<Outcome, String> {
+pub(crate) fn run<S: Shelf>(rng: Rng, shelf: S) -> Result<Outcome, String> {
+    run_as(rng, shelf, false)
+}
+
+/// Runs one whose sender connects to the receiver.
+pub(crate) fn run_pushed<S: Shelf>(rng: Rng, shelf: S) -> Result<Outcome, String> {
+    run_as(rng, shelf, true)
+}
+
+fn run_as<S: Shelf>(mut rng: Rng, shelf: S, is_pushed: bool) -> Result<Outcome, String> {
     let source = Source::new(&mut rng);
     let net = SimNet::new(&mut rng);
     let mut core = Core::new(rng);
-    let receiver = ReceiverHost::new(shelf, &mut core);
+    let mut receiver = ReceiverHost::new(shelf, &mut core);
+    receiver.is_visited = is_pushed;
     let mut pair = Pair {
         core,
         net,
@@ -101,6 +111,10 @@ impl<S: Shelf> Pair<S> {
 
     fn happens(&mut self, event: Event) {
         match event {
+            Event::Accepted { conn, .. } if self.receiver.is_visited && !self.net.is_open(conn) => {}
+            Event::Accepted { conn, role, grant } if self.receiver.is_visited => {
+                self.receiver.visited(around!(self), conn, role, grant);
+            }
             Event::Accepted { conn, role, grant } => match &mut self.sender {
                 Some(sender) => sender.accepted(around!(self), conn, role, grant),
                 None => self.net.close(&mut self.core.agenda, &mut self.core.rng, conn, Side::Sender),
@@ -185,7 +199,8 @@ impl<S: Shelf> Pair<S> {
             let runs = self.calm_runs;
             self.receiver.watch.check(runs <= CALM_RUNS_MAX, || format!("{runs} runs without faults do not finish it"));
         }
-        if self.sender.as_ref().is_some_and(|sender| sender.is_stopped() || sender.offer.is_stale(&self.source)) {
+        let has_to_start = |sender: &SenderHost| sender.is_stopped() || sender.push_end().is_some();
+        if self.sender.as_ref().is_some_and(|sender| has_to_start(sender) || sender.offer.is_stale(&self.source)) {
             self.kill_sender();
             self.start_sender();
         }
@@ -198,6 +213,9 @@ impl<S: Shelf> Pair<S> {
     // Processes.
 
     fn start_sender(&mut self) {
+        if self.sender.as_ref().is_some_and(|sender| sender.push_end().is_some()) {
+            self.kill_sender();
+        }
         if self.sender.is_some() {
             return;
         }
@@ -206,7 +224,11 @@ impl<S: Shelf> Pair<S> {
         self.is_relisted |= self.listing != Some(offer.listing.digest());
         self.listing = Some(offer.listing.digest());
         self.core.note("sender starts", u64::from(self.sender_runs), u64::from(offer.listing.totals().files));
-        self.sender = Some(SenderHost::new(self.sender_runs, offer, &mut self.core));
+        let mut sender = SenderHost::new(self.sender_runs, offer, &mut self.core);
+        if self.receiver.is_visited {
+            sender.start_pushing(around!(self));
+        }
+        self.sender = Some(sender);
     }
 
     fn kill_sender(&mut self) {

@@ -33,6 +33,12 @@ pub(crate) struct ReceiverHost<S> {
     /// Whether this process told a sender that it is done.
     pub(crate) has_told_done: bool,
     pub(super) on_conflict: OnConflict,
+    /// Whether it waits for the sender to connect, from when on, and which session that has.
+    pub(crate) is_visited: bool,
+    pub(super) listens_from: Duration,
+    pub(super) visit: Option<[u8; 16]>,
+    /// Since when the sender has no control lane.
+    pub(super) gone_since: Option<Duration>,
     /// What `Place` is for.
     pub(super) arriving: Option<(Encoding, Vec<u8>)>,
 }
@@ -74,6 +80,8 @@ pub(super) enum LaneThread {
 /// Work that takes time.
 #[derive(Clone, Debug)]
 pub(crate) enum ReceiverEvent {
+    AskForLanes,
+    Watch,
     ChunkClaimed { lane: LaneId, chunk: u64, proof: VerifiedChunk },
     ChunkHashed { lane: LaneId, chunk: u64 },
     ClaimsChecked { entry: EntryIndex, chunks: Vec<(ChunkIndex, ChunkDigest)> },
@@ -91,7 +99,7 @@ pub(crate) enum ReceiverEvent {
 
 impl<S: Shelf> ReceiverHost<S> {
     pub(crate) fn new(shelf: S, core: &mut Core) -> Self {
-        let settings = ReceiverSettings { lanes: core.rng.between(1, 4) as u16 };
+        let settings = ReceiverSettings { lanes: core.rng.between(1, 4) as u16, grant: None };
         Self {
             run: 0,
             shelf,
@@ -111,6 +119,10 @@ impl<S: Shelf> ReceiverHost<S> {
                 OnConflict::Keep,
                 OnConflict::Skip,
             ]),
+            is_visited: false,
+            listens_from: Duration::ZERO,
+            visit: None,
+            gone_since: None,
             arriving: None,
         }
     }
@@ -138,7 +150,7 @@ impl<S: Shelf> ReceiverHost<S> {
 
     /// A process starts, with nothing but what is on the disk.
     pub(crate) fn start(&mut self, around: &mut Around, after: Duration) {
-        let settings = ReceiverSettings { lanes: around.core.rng.between(1, 4) as u16 };
+        let settings = ReceiverSettings { lanes: around.core.rng.between(1, 4) as u16, grant: None };
         self.run += 1;
         self.session = Receiver::new(settings);
         self.end = None;
@@ -150,7 +162,12 @@ impl<S: Shelf> ReceiverHost<S> {
         self.plans.clear();
         self.has_told_done = false;
         self.watch.run_starts();
-        self.dial(around.core, LaneRole::Control, after);
+        self.visit = None;
+        if self.is_visited {
+            self.listens_from = around.core.now() + after;
+        } else {
+            self.dial(around.core, LaneRole::Control, after);
+        }
     }
 
     /// The process is gone, and its connections with it.
@@ -188,7 +205,7 @@ impl<S: Shelf> ReceiverHost<S> {
     }
 
     pub(crate) fn wake(&self) -> Option<Duration> {
-        self.session.wake().filter(|_| self.end.is_none())
+        self.session.wake().filter(|_| self.end.is_none() && (!self.is_visited || self.visit.is_some()))
     }
 
     pub(crate) fn tick(&mut self, around: &mut Around) {
@@ -212,6 +229,8 @@ impl<S: Shelf> ReceiverHost<S> {
 
     pub(crate) fn happens(&mut self, around: &mut Around, event: ReceiverEvent) {
         match event {
+            ReceiverEvent::AskForLanes => self.ask_for_lanes(around),
+            ReceiverEvent::Watch => self.watch_visit(around),
             ReceiverEvent::Connect { role } => self.connect(around, role),
             ReceiverEvent::Connected { conn } => self.connected(around, conn),
             ReceiverEvent::Decided => self.decide(around),
@@ -250,6 +269,9 @@ impl<S: Shelf> ReceiverHost<S> {
             Output::Granted { grant, lanes } => {
                 self.grant = Some(grant.id);
                 self.lanes_granted = lanes;
+                if self.is_visited {
+                    return self.soon(around.core, ReceiverEvent::AskForLanes);
+                }
                 while self.data_lanes() < lanes {
                     self.dial(around.core, LaneRole::Data, Duration::ZERO);
                 }

@@ -80,9 +80,11 @@ impl<S: Shelf> ReceiverHost<S> {
         }
         self.shelf.release(lane);
         self.tell(around, Input::LaneLost { lane, held: ended.landing });
-        if self.end.is_none() {
+        if self.end.is_none() && !self.is_visited {
             let patience = around.core.rng.millis(1, 1000);
             self.dial(around.core, ended.role, patience);
+        } else if self.end.is_none() && ended.role == LaneRole::Data {
+            self.later(around.core, 1000, ReceiverEvent::AskForLanes);
         }
     }
 

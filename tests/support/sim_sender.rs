@@ -2,6 +2,7 @@
 
 use super::sim_core::{Core, Event};
 use super::sim_net::{Arrival, ConnId, Side, SimNet};
+use super::sim_push::Pusher;
 use super::sim_source::{Offer, Source};
 use haul::chunk::ChunkIndex;
 use haul::digest::{chunk_digest, empty_file_digest};
@@ -18,9 +19,11 @@ use std::time::Duration;
 pub(crate) struct SenderHost {
     pub(crate) run: u32,
     pub(crate) offer: Offer,
-    sessions: Vec<Session>,
+    pub(super) sessions: Vec<Session>,
     /// The session that each connection belongs to.
-    session_of: BTreeMap<ConnId, usize>,
+    pub(super) session_of: BTreeMap<ConnId, usize>,
+    /// Where it connects to the receiver, and not the other way round.
+    pub(super) pusher: Option<Pusher>,
     /// Hashes of a page at most.
     page_most: u64,
     lanes: u16,
@@ -29,11 +32,11 @@ pub(crate) struct SenderHost {
 }
 
 #[derive(Debug)]
-struct Session {
+pub(super) struct Session {
     sender: Sender,
     grant: SessionGrant,
     serving: BTreeMap<LaneId, Serving>,
-    end: Option<End>,
+    pub(super) end: Option<End>,
     /// Files that the receiver said to have failed.
     failed: u32,
     is_stopped: bool,
@@ -50,6 +53,9 @@ struct Serving {
 /// Work that takes time.
 #[derive(Clone, Debug)]
 pub(crate) enum SenderEvent {
+    Connect { role: LaneRole },
+    Connected { conn: ConnId },
+    Watch,
     Hash { conn: ConnId, chunks: Range<u64> },
     Seal { conn: ConnId, without: Vec<EntryIndex> },
     ServePiece { conn: ConnId },
@@ -67,14 +73,27 @@ impl SenderHost {
     pub(crate) fn new(run: u32, offer: Offer, core: &mut Core) -> Self {
         let page_most = core.rng.scale(1, 64);
         let lanes = core.rng.between(1, 4) as u16;
-        Self { run, offer, sessions: Vec::new(), session_of: BTreeMap::new(), page_most, lanes, violation: None }
+        Self {
+            run,
+            offer,
+            sessions: Vec::new(),
+            session_of: BTreeMap::new(),
+            pusher: None,
+            page_most,
+            lanes,
+            violation: None,
+        }
     }
 
     pub(crate) fn accepted(&mut self, around: &mut Around, conn: ConnId, role: LaneRole, grant: Option<[u8; 16]>) {
         let known = self.sessions.iter().position(|session| Some(session.grant.id) == grant && session.end.is_none());
         let session = match (known, role) {
             (Some(session), _) => session,
-            (None, LaneRole::Control) => self.open_session(around.core),
+            (None, LaneRole::Control) => {
+                let mut grant = SessionGrant { id: [0; 16], secret: [0; 32] };
+                around.core.rng.fill(&mut grant.id);
+                self.open_session(Some(grant))
+            }
             (None, LaneRole::Data) => {
                 around.net.close(&mut around.core.agenda, &mut around.core.rng, conn, Side::Sender);
                 return;
@@ -85,6 +104,9 @@ impl SenderHost {
     }
 
     pub(crate) fn arrived(&mut self, around: &mut Around, conn: ConnId, arrival: Arrival) {
+        if self.pusher.is_some() && !self.heard(around, conn, &arrival) {
+            return;
+        }
         let Some(&session) = self.session_of.get(&conn) else { return };
         let lane = LaneId(conn.0);
         match arrival {
@@ -92,6 +114,7 @@ impl SenderHost {
                 self.session_of.remove(&conn);
                 self.sessions[session].serving.remove(&lane);
                 self.tell(around, session, SenderInput::LaneLost { lane });
+                self.lane_lost(around, conn);
             }
             Arrival::Frame(bytes) => match FrameHeader::decode_frame(&bytes) {
                 Ok((Frame::Message(message), _)) => {
@@ -104,12 +127,17 @@ impl SenderHost {
 
     pub(crate) fn happens(&mut self, around: &mut Around, event: SenderEvent) {
         match event {
+            SenderEvent::Connect { role } => self.connect(around, role),
+            SenderEvent::Connected { conn } => self.connected(around, conn),
+            SenderEvent::Watch => self.watch(around),
             SenderEvent::Hash { conn, chunks } => {
+                self.worked(around, conn);
                 let Some(&session) = self.session_of.get(&conn) else { return };
                 let outcome = self.hash(around.source, chunks);
                 self.tell(around, session, SenderInput::Hashed { lane: LaneId(conn.0), outcome });
             }
             SenderEvent::Seal { conn, without } => {
+                self.worked(around, conn);
                 let Some(&session) = self.session_of.get(&conn) else { return };
                 let outcome = self.seal(around.source, &without);
                 self.tell(around, session, SenderInput::Sealed { lane: LaneId(conn.0), outcome });
@@ -141,13 +169,12 @@ impl SenderHost {
 
     /// Whether a session ended well, as far as this process has heard of it.
     pub(crate) fn says_complete(&self, grant: [u8; 16]) -> bool {
-        let of_grant = self.sessions.iter().find(|session| session.grant.id == grant);
+        let of_pusher = self.pusher.as_ref().is_some_and(|pusher| pusher.grant == Some(grant));
+        let of_grant = self.sessions.iter().find(|session| of_pusher || session.grant.id == grant);
         of_grant.is_none_or(|session| session.end == Some(End::Complete))
     }
 
-    fn open_session(&mut self, core: &mut Core) -> usize {
-        let mut grant = SessionGrant { id: [0; 16], secret: [0; 32] };
-        core.rng.fill(&mut grant.id);
+    pub(super) fn open_session(&mut self, grant: Option<SessionGrant>) -> usize {
         let sender = Sender::new(SenderSettings {
             listing: self.offer.listing.clone(),
             page_starts: self.offer.page_starts.clone(),
@@ -156,7 +183,7 @@ impl SenderHost {
         });
         self.sessions.push(Session {
             sender,
-            grant,
+            grant: grant.unwrap_or(SessionGrant::NONE),
             serving: BTreeMap::new(),
             end: None,
             failed: 0,
@@ -165,7 +192,7 @@ impl SenderHost {
         self.sessions.len() - 1
     }
 
-    fn tell(&mut self, around: &mut Around, session: usize, input: SenderInput) {
+    pub(super) fn tell(&mut self, around: &mut Around, session: usize, input: SenderInput) {
         self.sessions[session].sender.handle(around.core.now(), input);
         while let Some(output) = self.sessions[session].sender.poll() {
             self.carry_out(around, session, output);
@@ -175,6 +202,8 @@ impl SenderHost {
     fn carry_out(&mut self, around: &mut Around, session: usize, output: SenderOutput) {
         match output {
             SenderOutput::Send { lane, message } => self.send(around, ConnId(lane.0), &message),
+            SenderOutput::Granted { grant } => self.granted(grant.id),
+            SenderOutput::OpenLanes { lanes } => self.open_lanes(around, lanes),
             SenderOutput::CloseLane { lane } => self.close(around, ConnId(lane.0)),
             SenderOutput::Hash { lane, chunks } => {
                 self.work(around.core, SenderEvent::Hash { conn: ConnId(lane.0), chunks });
@@ -212,7 +241,7 @@ impl SenderHost {
         }
     }
 
-    fn close(&mut self, around: &mut Around, conn: ConnId) {
+    pub(super) fn close(&mut self, around: &mut Around, conn: ConnId) {
         self.session_of.remove(&conn);
         around.net.close(&mut around.core.agenda, &mut around.core.rng, conn, Side::Sender);
     }
@@ -225,7 +254,12 @@ impl SenderHost {
     }
 
     /// Does work after a while, saying so every second unless the process hangs.
-    fn work(&self, core: &mut Core, event: SenderEvent) {
+    fn work(&mut self, core: &mut Core, event: SenderEvent) {
+        if let (SenderEvent::Hash { conn, .. } | SenderEvent::Seal { conn, .. }, Some(pusher)) =
+            (&event, &mut self.pusher)
+        {
+            pusher.working.insert(*conn);
+        }
         let is_slow = core.strikes(core.faults.slow_sender);
         let delay = if is_slow { core.rng.millis(500, 20_000) } else { core.rng.millis(0, 5) };
         if let (SenderEvent::Hash { conn, .. } | SenderEvent::Seal { conn, .. }, true) = (&event, core.rng.chance(700))

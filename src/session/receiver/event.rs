@@ -75,6 +75,11 @@ pub enum Input {
         /// Which.
         lane: LaneId,
     },
+    /// Where the sender connected: so many data lanes are wanted that are not there, at most what `Granted` said.
+    LanesLacking {
+        /// How many.
+        lanes: u16,
+    },
     /// A lane is ready to carry frames.
     LaneOpened {
         /// Its name.
@@ -104,6 +109,8 @@ pub enum Input {
         /// Where it belongs.
         piece: Piece,
     },
+    /// The same files are being received from another sender.
+    Taken,
     /// Time passed.
     Tick,
 }
@@ -159,7 +166,7 @@ pub enum Output {
     },
     /// Give folders their final modes and times, sync them, and answer with `FoldersFinished`.
     FinishFolders,
-    /// The host let this session in; open up to `lanes` data lanes with the grant.
+    /// The sender let this session in: up to `lanes` data lanes are opened with the grant, by whoever connected.
     Granted {
         /// What they prove.
         grant: SessionGrant,

@@ -5,6 +5,7 @@ mod event;
 mod fetch;
 mod files;
 mod lane;
+mod liveness;
 mod schedule;
 mod seal;
 
@@ -12,7 +13,6 @@ pub use event::{Input, Output, Plan, Verdict};
 
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::digest::{ListingDigest, ManifestId};
-use crate::limits::{CONTROL_PING_AFTER, STALLED_AFTER};
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
 use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
@@ -22,10 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a receiver is told when it is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReceiverSettings {
     /// Data lanes that this side wants.
     pub lanes: u16,
+    /// What further lanes of the session prove, where the sender connected. Nothing where this side did: then the sender
+    /// says it.
+    pub grant: Option<SessionGrant>,
 }
 
 /// The receiving state machine. See the [module](super) for its contract.
@@ -135,6 +138,8 @@ impl Receiver {
             Input::PieceArrived { lane, piece } => self.take_piece(now, lane, piece)?,
             Input::Accepted(plans) => self.accept(&plans),
             Input::Declined => self.end_with(crate::wire::Refusal::Declined, End::Declined),
+            Input::Taken => self.end_with(crate::wire::Refusal::Taken, End::Declined),
+            Input::LanesLacking { lanes } => self.ask_for_lanes(lanes),
             Input::Tick => {
                 self.close_silent_lanes(now);
                 self.ping_idle_lanes(now, now);
@@ -152,34 +157,22 @@ impl Receiver {
         Ok(())
     }
 
-    /// Near the end, gives up the lane that all others wait for, where an idle one can do its work much sooner. What
-    /// came of it stays; the rest is asked of another.
-    fn take_over(&mut self, now: Duration) {
-        let Some(idle) = self.idle_rate() else { return };
-        let is_slow = |(_, lane): &(&LaneId, &Lane)| lane.role() == LaneRole::Data && lane.is_outdone_by(now, idle);
-        if let Some(slow) = self.lanes.iter().find(is_slow).map(|(&id, _)| id) {
-            self.give_up(slow);
-        }
-    }
-
-    /// When a lane that owes has stalled for so long that an idle one takes over.
-    fn stalled_at(&self) -> Option<Duration> {
-        self.idle_rate()?;
-        let owing = self.lanes.values().filter(|lane| lane.role() == LaneRole::Data && lane.owes());
-        owing.map(|lane| lane.last_heard() + STALLED_AFTER).min()
-    }
-
-    /// Bytes a second of the fastest data lane that has nothing to do.
-    fn idle_rate(&self) -> Option<f64> {
-        let idle = self.lanes.values().filter(|lane| lane.role() == LaneRole::Data && lane.is_ready() && !lane.owes());
-        idle.map(Lane::rate).reduce(f64::max).filter(|_| matches!(self.state, State::Fetching(_)))
-    }
-
     fn open_lane(&mut self, now: Duration, lane: LaneId, role: LaneRole) {
         let rate = if let State::Fetching(fetch) = &self.state { fetch.rate } else { 0.0 };
         self.lanes.insert(lane, Lane::new(role, rate));
         if role == LaneRole::Control {
             self.ask(now, lane, Answer::Welcome, Message::Hello { version: VERSION, features: FEATURES });
+            if let Some(grant) = self.settings.grant.clone() {
+                self.outputs.push_back(Output::Send { lane, message: Message::Grant { grant } });
+            }
+        }
+    }
+
+    /// Asks a sender that connected here for further data lanes.
+    fn ask_for_lanes(&mut self, lanes: u16) {
+        let control = self.lanes.iter().find(|(_, lane)| lane.role() == LaneRole::Control && lane.is_ready());
+        if let (Some((&lane, _)), Some(_), 1..) = (control, &self.settings.grant, lanes) {
+            self.outputs.push_back(Output::Send { lane, message: Message::LanesWanted { lanes } });
         }
     }
 
@@ -190,48 +183,6 @@ impl Receiver {
             // A listing under way starts again: the sender may have listed anew.
             State::Listing { .. } if lost.role() == LaneRole::Control => self.state = State::Greeting,
             _ => {}
-        }
-    }
-
-    fn close_silent_lanes(&mut self, now: Duration) {
-        let silent: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.dead_at().is_some_and(|at| at <= now)).collect();
-        let silent: Vec<_> = silent.into_iter().map(|(&id, _)| id).collect();
-        for id in silent {
-            self.give_up(id);
-        }
-    }
-
-    /// Gives up a data lane that the host does not serve, and the control lane, which it does not know either.
-    fn give_up_with_control(&mut self, id: LaneId) {
-        let control = self.lanes.iter().find(|(_, lane)| lane.role() == LaneRole::Control).map(|(&id, _)| id);
-        for id in control.into_iter().chain([id]) {
-            self.give_up(id);
-        }
-    }
-
-    fn give_up(&mut self, id: LaneId) {
-        self.outputs.push_back(Output::CloseLane { lane: id });
-        match self.lanes.get_mut(&id) {
-            Some(lane) if lane.role() == LaneRole::Data => lane.close(),
-            _ => self.lose_lane(id, None),
-        }
-    }
-
-    /// When an idle control lane is asked whether it is alive: after a while, and earlier where data lanes have stalled.
-    /// A host whose disk is slow answers, one that cannot be reached does not.
-    fn ping_at(&self, lane: &Lane) -> Option<Duration> {
-        let idle_since = lane.idle_since()?;
-        let owing = self.lanes.values().filter(|lane| lane.role() == LaneRole::Data && lane.owes());
-        let stalled = owing.map(Lane::last_heard).max().map(|heard| heard.max(idle_since) + STALLED_AFTER / 2);
-        Some(stalled.unwrap_or(Duration::MAX).min(idle_since + CONTROL_PING_AFTER))
-    }
-
-    /// Asks an idle control lane that is due by `until`.
-    fn ping_idle_lanes(&mut self, until: Duration, now: Duration) {
-        let is_due = |lane: &Lane| self.ping_at(lane).is_some_and(|at| at <= until);
-        let idle = self.lanes.iter().find(|(_, lane)| is_due(lane)).map(|(&id, _)| id);
-        if let Some(lane) = idle {
-            self.ask(now, lane, Answer::Pong, Message::Ping { token: 0 });
         }
     }
 
@@ -272,6 +223,9 @@ impl Receiver {
                 }
                 if lanes == 0 {
                     return Err(PeerFault::NoLanes);
+                }
+                if self.settings.grant.is_some() != (grant == SessionGrant::NONE) {
+                    return Err(PeerFault::Grant);
                 }
                 self.welcome(now, id, grant, lanes, listing)
             }
@@ -315,6 +269,7 @@ impl Receiver {
             }
         }
         let lanes = lanes.min(self.settings.lanes);
+        let grant = self.settings.grant.clone().unwrap_or(grant);
         self.outputs.push_back(Output::Granted { grant, lanes });
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.welcome();

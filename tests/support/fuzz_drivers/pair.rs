@@ -8,6 +8,8 @@ mod sim_core;
 mod sim_net;
 #[path = "../sim_pair.rs"]
 mod sim_pair;
+#[path = "../sim_push.rs"]
+mod sim_push;
 #[path = "../sim_receiver.rs"]
 mod sim_receiver;
 #[path = "../sim_receiver_disk.rs"]
@@ -33,7 +35,8 @@ use sim_store::StoreShelf;
 
 /// A transfer whose files, network and faults are what the bytes choose, and after them a seed made of the bytes.
 pub(super) fn pair_sim(bytes: &[u8]) {
-    if let Err(violation) = sim_pair::run(Rng::scripted(bytes), StoreShelf::default()) {
+    let run = if super::is_pushed(bytes) { sim_pair::run_pushed } else { sim_pair::run };
+    if let Err(violation) = run(Rng::scripted(bytes), StoreShelf::default()) {
         panic!("{violation}");
     }
 }

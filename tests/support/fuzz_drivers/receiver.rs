@@ -1,6 +1,6 @@
 //! The receiver against any sender, any disk and any loss of lanes; then, faults off, it must come to an end.
 
-use super::world::World;
+use super::world::{World, grant};
 use super::{peak_of, trace};
 use arbitrary::{Result, Unstructured};
 use haul::chunk_set::ChunkSet;
@@ -17,7 +17,7 @@ const CALM_STEPS_MAX: usize = 5000;
 
 pub(super) fn receiver_sm(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
-    let world = World::new(&mut input);
+    let world = World::new(&mut input, super::is_pushed(bytes));
     let ((), peak) = peak_of(|| {
         let mut model = Model::new(world);
         for _ in 0..STEPS_MAX {
@@ -63,13 +63,15 @@ struct ModelLane {
     requests: usize,
     /// Given up by the session; its thread is not gone yet.
     closing: bool,
+    granted: bool,
 }
 
 impl Model {
     fn new(world: World) -> Self {
+        let own = world.is_pushed.then(grant);
         Self {
             world,
-            receiver: Receiver::new(ReceiverSettings { lanes: 4 }),
+            receiver: Receiver::new(ReceiverSettings { lanes: 4, grant: own }),
             now: Duration::ZERO,
             lanes: BTreeMap::new(),
             next_lane: 0,
@@ -96,6 +98,9 @@ impl Model {
             (3, _) => {
                 self.now += Duration::from_millis(u64::from(nth) * 64);
                 self.handle(Input::Tick);
+                if self.world.is_pushed {
+                    self.handle(Input::LanesLacking { lanes: u16::from(nth % 5) });
+                }
             }
             (4..=8, Some(lane)) => self.answer(lane),
             (9, Some(lane)) => self.answer_oddly(lane, input)?,
@@ -149,7 +154,7 @@ impl Model {
             let lane = LaneId(self.next_lane);
             self.next_lane += 1;
             let (questions, asked) = (VecDeque::new(), VecDeque::new());
-            self.lanes.insert(lane, ModelLane { role, questions, asked, requests: 0, closing: false });
+            self.lanes.insert(lane, ModelLane { role, questions, asked, requests: 0, closing: false, granted: false });
             self.handle(Input::LaneOpened { lane, role });
         }
     }
@@ -482,6 +487,11 @@ impl Model {
                 assert!(unanswered.len() < REQUESTS_QUEUED_MAX, "an honest sender refuses {}", unanswered.len());
             }
             Message::Pong { .. } | Message::Refused { .. } => {}
+            Message::Grant { grant: granted } => {
+                assert!(self.world.is_pushed && granted == grant() && lane.role == LaneRole::Control);
+                assert!(!std::mem::replace(&mut lane.granted, true), "a lane is granted once");
+            }
+            Message::LanesWanted { lanes } => assert!(lane.granted && (1..=4).contains(&lanes)),
             question => {
                 assert_eq!(lane.role, LaneRole::Control);
                 lane.questions.push_back(question);

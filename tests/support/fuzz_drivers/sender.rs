@@ -9,7 +9,7 @@ use haul::manifest::EntryIndex;
 use haul::session::{
     ChunksToServe, LaneId, LaneRole, Sender, SenderInput as Input, SenderOutput as Output, SenderSettings,
 };
-use haul::wire::{Change, Message};
+use haul::wire::{Change, Message, SessionGrant};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const STEPS_MAX: usize = 1000;
 
 pub(super) fn sender_sm(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
-    let world = World::new(&mut input);
+    let world = World::new(&mut input, super::is_pushed(bytes));
     let ((), peak) = peak_of(|| {
         let mut model = Model::new(world);
         for _ in 0..STEPS_MAX {
@@ -35,6 +35,7 @@ struct Model {
     sender: Sender,
     lanes: BTreeMap<LaneId, ModelLane>,
     next_lane: u32,
+    granted: bool,
     ended: bool,
 }
 
@@ -50,10 +51,10 @@ impl Model {
         let sender = Sender::new(SenderSettings {
             listing: world.listing.clone(),
             page_starts: world.page_starts.clone(),
-            grant: grant(),
+            grant: (!world.is_pushed).then(grant),
             lanes: 4,
         });
-        Self { world, sender, lanes: BTreeMap::new(), next_lane: 0, ended: false }
+        Self { world, sender, lanes: BTreeMap::new(), next_lane: 0, granted: false, ended: false }
     }
 
     fn step(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
@@ -97,8 +98,12 @@ impl Model {
 
     fn message(&mut self, lane: LaneId, message: Message) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
-            // Only the last part of a list for the seal is answered.
-            lane.unanswered += usize::from(!matches!(message, Message::SealRequest { more: true, .. }));
+            // Only the last part of a list for the seal is answered, and nothing that is said about lanes.
+            let is_unanswered = matches!(
+                message,
+                Message::SealRequest { more: true, .. } | Message::Grant { .. } | Message::LanesWanted { .. }
+            );
+            lane.unanswered += usize::from(!is_unanswered);
         }
         self.handle(Input::Message { lane, message });
     }
@@ -154,6 +159,11 @@ impl Model {
                     lane.unanswered = lane.unanswered.checked_sub(1).expect("every answer has its request");
                 }
             }
+            Output::Granted { grant } => {
+                assert!(self.world.is_pushed && grant != SessionGrant::NONE);
+                self.granted = true;
+            }
+            Output::OpenLanes { lanes } => assert!(self.granted && (1..=4).contains(&lanes)),
             Output::End { .. } => self.ended = true,
             Output::CloseLane { lane } => drop(self.lanes.remove(&lane)),
             Output::Hash { lane, ref chunks } => {

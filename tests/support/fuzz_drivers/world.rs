@@ -14,11 +14,13 @@ use std::sync::Arc;
 pub(super) struct World {
     pub(super) listing: Arc<Listing>,
     pub(super) page_starts: Arc<[u32]>,
+    /// Whether the sender connected.
+    pub(super) is_pushed: bool,
 }
 
 impl World {
     /// One to twelve entries; some files have several chunks, and some none.
-    pub(super) fn new(input: &mut Unstructured<'_>) -> Self {
+    pub(super) fn new(input: &mut Unstructured<'_>, is_pushed: bool) -> Self {
         let mut builder = ListingBuilder::new();
         for number in 0..input.int_in_range(1..=12u8).unwrap_or(1) {
             let kind = match input.int_in_range(0..=4u64).unwrap_or(2) {
@@ -33,7 +35,7 @@ impl World {
         let totals = builder.totals();
         let listing = Arc::new(builder.finish(totals).unwrap());
         let page_starts = listing_page_starts(&listing).into();
-        Self { listing, page_starts }
+        Self { listing, page_starts, is_pushed }
     }
 
     /// The hash of a chunk: any value does, as long as both ends agree.
@@ -60,8 +62,18 @@ impl World {
         Message::ListingPage { page: 0, entries, totals: Some(self.listing.totals().into()) }
     }
 
+    fn welcomed_with(&self) -> SessionGrant {
+        if self.is_pushed { SessionGrant::NONE } else { grant() }
+    }
+
     pub(super) fn welcome(&self) -> Message {
-        Message::Welcome { version: 1, features: 0, grant: grant(), lanes: 4, listing: self.listing.digest() }
+        Message::Welcome {
+            version: 1,
+            features: 0,
+            grant: self.welcomed_with(),
+            lanes: 4,
+            listing: self.listing.digest(),
+        }
     }
 
     /// Any message, its numbers mostly small, so that some of them mean something.
@@ -75,7 +87,7 @@ impl World {
             1 => Message::Welcome {
                 version: small(input)? as u16,
                 features: u32::from(input.ratio(1, 8)?),
-                grant: grant(),
+                grant: self.welcomed_with(),
                 lanes: small(input)? as u16,
                 listing: if input.arbitrary()? { self.listing.digest() } else { ListingDigest([3; 32]) },
             },
@@ -122,6 +134,13 @@ impl World {
             12 => Message::Ping { token: number(input)? },
             13 => Message::Pong { token: number(input)? },
             14 => Message::Working,
+            _ if self.is_pushed && input.arbitrary()? => {
+                if input.arbitrary()? {
+                    Message::LanesWanted { lanes: small(input)? as u16 }
+                } else {
+                    Message::Grant { grant: if input.ratio(1, 8)? { SessionGrant::NONE } else { grant() } }
+                }
+            }
             _ if input.ratio(1, 8)? => Message::Refused { refusal: Refusal::Stopped },
             _ => Message::Working,
         })

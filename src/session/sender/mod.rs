@@ -1,133 +1,20 @@
 //! The side that has file data: checks requests, and says what answers them.
 
+mod event;
+
+pub use event::{ChunksToServe, SenderInput, SenderOutput, SenderSettings};
+
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::chunk_set::ChunkSet;
-use crate::digest::{ChunkDigest, ManifestId};
+use crate::digest::ChunkDigest;
 use crate::limits::{
     HASH_PAGE_CHUNKS_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX,
 };
-use crate::manifest::{EntryIndex, Listing};
+use crate::manifest::EntryIndex;
 use crate::wire::{Change, FEATURES, Message, Refusal, SessionGrant, VERSION, WireEntry};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum SenderInput {
-    /// The work of `Serve` is done: its pieces are sent.
-    ChunksServed {
-        /// Over which lane.
-        lane: LaneId,
-    },
-    /// The work of `Hash` is done.
-    Hashed {
-        /// The lane that asked.
-        lane: LaneId,
-        /// At least one hash from the first chunk on, or what happened to its file.
-        outcome: Result<Vec<ChunkDigest>, (EntryIndex, Change)>,
-    },
-    /// A lane is ready to carry frames.
-    LaneOpened {
-        /// Its name.
-        lane: LaneId,
-        /// What it may carry.
-        role: LaneRole,
-    },
-    /// A lane is gone.
-    LaneLost {
-        /// Its name.
-        lane: LaneId,
-    },
-    /// A message came.
-    Message {
-        /// Over which lane.
-        lane: LaneId,
-        /// What it says.
-        message: Message,
-    },
-    /// The work of `Seal` is done.
-    Sealed {
-        /// The lane that asked.
-        lane: LaneId,
-        /// The manifest's id, or the file whose root cannot be had any more.
-        outcome: Result<ManifestId, (EntryIndex, Change)>,
-    },
-    /// This side's user ends it.
-    Stop,
-}
-
-/// What to do.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SenderOutput {
-    /// Close a lane.
-    CloseLane {
-        /// Which.
-        lane: LaneId,
-    },
-    /// The session is over. `failed` files did not make it on the other side.
-    End {
-        /// How.
-        end: End,
-        /// Files that failed there.
-        failed: u32,
-    },
-    /// Hash these chunks, or take their hashes from the cache, and answer with `Hashed`.
-    Hash {
-        /// The lane that asks.
-        lane: LaneId,
-        /// Numbers of the chunks.
-        chunks: Range<u64>,
-    },
-    /// Come to the manifest's id without the roots of these files, and answer with `Sealed`.
-    Seal {
-        /// The lane that asks.
-        lane: LaneId,
-        /// Files that have no root on the other side.
-        without: Vec<EntryIndex>,
-    },
-    /// Send a message.
-    Send {
-        /// Over which lane.
-        lane: LaneId,
-        /// What.
-        message: Message,
-    },
-    /// Send the pieces of these chunks, in order, then answer with `ChunksServed`.
-    Serve {
-        /// Over which lane.
-        lane: LaneId,
-        /// What.
-        request: ChunksToServe,
-    },
-}
-
-/// A checked request for chunks.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ChunksToServe {
-    /// Ranges of chunk numbers, in order.
-    pub ranges: Vec<Range<u64>>,
-    /// Length of a piece, in bytes.
-    pub piece_bytes: u32,
-    /// Bytes of the first chunk to leave out.
-    pub held: u64,
-    /// Whether to hash what is read and compare it with the hash given before.
-    pub reread: bool,
-}
-
-/// What a sender is told when it is made.
-#[derive(Clone, Debug)]
-pub struct SenderSettings {
-    /// What is sent.
-    pub listing: Arc<Listing>,
-    /// First entry of each listing page, from [`listing_page_starts`](crate::session::listing_page_starts).
-    pub page_starts: Arc<[u32]>,
-    /// What further lanes of the session prove.
-    pub grant: SessionGrant,
-    /// Data lanes that the session may have.
-    pub lanes: u16,
-}
 
 /// The sending state machine. See the [module](super) for its contract.
 #[derive(Debug)]
@@ -143,6 +30,8 @@ pub struct Sender {
 struct Lane {
     role: LaneRole,
     greeted: bool,
+    /// Whether the receiver said over it what further lanes prove.
+    granted: bool,
     /// Requests not answered yet, in order; the first is being worked on.
     queue: VecDeque<Work>,
     /// Files to leave out of a seal, as far as the list has come.
@@ -192,10 +81,9 @@ impl Sender {
     fn take(&mut self, input: SenderInput) -> Result<(), PeerFault> {
         match input {
             SenderInput::LaneOpened { lane, role } => {
-                self.lanes.insert(
-                    lane,
-                    Lane { role, greeted: role == LaneRole::Data, queue: VecDeque::new(), without: Vec::new() },
-                );
+                let greeted = role == LaneRole::Data;
+                let (queue, without) = (VecDeque::new(), Vec::new());
+                self.lanes.insert(lane, Lane { role, greeted, granted: false, queue, without });
             }
             SenderInput::LaneLost { lane } => {
                 self.lanes.remove(&lane);
@@ -236,6 +124,8 @@ impl Sender {
             (_, LaneRole::Data, _) => return Err(PeerFault::OutOfTurn("a control request on a data lane")),
             (Message::ListingRequest { page }, ..) => Work::Answer(self.listing_page(page)?),
             (Message::HashesRequest { first, count }, ..) => Work::Hashes(self.check_hashes(first, count)?),
+            (Message::Grant { grant }, ..) => return self.take_grant(id, grant),
+            (Message::LanesWanted { lanes }, ..) => return self.take_lanes_wanted(id, lanes),
             (Message::SealRequest { without, more }, ..) => match self.check_seal(id, &without, more)? {
                 Some(without) => Work::Seal(without),
                 None => return Ok(()),
@@ -261,10 +151,31 @@ impl Sender {
         Ok(Message::Welcome {
             version: version.min(VERSION),
             features: features & FEATURES,
-            grant: self.settings.grant.clone(),
+            grant: self.settings.grant.clone().unwrap_or(SessionGrant::NONE),
             lanes: self.settings.lanes,
             listing: self.settings.listing.digest(),
         })
+    }
+
+    /// Where this side connected, the receiver grants the session, once over each control lane.
+    fn take_grant(&mut self, id: LaneId, grant: SessionGrant) -> Result<(), PeerFault> {
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        if self.settings.grant.is_some() || grant == SessionGrant::NONE || std::mem::replace(&mut lane.granted, true) {
+            return Err(PeerFault::Grant);
+        }
+        self.outputs.push_back(SenderOutput::Granted { grant });
+        Ok(())
+    }
+
+    fn take_lanes_wanted(&mut self, id: LaneId, lanes: u16) -> Result<(), PeerFault> {
+        if !self.lanes.get(&id).is_some_and(|lane| lane.granted) {
+            return Err(PeerFault::OutOfTurn("LanesWanted"));
+        }
+        if !(1..=self.settings.lanes).contains(&lanes) {
+            return Err(PeerFault::Request);
+        }
+        self.outputs.push_back(SenderOutput::OpenLanes { lanes });
+        Ok(())
     }
 
     fn listing_page(&self, page: u32) -> Result<Message, PeerFault> {

@@ -1,0 +1,255 @@
+//! `haul receive` without a link: listens, asks about one offer after the other, shows each sender on a line of its own.
+
+use crate::cli::answers::{Answers, Nobody};
+use crate::cli::args::{Output, Receive};
+use crate::cli::exit::Exit;
+use crate::cli::link;
+use crate::cli::places::Places;
+use crate::cli::report::{Failure, Side};
+use crate::cli::signals::Signals;
+use crate::cli::strand::{Board, Ended, Strand};
+use crate::cli::terminal::{Role, Terminal};
+use crate::cli::view::Rules;
+use crate::cli::{failure_of, install_signals, keyboard, lines, listing, qr, stopped, streams};
+use haul::printable::printable_path;
+use haul::transfer::{
+    self, Cancel, Decision, Event, HostedSession, Hosting, ListenSettings, Observer, OfferSummary, Summary,
+    TransferError,
+};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A run that listens, as it is watched.
+struct Reception<'a> {
+    board: &'a Board,
+    rules: Rules,
+    into: PathBuf,
+    qr: qr::Wish,
+    answers: Mutex<Box<dyn Answers>>,
+    signals: &'a Signals,
+    cancel: &'a Cancel,
+    ended: Mutex<Vec<Ended>>,
+}
+
+/// One sender of it.
+struct Guest<'a> {
+    reception: &'a Reception<'a>,
+    strand: Strand<'a>,
+    number: u64,
+    peer: SocketAddr,
+    /// Asked for once nobody waits for an answer about its offer any more.
+    withdrawn: Cancel,
+    came: Instant,
+}
+
+/// Whether a `receive` listens: nothing says what to fetch.
+pub(crate) fn is_wanted(receive: &Receive) -> bool {
+    receive.invitation.is_empty() && !receive.ask && std::env::var_os(link::VARIABLE).is_none()
+}
+
+/// What is wrong with a `receive` that fetches and says how to listen.
+pub(crate) fn refuse_flags(receive: &Receive) -> Option<Failure> {
+    let is_bound = receive.bind.is_some() && std::env::var_os("HAUL_BIND").is_none();
+    let flag = if receive.keep { "--keep" } else { "--bind" };
+    let text = format!("{flag} is for listening, and there is a link to fetch from");
+    (receive.keep || is_bound)
+        .then(|| Failure::new(Exit::Usage, &text).next("run it without a link, and without HAUL_LINK set, to listen"))
+}
+
+pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
+    let cancel = Cancel::new();
+    let terminal = Terminal::detect(output.color);
+    let board = Board::new(terminal, output.clone(), cancel.clone(), streams());
+    let began = Instant::now();
+    let answers = keyboard(false);
+    let prepared = check(&receive, answers.is_some()).and_then(|()| install_signals(&cancel));
+    let signals = match prepared {
+        Ok(signals) => signals,
+        Err(failure) => {
+            board.say(&failure.text(&board.terminal));
+            return finish(&board, &Summary::default(), Some(&failure), 0);
+        }
+    };
+    let reception = Reception {
+        board: &board,
+        rules: Rules { accept_all: receive.yes, conflict_settled: receive.conflict.chosen().is_some() },
+        into: receive.into.clone(),
+        qr: receive.announcing.qr(receive.address.is_some()),
+        answers: Mutex::new(answers.unwrap_or_else(|| Box::new(Nobody))),
+        signals: &signals,
+        cancel: &cancel,
+        ended: Mutex::default(),
+    };
+    let settings = settings(receive);
+    let last_word = |exit| {
+        let failure = stopped(exit, Side::Listening, began);
+        board.say(&failure.text(&board.terminal));
+        finish(&board, &Summary::default(), Some(&failure), 0);
+    };
+    let result = signals.obeyed(&cancel, last_word, || transfer::listen(&settings, &reception, &cancel));
+    reception.finish(result, began)
+}
+
+fn check(receive: &Receive, can_ask: bool) -> Result<(), Failure> {
+    if !receive.yes && !can_ask {
+        return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept what is sent")
+            .next("pass --yes to accept whatever senders offer, or a link to fetch from"));
+    }
+    if !receive.into.is_dir() {
+        let what = format!("`{}` is not a folder", printable_path(&receive.into));
+        return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
+    }
+    Ok(())
+}
+
+fn settings(receive: Receive) -> ListenSettings {
+    ListenSettings {
+        conflict: receive.conflict.chosen().unwrap_or_default(),
+        into: receive.into,
+        bind: receive.bind,
+        address: receive.address,
+        keep: receive.keep,
+        no_code: receive.no_code,
+        announce: !receive.announcing.no_announce,
+        read_back: receive.read_back,
+        lanes: receive.lanes.count,
+        retry_for: receive.retry_for,
+        allow_hidden: receive.allow_hidden,
+        state_dir: Places::detect().state,
+    }
+}
+
+/// Says how the run ended, where nobody said it yet, and how the process is to end.
+fn finish(board: &Board, summary: &Summary, failure: Option<&Failure>, failed: u64) -> Exit {
+    let exit = failure.map_or(Exit::Ok, |failure| failure.exit);
+    if let Some(mut events) = board.events() {
+        events.add_failed(failed);
+        events.done(summary, exit.code(), failure);
+    }
+    exit
+}
+
+impl Reception<'_> {
+    fn finish(&self, result: Result<Summary, TransferError>, began: Instant) -> Exit {
+        let ended = lock(&self.ended);
+        let failed = ended.iter().map(|one| one.failed).sum();
+        match result {
+            Ok(summary) => finish(self.board, &summary, None, failed),
+            Err(error) => {
+                let failure = failure_of(&error, Side::Listening, self.signals, began);
+                let last = ended.last().and_then(|one| one.failure.as_ref());
+                let is_told = last.is_some_and(|last| last.exit == failure.exit && !failure.exit.is_stop());
+                if !is_told {
+                    self.board.say(&failure.text(&self.board.terminal));
+                }
+                let summary = Summary { seconds: failure.seconds, ..Summary::default() };
+                let summary = ended.last().filter(|_| is_told).map_or(summary, |last| last.summary.clone());
+                finish(self.board, &summary, Some(&failure), failed)
+            }
+        }
+    }
+
+    fn show_link(&self, link: &str, code: Option<&str>) {
+        if self.board.is_chatty() {
+            let by_code = code.map(|code| format!("{code}`, or `haul send PATH --to` with this link:"));
+            let way = by_code.unwrap_or_else(|| "LINK` with this link:".to_owned());
+            let into = printable_path(&self.into);
+            self.board
+                .say(&format!("Listening, into `{into}`. On the other machine, run `haul send PATH --to {way}\n"));
+        }
+        if !self.board.output.json {
+            self.board.print(&format!("{link}\n"));
+        }
+        if let Err(fault) = qr::write_file(link, &self.qr) {
+            self.board.say(&format!("{} {fault}\n", self.board.terminal.paint(Role::Error, "failed:")));
+        }
+        if self.board.is_chatty()
+            && let Some(code) = qr::on_terminal(link, &self.qr, &self.board.terminal)
+        {
+            self.board.say(&code);
+        }
+    }
+}
+
+impl Hosting for Reception<'_> {
+    fn event(&self, event: &Event) {
+        if let Some(mut events) = self.board.events() {
+            events.event(event, Instant::now());
+        }
+        match event {
+            Event::Listening { link, code } => self.show_link(link, code.as_ref().map(|code| code.as_str())),
+            event => {
+                if let Some(line) = lines::line(event, &self.board.output, &self.board.terminal) {
+                    self.board.say(&format!("{line}\n"));
+                }
+            }
+        }
+    }
+
+    fn session(&self, number: u64, peer: SocketAddr) -> Box<dyn HostedSession + '_> {
+        let strand = Strand::of_session(self.board, number);
+        if let Some(mut events) = self.board.events() {
+            events.event(&Event::PeerConnected { peer, session: number }, Instant::now());
+        }
+        if self.board.is_chatty() {
+            self.board.say(&format!("Sender {number} connected from {peer}\n"));
+        }
+        let withdrawn = self.cancel.for_a_part();
+        Box::new(Guest { reception: self, strand, number, peer, withdrawn, came: Instant::now() })
+    }
+}
+
+impl Guest<'_> {
+    /// Asks about its offer, once nobody else's is being asked about.
+    fn ask(&self, offer: &OfferSummary) -> Decision {
+        let Reception { board, rules, answers, .. } = self.reception;
+        let mut answers = lock(answers);
+        if self.withdrawn.is_cancelled() {
+            return Decision::Refuse;
+        }
+        board.question(|show| {
+            show(&format!("Sender {} at {} offers:\n", self.number, self.peer));
+            listing::ask(offer, rules.conflict_settled, board.terminal.rows, answers.as_mut(), &self.withdrawn, show)
+        })
+    }
+}
+
+impl Observer for Guest<'_> {
+    fn event(&self, event: &Event) {
+        self.strand.event(event);
+    }
+
+    fn accept(&self, offer: &OfferSummary) -> Decision {
+        self.strand.tell_listing(offer);
+        let Reception { board, rules, .. } = self.reception;
+        if !rules.accept_all {
+            return self.ask(offer);
+        }
+        if board.is_chatty() {
+            let text = listing::text(offer, listing::LINES_UNASKED, false);
+            board.say(&format!("Sender {} at {} sends:\n{text}", self.number, self.peer));
+        }
+        Decision::Accept
+    }
+
+    fn withdraw(&self) {
+        self.withdrawn.cancel();
+    }
+}
+
+impl HostedSession for Guest<'_> {
+    fn ended(&self, outcome: &Result<Summary, TransferError>) {
+        let result = match outcome {
+            Ok(summary) => Ok(summary.clone()),
+            Err(error) => Err(failure_of(error, Side::Listening, self.reception.signals, self.came)),
+        };
+        let ended = self.strand.finish(result);
+        lock(&self.reception.ended).push(ended);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

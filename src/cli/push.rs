@@ -1,0 +1,56 @@
+//! `haul send --to`: pushes to somebody who listens, named by a link, a code or an address.
+
+use crate::cli::answers::{Answers, Nobody};
+use crate::cli::args::{Output, Send};
+use crate::cli::exit::Exit;
+use crate::cli::link::{self, Given};
+use crate::cli::places::Places;
+use crate::cli::report::{Failure, Side};
+use crate::cli::terminal::Terminal;
+use crate::cli::view::{Rules, View};
+use crate::cli::{host, keyboard, streams, warn_of_others, with_signals};
+use haul::secret::{Invitation, InvitationFault};
+use haul::transfer::{Cancel, PushSettings};
+use std::net::SocketAddr;
+
+pub(crate) fn run(send: Send, output: Output) -> Exit {
+    let terminal = Terminal::detect(output.color);
+    let cancel = Cancel::new();
+    let answers = keyboard(false).unwrap_or_else(|| Box::new(Nobody));
+    let view = View::new(Side::Pushing, output, Rules::default(), terminal, cancel.clone(), answers, streams());
+    let typed = link::typed(send.to.into_iter().collect());
+    let named = view.with_answers(|answers| {
+        let given = link::read(typed, false, None, answers, &cancel)?;
+        whom(given, answers, &cancel)
+    });
+    let (given, at) = match named {
+        Ok(named) => named,
+        Err(failure) => return view.finish(Err(failure)),
+    };
+    warn_of_others(&given, &view);
+    let settings = PushSettings {
+        paths: send.paths,
+        to: given.invitation,
+        at,
+        lanes: send.lanes.count,
+        retry_for: send.retry_for,
+        cache_dir: Places::detect().cache,
+    };
+    let last_word = |failure| {
+        view.finish(Err(failure));
+    };
+    let transfer = || haul::transfer::push(&settings, &view, &cancel);
+    let result = with_signals(&cancel, Side::Pushing, last_word, transfer);
+    view.finish(result)
+}
+
+/// Who is to be pushed to. An address says where they are; the code that they show is asked for.
+fn whom(given: Given, answers: &mut dyn Answers, cancel: &Cancel) -> Result<(Given, Vec<SocketAddr>), Failure> {
+    let is_address = given.invitation.contains(':') && !given.invitation.contains(['#', '/']);
+    if !is_address || !matches!(Invitation::parse(&given.invitation), Err(InvitationFault::Neither)) {
+        return Ok((given, Vec::new()));
+    }
+    let at = host::resolve(&given.invitation)?;
+    let code = link::read_code(answers, cancel)?;
+    Ok((code, at))
+}

@@ -1,0 +1,197 @@
+//! Listening: senders connect, each in a session of its own, and what they offer arrives in one folder.
+
+use super::beacon::Beacon;
+use super::codes::CodeKeeper;
+use super::door;
+use super::panics::caught;
+use super::receive::{Received, receive_visit};
+use super::reception::{Reception, ReceptionEvent};
+use super::route::Visit;
+use super::send::{code_changed, stranger_text};
+use super::state::{OfferState, folder_id};
+use super::{Cancel, Event, HostedSession, Hosting, ListenSettings, Phase, ReceiveSettings, Summary, TransferError};
+use crate::printable::printable_path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often a request to stop is noticed.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Listens for senders and receives what they push, until one transfer is complete; with `keep`, until it is cancelled.
+///
+/// Several may push at the same time; each has its own observer, record and partial files.
+pub fn listen(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel) -> Result<Summary, TransferError> {
+    caught(|| take_pushes(settings, hosting, cancel))
+}
+
+/// What came of all sessions so far.
+#[derive(Default)]
+struct Outcomes {
+    summary: Summary,
+    /// Complete transfers.
+    complete: u64,
+    /// Sessions that were accepted and stopped before their end.
+    unfinished: u64,
+}
+
+fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel) -> Result<Summary, TransferError> {
+    let began = Instant::now();
+    let unusable = |error: std::io::Error| TransferError::Io {
+        what: format!("the folder `{}` cannot be used", printable_path(&settings.into)),
+        cause: error.into(),
+    };
+    let id = folder_id(&settings.into).map_err(unusable)?;
+    let state = OfferState::load(settings.state_dir.as_deref(), &id)?;
+    let codes = if settings.no_code { Ok(CodeKeeper::without()) } else { CodeKeeper::new(None) };
+    let codes = codes.map_err(|error| TransferError::Network(error.into()))?;
+    let sockets = door::sockets(settings.bind, state.port);
+    let (events, inbox) = mpsc::channel();
+    let reception = Arc::new(Reception::new(state, codes, events));
+    let listener = door::open(&sockets, &(Arc::clone(&reception) as _))?;
+    let address = listener.address();
+    if let Err(error) = reception.state.save(address.port()) {
+        hosting.event(&Event::Notice { text: format!("the link cannot be kept for a later run: {error}") });
+    }
+    let link = door::link(address, settings.address, &reception.state)?;
+    let text = link.to_text();
+    let of_session = session_settings(settings, &text);
+    reception.open(link);
+    let mut beacon = Beacon::open(settings.announce, address, reception.codes.number());
+    let code = reception.codes.code().map(|code| code.to_text());
+    hosting.event(&Event::Listening { link: text, code });
+    hosting.event(&Event::Phase(Phase::Waiting));
+    let ending = cancel.for_a_part();
+    let (ended, endings) = mpsc::channel();
+    let run = Run { reception: &reception, settings: &of_session, keep: settings.keep, hosting, ending: &ending };
+    let outcome = thread::scope(|scope| {
+        let outcome = caught(|| run.go_on(scope, &inbox, &mut beacon, (&ended, &endings)));
+        ending.cancel();
+        drop((beacon, listener));
+        outcome
+    });
+    let outcomes = outcome?;
+    // Those that the end of the run cut short.
+    let cut_short = endings.try_iter().filter(|received: &Received| received.is_accepted && !received.is_complete);
+    let unfinished = outcomes.unfinished + cut_short.count() as u64;
+    if outcomes.complete == 0 && !settings.keep || cancel.is_cancelled() && unfinished > 0 {
+        return Err(TransferError::Interrupted);
+    }
+    Ok(Summary { seconds: began.elapsed().as_secs_f64(), ..outcomes.summary })
+}
+
+/// What all sessions share.
+struct Run<'r> {
+    reception: &'r Arc<Reception>,
+    settings: &'r ReceiveSettings,
+    keep: bool,
+    hosting: &'r dyn Hosting,
+    ending: &'r Cancel,
+}
+
+impl<'r> Run<'r> {
+    fn go_on<'scope>(
+        &self,
+        scope: &'scope thread::Scope<'scope, '_>,
+        inbox: &mpsc::Receiver<ReceptionEvent>,
+        beacon: &mut Beacon,
+        (ended, endings): (&mpsc::Sender<Received>, &mpsc::Receiver<Received>),
+    ) -> Result<Outcomes, TransferError>
+    where
+        'r: 'scope,
+    {
+        let mut outcomes = Outcomes::default();
+        loop {
+            if self.ending.is_cancelled() {
+                return Ok(outcomes);
+            }
+            for received in endings.try_iter() {
+                self.reception.renew_code();
+                let is_complete = received.is_complete;
+                outcomes.unfinished += u64::from(received.is_accepted && !is_complete);
+                if is_complete && !self.keep {
+                    outcomes.complete += 1;
+                    outcomes.summary = received.outcome?;
+                    return Ok(outcomes);
+                }
+                outcomes.add(received);
+            }
+            match inbox.recv_timeout(TURN) {
+                Ok(ReceptionEvent::Came { visit, peer }) => {
+                    if self.keep {
+                        // For the next one.
+                        self.reception.renew_code();
+                    }
+                    let session = self.hosting.session(visit.number, peer);
+                    let Self { reception, settings, ending, .. } = *self;
+                    let ended = ended.clone();
+                    scope.spawn(move || {
+                        let received = attend(reception, settings, &visit, &*session, ending);
+                        // The run is over where nobody listens any more.
+                        let _ = ended.send(received);
+                    });
+                }
+                Ok(ReceptionEvent::Code(news)) => self.hosting.event(&code_changed(news, beacon)),
+                Ok(ReceptionEvent::Stranger(event)) => {
+                    if let Some(text) = stranger_text(event) {
+                        self.hosting.event(&Event::Notice { text });
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(text) = beacon.news() {
+                        self.hosting.event(&Event::Notice { text });
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(TransferError::Bug("nobody is left to tell of senders".into()));
+                }
+            }
+        }
+    }
+}
+
+/// Carries one session to its end.
+fn attend(
+    reception: &Reception,
+    settings: &ReceiveSettings,
+    visit: &Arc<Visit>,
+    session: &dyn HostedSession,
+    ending: &Cancel,
+) -> Received {
+    let received = receive_visit(visit, settings, session, ending);
+    reception.forget(visit, received.is_complete);
+    session.ended(&received.outcome);
+    received
+}
+
+fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>) -> ReceiveSettings {
+    ReceiveSettings {
+        invitation: link.clone(),
+        at: Vec::new(),
+        into: settings.into.clone(),
+        conflict: settings.conflict,
+        read_back: settings.read_back,
+        lanes: settings.lanes,
+        retry_for: settings.retry_for,
+        wait_for_host: true,
+        allow_hidden: settings.allow_hidden,
+        state_dir: None,
+        resuming: None,
+    }
+}
+
+impl Outcomes {
+    fn add(&mut self, received: Received) {
+        self.complete += u64::from(received.is_complete);
+        let Ok(one) = received.outcome else { return };
+        let all = &mut self.summary;
+        all.files += one.files;
+        all.bytes += one.bytes;
+        all.bytes_fetched += one.bytes_fetched;
+        all.bytes_reused += one.bytes_reused;
+        all.wire_bytes += one.wire_bytes;
+        all.first_byte_ms = all.first_byte_ms.into_iter().chain(one.first_byte_ms).min();
+        all.root = if self.complete == 1 { one.root } else { None };
+    }
+}

@@ -1,0 +1,167 @@
+//! The gatekeeper of a run that listens: lets senders in, and hands each of their lanes to their session.
+
+use super::codes::{CodeKeeper, CodeNews};
+use super::frames::refuse;
+use super::lobby::Lobby;
+use super::route::Visit;
+use super::state::OfferState;
+use super::work::MainEvent;
+use crate::limits::SESSIONS_MAX;
+use crate::secret::{Code, Key, Link, Room, SessionId, SessionSecret};
+use crate::session::LaneRole;
+use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
+use crate::wire::{Refusal, SessionGrant};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// What the listener's threads tell the thread that called [`listen`].
+///
+/// [`listen`]: super::listen()
+pub(super) enum ReceptionEvent {
+    /// Another code is shown, or none.
+    Code(CodeNews),
+    /// A sender began a session.
+    Came {
+        visit: Arc<Visit>,
+        peer: SocketAddr,
+    },
+    Stranger(ListenerEvent),
+}
+
+/// The gatekeeper of a run that listens.
+pub(super) struct Reception {
+    pub(super) state: OfferState,
+    pub(super) codes: CodeKeeper,
+    /// The link to it, once it has an address.
+    link: OnceLock<Link>,
+    lobby: Arc<Lobby>,
+    visits: Mutex<HashMap<SessionId, Arc<Visit>>>,
+    next_number: AtomicU64,
+    events: Mutex<mpsc::Sender<ReceptionEvent>>,
+}
+
+impl Reception {
+    pub(super) fn new(state: OfferState, codes: CodeKeeper, events: mpsc::Sender<ReceptionEvent>) -> Self {
+        Self {
+            state,
+            codes,
+            link: OnceLock::new(),
+            lobby: Arc::default(),
+            visits: Mutex::default(),
+            next_number: AtomicU64::new(1),
+            events: Mutex::new(events),
+        }
+    }
+
+    /// Lets senders in, by this link.
+    pub(super) fn open(&self, link: Link) {
+        // It is opened once, so nothing is there to be replaced.
+        let _ = self.link.set(link);
+    }
+
+    /// A session is over, and nothing is open of it any more.
+    pub(super) fn forget(&self, visit: &Arc<Visit>, is_complete: bool) {
+        visit.main.close();
+        self.lock_visits().retain(|_, other| !Arc::ptr_eq(other, visit));
+        self.lobby.leave(visit.number, is_complete);
+    }
+
+    /// Shows another code where the last one was used.
+    pub(super) fn renew_code(&self) {
+        if let Some(news) = self.codes.renew() {
+            self.tell(ReceptionEvent::Code(news));
+        }
+    }
+
+    /// The session that a control lane belongs to, and whether it is a new one. A session's proof names it; that one may be
+    /// unknown, where this run began since: the secret is its own all the same.
+    fn visit_for(&self, who: Who) -> Result<(Arc<Visit>, bool), Refusal> {
+        let link = self.link.get().ok_or(Refusal::Busy)?;
+        let mut visits = self.lock_visits();
+        let id = match who {
+            Who::Session(id) => match visits.get(&id) {
+                Some(visit) => return Ok((Arc::clone(visit), false)),
+                None => id,
+            },
+            Who::Code | Who::Link(_) => fresh_session_id().map_err(|_| Refusal::Busy)?,
+        };
+        if visits.len() >= SESSIONS_MAX {
+            let away = visits.iter().filter_map(|(&id, visit)| Some((visit.away_since()?, id)));
+            let (_, longest_away) = away.min_by_key(|it| it.0).ok_or(Refusal::Busy)?;
+            if let Some(visit) = visits.remove(&longest_away) {
+                // What it has is on disk, and its sender can come back to it.
+                visit.main.push(MainEvent::Yield);
+            }
+        }
+        let grant = SessionGrant { id: *id.as_bytes(), secret: *self.state.session_secret(id).as_bytes() };
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let visit = Arc::new(Visit::new(number, link.clone(), grant, Arc::clone(&self.lobby)));
+        visits.insert(id, Arc::clone(&visit));
+        Ok((visit, true))
+    }
+
+    fn tell(&self, event: ReceptionEvent) {
+        // The run is over where nobody listens any more.
+        let _ = self.events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
+    }
+
+    fn lock_visits(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Visit>>> {
+        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gatekeeper for Reception {
+    fn link_key(&self, room: Room) -> Option<Key> {
+        (room == self.state.room).then(|| self.state.key.clone())
+    }
+
+    fn session_secret(&self, id: SessionId) -> Option<SessionSecret> {
+        Some(self.state.session_secret(id))
+    }
+
+    fn take_code_try(&self) -> Option<Code> {
+        self.codes.take_try()
+    }
+
+    fn code_proven(&self, code: &Code) -> bool {
+        self.codes.proven(code)
+    }
+
+    fn code_failed(&self, code: &Code) {
+        if let Some(news) = self.codes.failed(code) {
+            self.tell(ReceptionEvent::Code(news));
+        }
+    }
+
+    fn admit(&self, lane: Lane, intro: LaneIntro) {
+        let visit = match (intro.purpose, intro.who) {
+            (Purpose::Control, _) => Err(Refusal::Receives),
+            (Purpose::Data, Who::Session(id)) => match self.lock_visits().get(&id) {
+                Some(visit) => return visit.deliver(lane, LaneRole::Data),
+                // Its sender comes back over a control lane, and is told over that.
+                None => return,
+            },
+            (Purpose::Data, _) => return,
+            (Purpose::Push, who) => self.visit_for(who),
+        };
+        match visit {
+            Ok((visit, is_new)) => {
+                visit.deliver(lane, LaneRole::Control);
+                if is_new {
+                    self.tell(ReceptionEvent::Came { visit, peer: intro.peer_address });
+                }
+            }
+            Err(refusal) => {
+                refuse(lane, refusal);
+                self.renew_code();
+            }
+        }
+    }
+
+    fn observe(&self, event: ListenerEvent) {
+        self.tell(ReceptionEvent::Stranger(event));
+    }
+}
