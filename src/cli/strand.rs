@@ -49,6 +49,7 @@ pub(crate) struct Ended {
 #[derive(Clone)]
 pub(crate) struct SharedOut(Arc<Mutex<Box<dyn Write + Send>>>);
 
+#[expect(clippy::struct_field_names, reason = "the stream is called what it is called everywhere")]
 struct Err {
     err: Box<dyn Write + Send>,
     /// A question is open: what others have to say waits here.

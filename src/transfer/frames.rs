@@ -1,6 +1,6 @@
 //! Frames over a lane: one message or the head of one piece at a time.
 
-use crate::transport::{Lane, TransportError};
+use crate::transport::{Lane, Purpose, TransportError};
 use crate::wire::{
     Encoding, FRAME_HEADER_BYTES, FrameFault, FrameHeader, Message, MessageFault, PIECE_ADDRESS_BYTES, Piece, Refusal,
 };
@@ -52,15 +52,18 @@ pub(super) fn read_frame(lane: &mut Lane) -> Result<Incoming, LaneFault> {
     }
 }
 
-/// Turns a lane away with the reason, and gives the other end a moment to read it: what that sent before it read it must
-/// not cut it off.
-pub(super) fn refuse(mut lane: Lane, refusal: Refusal) {
+/// Turns a lane away with the reason, and gives the other end a moment to read it.
+pub(super) fn refuse(mut lane: Lane, purpose: Purpose, refusal: Refusal) {
     let until = Instant::now() + REFUSAL_PATIENCE;
+    lane.set_silence_limit(REFUSAL_PATIENCE);
+    if purpose == Purpose::Control {
+        // It greets first, and finds the lane closed where it has not done so yet. That is all that it is heard for.
+        let _ = read_frame(&mut lane);
+    }
     // Whether it hears why or only the close is the same to this side.
     if send_message(&mut lane, &Message::Refused { refusal }).is_err() || lane.close().is_err() {
         return;
     }
-    lane.set_silence_limit(REFUSAL_PATIENCE);
     while Instant::now() < until && read_frame(&mut lane).is_ok() {}
 }
 

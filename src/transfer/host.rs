@@ -249,7 +249,7 @@ impl Gatekeeper for Host {
         let session = match wanted {
             Ok(session) => session,
             Err(refusal) => {
-                refuse(lane, refusal);
+                refuse(lane, intro.purpose, refusal);
                 if let Some(news) = self.codes.renew() {
                     self.tell(HostEvent::Code(news));
                 }

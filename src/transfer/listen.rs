@@ -71,11 +71,10 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
         drop((beacon, listener));
         outcome
     });
-    let outcomes = outcome?;
-    // Those that the end of the run cut short.
-    let cut_short = endings.try_iter().filter(|received: &Received| received.is_accepted && !received.is_complete);
-    let unfinished = outcomes.unfinished + cut_short.count() as u64;
-    if outcomes.complete == 0 && !settings.keep || cancel.is_cancelled() && unfinished > 0 {
+    let mut outcomes = outcome?;
+    // Those that came to their end with the run, or were cut short by it.
+    endings.try_iter().for_each(|received| outcomes.add(received));
+    if outcomes.complete == 0 && !settings.keep || cancel.is_cancelled() && outcomes.unfinished > 0 {
         return Err(TransferError::Interrupted);
     }
     Ok(Summary { seconds: began.elapsed().as_secs_f64(), ..outcomes.summary })
@@ -108,9 +107,7 @@ impl<'r> Run<'r> {
             }
             for received in endings.try_iter() {
                 self.reception.renew_code();
-                let is_complete = received.is_complete;
-                outcomes.unfinished += u64::from(received.is_accepted && !is_complete);
-                if is_complete && !self.keep {
+                if received.is_complete && !self.keep {
                     outcomes.complete += 1;
                     outcomes.summary = received.outcome?;
                     return Ok(outcomes);
@@ -184,6 +181,7 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
 impl Outcomes {
     fn add(&mut self, received: Received) {
         self.complete += u64::from(received.is_complete);
+        self.unfinished += u64::from(received.is_accepted && !received.is_complete);
         let Ok(one) = received.outcome else { return };
         let all = &mut self.summary;
         all.files += one.files;

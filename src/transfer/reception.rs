@@ -155,7 +155,7 @@ impl Gatekeeper for Reception {
                 }
             }
             Err(refusal) => {
-                refuse(lane, refusal);
+                refuse(lane, intro.purpose, refusal);
                 self.renew_code();
             }
         }
