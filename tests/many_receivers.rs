@@ -249,3 +249,30 @@ fn orders_about_nobody_do_nothing() {
     assert!(fs::read(crowd.playground.path("into/data")).unwrap() == noise(MIB, 1));
     crowd.stop();
 }
+
+#[test]
+fn a_code_is_followed_by_another_one_however_its_receiver_is_answered() {
+    let crowd = Crowd::new(12 * MIB, SendSettings { ask_each: true, ..SendSettings::default() });
+    let asks = |wanted: u64| {
+        crowd.wait_until(|event| matches!(event, Event::PeerAsks { session, .. } if *session == wanted));
+    };
+    // So slow that nobody is done before the next code is due.
+    crowd.controls.limit_all(NonZeroU64::new(1));
+    let refused = crowd.receive_by_code(&crowd.code, "refused");
+    asks(1);
+    crowd.controls.refuse(1);
+    let second = crowd.next_code();
+    refused.wait().assert_exit(41);
+    let accepted = crowd.receive_by_code(&second, "into0");
+    asks(2);
+    crowd.controls.accept(2);
+    let third = crowd.next_code();
+    let further = crowd.receive_by_code(&third, "into1");
+    asks(3);
+    crowd.controls.accept(3);
+    crowd.controls.limit_all(None);
+    accepted.wait().assert_ok();
+    further.wait().assert_ok();
+    crowd.assert_arrived(&["into0", "into1"]);
+    crowd.stop();
+}
