@@ -242,6 +242,12 @@ impl Gatekeeper for Host {
         }
     }
 
+    fn code_untold(&self, code: &Code) {
+        if let Some(news) = self.codes.untold(code) {
+            self.tell(HostEvent::Code(news));
+        }
+    }
+
     fn admit(&self, mut lane: Lane, intro: LaneIntro) {
         let session = match self.session_for(&intro) {
             Ok(session) => session,
