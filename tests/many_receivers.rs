@@ -9,13 +9,18 @@ mod many;
 mod process;
 
 use haul::limits::SESSIONS_MAX;
+use haul::secret::{SessionId, SessionSecret};
 use haul::transfer::{Controls, Event, PeerState, SendSettings};
+use haul::transport::Proof;
 use haul::wire::Message;
 use many::{Crowd, hello, link_proof, read, turned_away};
 use process::{noise, signal};
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 use std::fs;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU64;
+use std::thread;
 
 const MIB: usize = 1 << 20;
 
@@ -275,4 +280,54 @@ fn a_code_is_followed_by_another_one_however_its_receiver_is_answered() {
     further.wait().assert_ok();
     crowd.assert_arrived(&["into0", "into1"]);
     crowd.stop();
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "there is one loopback address")]
+fn who_is_disconnected_is_kept_out_where_it_is_now_and_not_where_it_was() {
+    let crowd = Crowd::new(MIB, SendSettings::default());
+    let elsewhere = [from_another_address(crowd.link.addresses()[0])];
+    let mut first = crowd.lane(&link_proof(&crowd.link));
+    hello(&mut first);
+    let Some(Message::Welcome { grant, .. }) = read(&mut first) else { panic!("it is welcome") };
+    drop(first);
+    crowd.wait_until(|event| matches!(event, Event::PeerLost { session: 1 }));
+    let proof = Proof::Session { id: SessionId::from_bytes(grant.id), secret: SessionSecret::from_bytes(grant.secret) };
+    let mut roamed = crowd.lane_at(&elsewhere, &proof);
+    hello(&mut roamed);
+    assert!(matches!(read(&mut roamed), Some(Message::Welcome { .. })));
+    crowd.controls.disconnect(1);
+    assert!(turned_away(&mut roamed));
+    // Somebody else is at its first address by now.
+    let mut other = crowd.lane(&link_proof(&crowd.link));
+    hello(&mut other);
+    assert!(matches!(read(&mut other), Some(Message::Welcome { .. })));
+    let mut again = crowd.lane_at(&elsewhere, &link_proof(&crowd.link));
+    hello(&mut again);
+    assert!(turned_away(&mut again));
+    crowd.stop();
+}
+
+/// Where whoever connects comes to `target` from another address of this machine.
+fn from_another_address(target: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut inside, _)) = listener.accept() {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+            socket.connect(&target.into()).unwrap();
+            let mut outside = TcpStream::from(socket);
+            let (mut back, mut forth) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut back, &mut forth);
+                let _ = forth.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut inside, &mut outside);
+                let _ = outside.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
 }

@@ -67,7 +67,7 @@ impl<'a> Crowd<'a> {
         match order {
             Order::Accept(number) => {
                 if let Some(session) = self.host.session(number).filter(|session| session.let_in()) {
-                    self.observer.event(&Event::PeerConnected { peer: session.peer, session: number });
+                    self.observer.event(&Event::PeerConnected { peer: session.peer(), session: number });
                     self.connected(number);
                     return Some(Answer::LetIn);
                 }

@@ -124,7 +124,7 @@ impl Host {
         drop(sessions);
         let mut turned_away = self.lock_turned_away();
         turned_away.sessions.insert(id);
-        turned_away.addresses.insert(session.peer.ip().to_canonical(), false);
+        turned_away.addresses.insert(session.peer().ip().to_canonical(), false);
         drop(turned_away);
         session.turn_away();
         true
@@ -268,7 +268,7 @@ impl Gatekeeper for Host {
             Purpose::Data => LaneRole::Data,
         };
         if role == LaneRole::Control && !session.has_control() {
-            let (session, peer, is_asked) = (session.number, session.peer, session.is_asked());
+            let (session, peer, is_asked) = (session.number, intro.peer_address, session.is_asked());
             let event =
                 if is_asked { HostEvent::Asks { session, peer } } else { HostEvent::Connected { session, peer } };
             self.tell(event);

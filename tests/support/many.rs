@@ -10,6 +10,7 @@ use haul::transfer::{
 use haul::transport::{DeviceKey, Lane, Proof, Purpose, connect};
 use haul::wire::{FRAME_HEADER_BYTES, FrameHeader, Message, Refusal};
 use std::fs;
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -106,8 +107,13 @@ impl Crowd {
     }
 
     pub fn lane(&self, proof: &Proof) -> Lane {
+        self.lane_at(self.link.addresses(), proof)
+    }
+
+    /// A lane by way of other addresses than the sender's own.
+    pub fn lane_at(&self, addresses: &[SocketAddr], proof: &Proof) -> Lane {
         let device = DeviceKey::generate().unwrap();
-        connect(&device, self.link.addresses(), proof, Purpose::Control, Instant::now() + PATIENCE).unwrap()
+        connect(&device, addresses, proof, Purpose::Control, Instant::now() + PATIENCE).unwrap()
     }
 
     pub fn assert_arrived(&self, folders: &[&str]) {
