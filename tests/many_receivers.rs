@@ -8,11 +8,11 @@ mod many;
 #[path = "support/process.rs"]
 mod process;
 
-use haul::limits::SESSIONS_MAX;
+use haul::limits::{MESSAGE_BYTES_MAX, SESSIONS_MAX};
 use haul::secret::{SessionId, SessionSecret};
 use haul::transfer::{Controls, Event, PeerState, SendSettings};
 use haul::transport::Proof;
-use haul::wire::Message;
+use haul::wire::{FrameHeader, Message};
 use many::{Crowd, hello, link_proof, read, turned_away};
 use process::{noise, signal};
 use rustix::process::Signal;
@@ -21,6 +21,7 @@ use std::fs;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU64;
 use std::thread;
+use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
@@ -305,6 +306,26 @@ fn who_is_disconnected_is_kept_out_where_it_is_now_and_not_where_it_was() {
     let mut again = crowd.lane_at(&elsewhere, &link_proof(&crowd.link));
     hello(&mut again);
     assert!(turned_away(&mut again));
+    crowd.stop();
+}
+
+#[test]
+fn whoever_is_refused_holds_its_place_for_a_moment_only_however_slowly_it_speaks() {
+    let crowd = Crowd::new(MIB, SendSettings::default());
+    let mut unwanted = crowd.lane(&link_proof(&crowd.link));
+    hello(&mut unwanted);
+    assert!(matches!(read(&mut unwanted), Some(Message::Welcome { .. })));
+    crowd.controls.disconnect(1);
+    assert!(turned_away(&mut unwanted));
+    let mut slow = crowd.lane(&link_proof(&crowd.link));
+    // A message that takes hours at this pace, each byte of it in time by itself.
+    let header = FrameHeader::Message { body_bytes: MESSAGE_BYTES_MAX }.encode();
+    slow.send(&[&header]).unwrap();
+    let is_over = (0..60).any(|_| match slow.ready_within(Duration::from_millis(300)) {
+        Ok(is_ready) => is_ready || slow.send(&[&[0]]).is_err(),
+        Err(_) => true,
+    });
+    assert!(is_over, "it is still listened to");
     crowd.stop();
 }
 

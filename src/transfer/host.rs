@@ -6,18 +6,20 @@ use super::company::Company;
 use super::frames::read_frame;
 use super::offer::Offer;
 use super::panics::caught;
+use super::pieces::counted;
 use super::serve::{Served, ServedCounters, ServedSession, say_no};
 use super::state::OfferState;
-use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX, WORKING_EVERY};
+use crate::limits::{REFUSED_AT_ONCE_MAX, SESSION_IDLE_MAX, SESSIONS_MAX, WORKING_EVERY};
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
 use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
 use crate::wire::{Refusal, SessionGrant};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// What the listener's threads tell the thread that called [`send`].
 ///
@@ -71,6 +73,8 @@ pub(super) struct Host {
     /// Whether each receiver waits for the user's word.
     asks_each: bool,
     turned_away: Mutex<TurnedAway>,
+    /// Lanes that are being refused.
+    refused: AtomicU32,
     sessions: Mutex<HashMap<SessionId, Arc<ServedSession>>>,
     next_number: AtomicU64,
     events: Mutex<mpsc::Sender<HostEvent>>,
@@ -94,6 +98,7 @@ impl Host {
             company: Arc::default(),
             asks_each: false,
             turned_away: Mutex::default(),
+            refused: AtomicU32::new(0),
             sessions: Mutex::default(),
             next_number: AtomicU64::new(1),
             events: Mutex::new(events),
@@ -201,6 +206,21 @@ impl Host {
         self.tell(event);
     }
 
+    /// Turns a lane away, unless others are turned away already as many as may be: each of them holds a thread and a
+    /// buffer for a moment.
+    fn refuse(&self, lane: &mut Lane, refusal: Refusal) {
+        let refused = counted(&self.refused);
+        if self.refused.load(Ordering::Relaxed) as usize <= REFUSED_AT_ONCE_MAX {
+            // What it says first is taken: a connection that is closed over unread bytes is reset, and the other end might
+            // not see the refusal. However slowly it speaks, it is listened to for no longer.
+            lane.set_deadline(Instant::now() + WORKING_EVERY);
+            let _ = read_frame(lane);
+            lane.set_deadline(Instant::now() + WORKING_EVERY);
+            say_no(lane, refusal);
+        }
+        drop(refused);
+    }
+
     fn forget(&self, session: &Arc<ServedSession>) {
         self.lock_sessions().retain(|_, other| !Arc::ptr_eq(other, session));
     }
@@ -252,11 +272,7 @@ impl Gatekeeper for Host {
         let session = match self.session_for(&intro) {
             Ok(session) => session,
             Err(refusal) => {
-                // What it says first is taken: a connection that is closed over unread bytes is reset, and the other end
-                // might not see the refusal.
-                lane.set_silence_limit(WORKING_EVERY);
-                let _ = read_frame(&mut lane);
-                say_no(&mut lane, refusal);
+                self.refuse(&mut lane, refusal);
                 if let Some(news) = self.codes.renew() {
                     self.tell(HostEvent::Code(news));
                 }
