@@ -86,7 +86,7 @@ pub const SESSIONS_MAX: usize = 32;
 pub const REFUSED_AT_ONCE_MAX: usize = 64;
 /// Connections that have not proved themselves, all together.
 pub const UNPROVEN_CONNECTIONS_MAX: usize = 64;
-/// Connections from one address that have not proved themselves.
+/// Connections from one address, or one IPv6 network of 64 bits, that have not proved themselves.
 pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
 /// Guesses at one code that a host answers, and times that a joiner puts one code to a host.
 pub const CODE_TRIES_MAX: u32 = 3;

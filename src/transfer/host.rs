@@ -12,7 +12,7 @@ use super::state::OfferState;
 use crate::limits::{REFUSED_AT_ONCE_MAX, SESSION_IDLE_MAX, SESSIONS_MAX, WORKING_EVERY};
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
-use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
+use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id, household};
 use crate::wire::{Refusal, SessionGrant};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -56,7 +56,7 @@ pub(super) enum HostEvent {
 #[derive(Default)]
 struct TurnedAway {
     sessions: HashSet<SessionId>,
-    /// Each address, and whether somebody came from it since.
+    /// Each address, or its network (see [`household`]), and whether somebody came from it since.
     addresses: HashMap<IpAddr, bool>,
 }
 
@@ -129,7 +129,7 @@ impl Host {
         drop(sessions);
         let mut turned_away = self.lock_turned_away();
         turned_away.sessions.insert(id);
-        turned_away.addresses.insert(session.peer().ip().to_canonical(), false);
+        turned_away.addresses.insert(household(session.peer().ip()), false);
         drop(turned_away);
         session.turn_away();
         true
@@ -179,8 +179,8 @@ impl Host {
     fn is_turned_away(&self, intro: &LaneIntro) -> bool {
         let mut turned_away = self.lock_turned_away();
         let is_by_session = matches!(intro.who, Who::Session(id) if turned_away.sessions.contains(&id));
-        let ip = intro.peer_address.ip().to_canonical();
-        let address = turned_away.addresses.get_mut(&ip).filter(|_| !self.asks_each);
+        let from = household(intro.peer_address.ip());
+        let address = turned_away.addresses.get_mut(&from).filter(|_| !self.asks_each);
         let (Who::Link(_), Some(was_told)) = (intro.who, address) else { return is_by_session };
         if !std::mem::replace(was_told, true) {
             self.tell(HostEvent::TurnedAway { peer: intro.peer_address });
@@ -304,8 +304,7 @@ mod tests {
     use crate::source::{Source, WalkOptions, offer_id};
     use crate::transfer::send::panicked_text;
 
-    #[test]
-    fn a_session_that_panics_ends_alone_and_is_told() {
+    fn host() -> (Host, mpsc::Receiver<HostEvent>, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), b"a").unwrap();
         let paths = [folder.path().join("a")];
@@ -319,6 +318,26 @@ mod tests {
             1,
             events,
         );
+        (host, inbox, folder)
+    }
+
+    #[test]
+    fn an_address_of_the_network_that_a_receiver_was_turned_away_from_is_no_other_one() {
+        let (host, _inbox, _folder) = host();
+        let from = |ip: &str| {
+            let peer_address = SocketAddr::new(ip.parse().unwrap(), 1);
+            LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address }
+        };
+        let session = host.session_for(&from("2001:db8:0:1::1")).unwrap();
+        assert!(host.turn_away(session.number));
+        assert!(host.session_for(&from("2001:db8:0:1:ffff::2")).is_err());
+        assert!(host.session_for(&from("2001:db8:0:2::1")).is_ok());
+        assert!(host.session_for(&from("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn a_session_that_panics_ends_alone_and_is_told() {
+        let (host, inbox, _folder) = host();
         let peer_address = SocketAddr::from(([127, 0, 0, 1], 1));
         let intro = LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address };
         let first = host.session_for(&intro).unwrap();
