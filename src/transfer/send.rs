@@ -103,6 +103,9 @@ fn run(
             told = Instant::now();
             observer.event(&Event::Progress(progress(host)));
             crowd.tell(told);
+            if host.codes.code().is_none() {
+                beacon.hide_number();
+            }
             if let Some(text) = beacon.news() {
                 observer.event(&Event::Notice { text });
             }
