@@ -13,7 +13,7 @@ use haul::secret::{SessionId, SessionSecret};
 use haul::transfer::{Controls, Event, PeerState, SendSettings};
 use haul::transport::Proof;
 use haul::wire::{FrameHeader, Message};
-use many::{Crowd, hello, link_proof, read, turned_away};
+use many::{Crowd, hello, lane_at, link_proof, read, turned_away};
 use process::{noise, signal};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
@@ -294,7 +294,7 @@ fn who_is_disconnected_is_kept_out_where_it_is_now_and_not_where_it_was() {
     drop(first);
     crowd.wait_until(|event| matches!(event, Event::PeerLost { session: 1 }));
     let proof = Proof::Session { id: SessionId::from_bytes(grant.id), secret: SessionSecret::from_bytes(grant.secret) };
-    let mut roamed = crowd.lane_at(&elsewhere, &proof);
+    let mut roamed = lane_at(&elsewhere, &proof);
     hello(&mut roamed);
     assert!(matches!(read(&mut roamed), Some(Message::Welcome { .. })));
     crowd.controls.disconnect(1);
@@ -303,7 +303,7 @@ fn who_is_disconnected_is_kept_out_where_it_is_now_and_not_where_it_was() {
     let mut other = crowd.lane(&link_proof(&crowd.link));
     hello(&mut other);
     assert!(matches!(read(&mut other), Some(Message::Welcome { .. })));
-    let mut again = crowd.lane_at(&elsewhere, &link_proof(&crowd.link));
+    let mut again = lane_at(&elsewhere, &link_proof(&crowd.link));
     hello(&mut again);
     assert!(turned_away(&mut again));
     crowd.stop();

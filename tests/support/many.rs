@@ -107,13 +107,7 @@ impl Crowd {
     }
 
     pub fn lane(&self, proof: &Proof) -> Lane {
-        self.lane_at(self.link.addresses(), proof)
-    }
-
-    /// A lane by way of other addresses than the sender's own.
-    pub fn lane_at(&self, addresses: &[SocketAddr], proof: &Proof) -> Lane {
-        let device = DeviceKey::generate().unwrap();
-        connect(&device, addresses, proof, Purpose::Control, Instant::now() + PATIENCE).unwrap()
+        lane_at(self.link.addresses(), proof)
     }
 
     pub fn assert_arrived(&self, folders: &[&str]) {
@@ -145,6 +139,12 @@ impl Observer for Tell {
     fn accept(&self, _offer: &OfferSummary) -> Decision {
         Decision::Refuse
     }
+}
+
+/// A lane to whoever answers at `addresses`, which need not be the sender's own.
+pub fn lane_at(addresses: &[SocketAddr], proof: &Proof) -> Lane {
+    let device = DeviceKey::generate().unwrap();
+    connect(&device, addresses, proof, Purpose::Control, Instant::now() + PATIENCE).unwrap()
 }
 
 pub fn link_proof(link: &Link) -> Proof {
