@@ -82,9 +82,11 @@ pub const DATA_LANES_MAX: u16 = 16;
 pub const SESSION_LANES_MAX: usize = 2 * (DATA_LANES_MAX as usize + 1);
 /// Sessions that one host serves at a time.
 pub const SESSIONS_MAX: usize = 32;
+/// Proven connections that a host refuses at a time; further ones are dropped without a word.
+pub const REFUSED_AT_ONCE_MAX: usize = 64;
 /// Connections that have not proved themselves, all together.
 pub const UNPROVEN_CONNECTIONS_MAX: usize = 64;
-/// Connections from one address that have not proved themselves.
+/// Connections from one address, or one IPv6 network of 64 bits, that have not proved themselves.
 pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 8;
 /// Guesses at one code that a host answers, and times that a joiner puts one code to a host.
 pub const CODE_TRIES_MAX: u32 = 3;

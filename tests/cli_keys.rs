@@ -102,6 +102,20 @@ fn receivers_are_accepted_refused_limited_and_disconnected_by_keys() {
     assert_eq!(ended(served).code, Some(0));
     assert!(same_bytes(&file, &env.path("served/data")));
     sender.press("q");
+    sender.see("q once more stops");
+    sender.press("q");
+    sender.end();
+}
+
+#[test]
+fn ctrl_backslash_does_not_leave_the_terminal_without_echo() {
+    let env = CliEnv::new();
+    env.file("data", b"data");
+    let mut sender = OnTerminal::send(&env, "data --keep");
+    sender.see("q stop");
+    sender.press("\x1cq");
+    sender.see("q once more stops");
+    sender.press("q");
     sender.end();
 }
 

@@ -8,14 +8,20 @@ mod many;
 #[path = "support/process.rs"]
 mod process;
 
-use haul::limits::SESSIONS_MAX;
+use haul::limits::{MESSAGE_BYTES_MAX, SESSIONS_MAX};
+use haul::secret::{SessionId, SessionSecret};
 use haul::transfer::{Controls, Event, PeerState, SendSettings};
-use haul::wire::Message;
-use many::{Crowd, hello, link_proof, read, turned_away};
+use haul::transport::Proof;
+use haul::wire::{FrameHeader, Message};
+use many::{Crowd, hello, lane_at, link_proof, read, turned_away};
 use process::{noise, signal};
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 use std::fs;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU64;
+use std::thread;
+use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
@@ -248,4 +254,101 @@ fn orders_about_nobody_do_nothing() {
     crowd.receive("into").wait().assert_ok();
     assert!(fs::read(crowd.playground.path("into/data")).unwrap() == noise(MIB, 1));
     crowd.stop();
+}
+
+#[test]
+fn a_code_is_followed_by_another_one_however_its_receiver_is_answered() {
+    let crowd = Crowd::new(12 * MIB, SendSettings { ask_each: true, ..SendSettings::default() });
+    let asks = |wanted: u64| {
+        crowd.wait_until(|event| matches!(event, Event::PeerAsks { session, .. } if *session == wanted));
+    };
+    // So slow that nobody is done before the next code is due.
+    crowd.controls.limit_all(NonZeroU64::new(1));
+    let refused = crowd.receive_by_code(&crowd.code, "refused");
+    asks(1);
+    crowd.controls.refuse(1);
+    let second = crowd.next_code();
+    refused.wait().assert_exit(41);
+    let accepted = crowd.receive_by_code(&second, "into0");
+    asks(2);
+    crowd.controls.accept(2);
+    let third = crowd.next_code();
+    let further = crowd.receive_by_code(&third, "into1");
+    asks(3);
+    crowd.controls.accept(3);
+    crowd.controls.limit_all(None);
+    accepted.wait().assert_ok();
+    further.wait().assert_ok();
+    crowd.assert_arrived(&["into0", "into1"]);
+    crowd.stop();
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "there is one loopback address")]
+fn who_is_disconnected_is_kept_out_where_it_is_now_and_not_where_it_was() {
+    let crowd = Crowd::new(MIB, SendSettings::default());
+    let elsewhere = [from_another_address(crowd.link.addresses()[0])];
+    let mut first = crowd.lane(&link_proof(&crowd.link));
+    hello(&mut first);
+    let Some(Message::Welcome { grant, .. }) = read(&mut first) else { panic!("it is welcome") };
+    drop(first);
+    crowd.wait_until(|event| matches!(event, Event::PeerLost { session: 1 }));
+    let proof = Proof::Session { id: SessionId::from_bytes(grant.id), secret: SessionSecret::from_bytes(grant.secret) };
+    let mut roamed = lane_at(&elsewhere, &proof);
+    hello(&mut roamed);
+    assert!(matches!(read(&mut roamed), Some(Message::Welcome { .. })));
+    crowd.controls.disconnect(1);
+    assert!(turned_away(&mut roamed));
+    // Somebody else is at its first address by now.
+    let mut other = crowd.lane(&link_proof(&crowd.link));
+    hello(&mut other);
+    assert!(matches!(read(&mut other), Some(Message::Welcome { .. })));
+    let mut again = lane_at(&elsewhere, &link_proof(&crowd.link));
+    hello(&mut again);
+    assert!(turned_away(&mut again));
+    crowd.stop();
+}
+
+#[test]
+fn whoever_is_refused_holds_its_place_for_a_moment_only_however_slowly_it_speaks() {
+    let crowd = Crowd::new(MIB, SendSettings::default());
+    let mut unwanted = crowd.lane(&link_proof(&crowd.link));
+    hello(&mut unwanted);
+    assert!(matches!(read(&mut unwanted), Some(Message::Welcome { .. })));
+    crowd.controls.disconnect(1);
+    assert!(turned_away(&mut unwanted));
+    let mut slow = crowd.lane(&link_proof(&crowd.link));
+    // A message that takes hours at this pace, each byte of it in time by itself.
+    let header = FrameHeader::Message { body_bytes: MESSAGE_BYTES_MAX }.encode();
+    slow.send(&[&header]).unwrap();
+    let is_over = (0..60).any(|_| match slow.ready_within(Duration::from_millis(300)) {
+        Ok(is_ready) => is_ready || slow.send(&[&[0]]).is_err(),
+        Err(_) => true,
+    });
+    assert!(is_over, "it is still listened to");
+    crowd.stop();
+}
+
+/// Where whoever connects comes to `target` from another address of this machine.
+fn from_another_address(target: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut inside, _)) = listener.accept() {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+            socket.connect(&target.into()).unwrap();
+            let mut outside = TcpStream::from(socket);
+            let (mut back, mut forth) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut back, &mut forth);
+                let _ = forth.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut inside, &mut outside);
+                let _ = outside.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
 }

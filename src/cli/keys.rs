@@ -21,6 +21,8 @@ pub(crate) struct Keys {
     typed: String,
     /// The receiver that is disconnected if the same key comes again.
     armed: Option<u64>,
+    /// Everything stops if the same key comes again.
+    stops_next: bool,
     /// The limit of all receivers together.
     limit: Option<NonZeroU64>,
 }
@@ -61,6 +63,7 @@ impl Keys {
     pub(crate) fn press(&mut self, key: u8, targets: &[Target]) -> Option<Act> {
         self.forget_the_gone(targets);
         let armed = self.armed.take();
+        let stops_now = std::mem::take(&mut self.stops_next);
         if key.is_ascii_digit() {
             self.choose(key, targets);
             return None;
@@ -85,7 +88,8 @@ impl Keys {
             b'l' => return Some(self.toggle_limit(chosen, targets)),
             b'+' | b'=' => return self.change_limit(chosen, |rate| rate.saturating_mul(2)),
             b'-' | b'_' => return self.change_limit(chosen, |rate| rate / 2),
-            b'q' => return Some(Act::Stop),
+            b'q' if stops_now => return Some(Act::Stop),
+            b'q' => self.stops_next = true,
             _ => {}
         }
         None
@@ -95,6 +99,9 @@ impl Keys {
     pub(crate) fn hint(&self, targets: &[Target]) -> String {
         if let Some(armed) = self.armed {
             return format!("d once more disconnects receiver {armed}; any other key does not");
+        }
+        if self.stops_next {
+            return "q once more stops the offer for everybody; any other key does not".to_owned();
         }
         let is_chosen = |target: &&Target| Some(target.session) == self.chosen;
         match targets.iter().find(is_chosen) {
@@ -192,6 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn everybody_is_stopped_by_the_same_key_twice() {
+        let targets = [target(1), target(2)];
+        let of = |line: &str| typed(&mut Keys::default(), line, &targets);
+        assert_eq!(of("q"), []);
+        assert_eq!(of("qq"), [Act::Stop]);
+        assert_eq!(of("qxq"), [], "another key in between");
+        assert_eq!(of("1dq"), []);
+        assert_eq!(of("1dqd"), []);
+        let mut keys = Keys::default();
+        typed(&mut keys, "1q", &targets);
+        assert_eq!(keys.hint(&targets), "q once more stops the offer for everybody; any other key does not");
+    }
+
+    #[test]
     fn the_key_that_arms_says_so() {
         let targets = [target(1), target(2)];
         let mut keys = Keys::default();
@@ -278,7 +299,7 @@ mod tests {
     fn no_key_does_anything_by_accident() {
         for key in 0..=u8::MAX {
             let act = Keys::default().press(key, &[target(1)]);
-            let is_meant = b"lq".contains(&key);
+            let is_meant = key == b'l';
             assert_eq!(act.is_some(), is_meant, "{key:#x}: {act:?}");
         }
     }

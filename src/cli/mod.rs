@@ -98,8 +98,10 @@ fn run_send(send: Send, output: Output) -> Exit {
     let answers = Box::new(Nobody);
     // Whoever wants no progress, or events, sees no line that a key could be about.
     let has_lines = terminal.redraws && terminal.answers && !(output.quiet || output.json || output.no_progress);
+    let is_announced = !send.invitation.no_announce && !send.bind.is_some_and(|bind| bind.ip().is_loopback());
     let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams())
-        .with_qr(send.invitation.qr(send.address.is_some()));
+        .with_qr(send.invitation.qr(send.address.is_some()))
+        .with_announcement(is_announced);
     if send.ask_each && !has_lines {
         let failure = Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
             .next("run it on a terminal with its progress shown, or without --ask-each");

@@ -17,6 +17,8 @@ use std::thread;
 
 /// How often it is looked whether the run is over, and whether this process is in the foreground again.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// Stands for a special character that no key has.
+const NO_KEY: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
 /// Keys that are taken at once.
 const KEYS_AT_ONCE: usize = 64;
 
@@ -105,7 +107,10 @@ impl<'a> Raw<'a> {
         raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(keyboard, OptionalActions::Now, &raw)?;
+        // Ctrl-\ would end the process with the terminal as it is here.
+        raw.special_codes[SpecialCodeIndex::VQUIT] = NO_KEY;
+        // What was typed before was not meant for keys that nobody knew of.
+        tcsetattr(keyboard, OptionalActions::Flush, &raw)?;
         Ok(Self { keyboard, before })
     }
 }

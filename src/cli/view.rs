@@ -14,6 +14,7 @@ use crate::cli::report::{self, Failure, Side};
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
 use haul::printable::shorten;
+use haul::secret::Link;
 use haul::transfer::{Cancel, Decision, Event, Observer, OfferSummary, Phase, Progress, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write;
@@ -35,6 +36,8 @@ pub(crate) struct View {
     /// Asked for once nobody waits for an answer about the offer any more.
     withdrawn: Cancel,
     qr: qr::Wish,
+    /// Nobody finds the sender by the number of its code.
+    is_unannounced: bool,
     answers: Mutex<Box<dyn Answers>>,
     state: Mutex<State>,
 }
@@ -108,12 +111,17 @@ impl View {
         };
         let withdrawn = cancel.for_a_part();
         let (qr, answers, state) = (qr::Wish::default(), Mutex::new(answers), Mutex::new(state));
-        Self { terminal, side, output, rules, cancel, withdrawn, qr, answers, state }
+        Self { terminal, side, output, rules, cancel, withdrawn, qr, is_unannounced: false, answers, state }
     }
 
     /// The same view, which shows the QR code of its link as well.
     pub(crate) fn with_qr(self, qr: qr::Wish) -> Self {
         Self { qr, ..self }
+    }
+
+    /// The same view, of a sender that a code alone may not lead to.
+    pub(crate) fn with_announcement(self, is_announced: bool) -> Self {
+        Self { is_unannounced: !is_announced, ..self }
     }
 
     /// Asks through the same answers that the listing is decided with.
@@ -210,7 +218,9 @@ impl View {
         state.print(link);
         self.show_qr(state, link);
         if is_chatty {
-            let way = code.map_or("` with this link".to_owned(), |code| format!(" {code}`"));
+            let at = Link::parse(link).ok().filter(|_| self.is_unannounced);
+            let at = at.and_then(|link| Some(format!(" --at {}", link.addresses().first()?))).unwrap_or_default();
+            let way = code.map_or("` with this link".to_owned(), |code| format!(" {code}{at}`"));
             state.say(&format!("On the other machine, run `haul receive{way}\n"));
         }
     }

@@ -12,12 +12,15 @@ pub(super) struct Beacon {
     /// Whether somebody can only come by a code, which leads nowhere unless it is announced.
     has_number: bool,
     has_told: bool,
+    /// A number is announced.
+    shows_number: bool,
 }
 
 impl Beacon {
     /// Announces a listener bound to `bound`, unless it hears this machine alone or nobody wants it.
     pub(super) fn open(is_wanted: bool, bound: SocketAddr, number: Option<u16>) -> Self {
-        let mut beacon = Self { announcement: None, trouble: None, has_number: number.is_some(), has_told: false };
+        let (has_number, has_told) = (number.is_some(), false);
+        let mut beacon = Self { announcement: None, trouble: None, has_number, has_told, shows_number: has_number };
         if is_wanted && !bound.ip().is_loopback() {
             match Announcement::bound_to(bound, number) {
                 Ok(announcement) => beacon.announcement = Some(announcement),
@@ -30,8 +33,16 @@ impl Beacon {
     /// From now on another code is valid, or none.
     pub(super) fn set_number(&mut self, number: Option<u16>) {
         self.has_number |= number.is_some();
+        self.shows_number = number.is_some();
         if let Some(announcement) = &self.announcement {
             announcement.set_number(number);
+        }
+    }
+
+    /// The code is used and no other one has come: nobody is to be led here by its number. Cheap where that is known.
+    pub(super) fn hide_number(&mut self) {
+        if self.shows_number {
+            self.set_number(None);
         }
     }
 
@@ -51,7 +62,8 @@ mod tests {
     use super::*;
 
     fn beacon(has_number: bool, trouble: Option<&str>) -> Beacon {
-        Beacon { announcement: None, trouble: trouble.map(str::to_owned), has_number, has_told: false }
+        let trouble = trouble.map(str::to_owned);
+        Beacon { announcement: None, trouble, has_number, has_told: false, shows_number: has_number }
     }
 
     #[test]
@@ -61,6 +73,15 @@ mod tests {
         let mut troubled = beacon(true, Some("it rains"));
         let text = "the code leads nobody here, since it rains; hand over the link instead";
         assert_eq!((troubled.news().as_deref(), troubled.news()), (Some(text), None));
+    }
+
+    #[test]
+    fn a_number_is_hidden_until_another_code_comes() {
+        let mut beacon = beacon(true, Some("it rains"));
+        beacon.hide_number();
+        assert!(!beacon.shows_number && beacon.news().is_some(), "a code depended on it all the same");
+        beacon.set_number(Some(7));
+        assert!(beacon.shows_number);
     }
 
     #[test]

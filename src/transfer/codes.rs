@@ -85,10 +85,6 @@ impl CodeKeeper {
     /// A guess at `code` came to nothing. The last of them burns it, and the host shows another one.
     pub(super) fn failed(&self, code: &Code) -> Option<CodeNews> {
         let mut state = self.lock();
-        if state.shown.is_none() && state.used.as_ref() == Some(code) {
-            // It was proven, and its joiner was gone before it could be told.
-            return self.renewed(&mut state);
-        }
         let shown = state.shown.as_mut().filter(|shown| shown.code == *code)?;
         shown.under_way = shown.under_way.saturating_sub(1);
         if shown.tries_left > 0 || shown.under_way > 0 {
@@ -99,6 +95,13 @@ impl CodeKeeper {
         let fresh = if state.burnt < CODES_BURNT_MAX { self.fresh() } else { None };
         let why = if fresh.is_some() { CodeChange::Burnt } else { CodeChange::GivenUp };
         Some(state.show(fresh, why))
+    }
+
+    /// `code` was proven, and its joiner was gone before it could be told: the host shows another one.
+    pub(super) fn untold(&self, code: &Code) -> Option<CodeNews> {
+        let mut state = self.lock();
+        let is_last_used = state.shown.is_none() && state.used.as_ref() == Some(code);
+        if is_last_used { self.renewed(&mut state) } else { None }
     }
 
     /// Another code in place of one that was used: for one more session, or because the first one is over.
@@ -198,9 +201,18 @@ mod tests {
         let keeper = CodeKeeper::new(None).unwrap();
         let code = keeper.take_try().unwrap();
         assert!(keeper.proven(&code));
-        let news = keeper.failed(&code).unwrap();
+        let news = keeper.untold(&code).unwrap();
         assert!(news.why == CodeChange::Used && news.code.is_some() && news.code.as_ref() != Some(&code));
-        assert!(keeper.failed(&code).is_none());
+        assert!(keeper.untold(&code).is_none() && keeper.failed(&code).is_none());
+    }
+
+    #[test]
+    fn a_wrong_guess_that_outlasts_the_right_one_brings_no_other_code() {
+        let keeper = CodeKeeper::new(None).unwrap();
+        let (wrong, right) = (keeper.take_try().unwrap(), keeper.take_try().unwrap());
+        assert!(keeper.proven(&right));
+        assert!(keeper.failed(&wrong).is_none() && keeper.code().is_none());
+        assert!(keeper.renew().is_some(), "the one that was used is still known to be");
     }
 
     #[test]

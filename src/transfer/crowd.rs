@@ -23,6 +23,13 @@ pub(super) struct Crowd<'a> {
     watched: BTreeMap<u64, Watched>,
 }
 
+/// What became of a receiver by the user's word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Answer {
+    LetIn,
+    TurnedAway,
+}
+
 /// What was seen of one receiver last.
 struct Watched {
     piece_bytes: u64,
@@ -55,19 +62,21 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Does what the user wants.
-    pub(super) fn obey(&mut self, order: Order) {
+    /// Does what the user wants. Whether a receiver was let in or turned away.
+    pub(super) fn obey(&mut self, order: Order) -> Option<Answer> {
         match order {
             Order::Accept(number) => {
                 if let Some(session) = self.host.session(number).filter(|session| session.let_in()) {
-                    self.observer.event(&Event::PeerConnected { peer: session.peer, session: number });
+                    self.observer.event(&Event::PeerConnected { peer: session.peer(), session: number });
                     self.connected(number);
+                    return Some(Answer::LetIn);
                 }
             }
             Order::Disconnect(number) => {
                 if self.host.turn_away(number) {
                     self.observer.event(&Event::PeerRefused { session: number });
                     self.disconnected(number);
+                    return Some(Answer::TurnedAway);
                 }
             }
             Order::Limit(number, rate) => {
@@ -77,6 +86,7 @@ impl<'a> Crowd<'a> {
             }
             Order::LimitAll(rate) => self.host.company.limit.set(rate),
         }
+        None
     }
 
     /// Tells how far everybody is.

@@ -54,12 +54,14 @@ pub(super) fn read_frame(lane: &mut Lane) -> Result<Incoming, LaneFault> {
 
 /// Turns a lane away with the reason, and gives the other end a moment to read it.
 pub(super) fn refuse(mut lane: Lane, purpose: Purpose, refusal: Refusal) {
-    let until = Instant::now() + REFUSAL_PATIENCE;
-    lane.set_silence_limit(REFUSAL_PATIENCE);
+    // However slowly it speaks, it is listened to for no longer.
+    lane.set_deadline(Instant::now() + REFUSAL_PATIENCE);
     if purpose == Purpose::Control {
         // It greets first, and finds the lane closed where it has not done so yet. That is all that it is heard for.
         let _ = read_frame(&mut lane);
     }
+    let until = Instant::now() + REFUSAL_PATIENCE;
+    lane.set_deadline(until);
     // Whether it hears why or only the close is the same to this side.
     if send_message(&mut lane, &Message::Refused { refusal }).is_err() || lane.close().is_err() {
         return;

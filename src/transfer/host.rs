@@ -6,17 +6,18 @@ use super::company::Company;
 use super::frames::refuse;
 use super::offer::Offer;
 use super::panics::caught;
+use super::pieces::counted;
 use super::serve::{Served, ServedCounters, ServedSession};
 use super::state::OfferState;
 use super::wish::Terms;
-use crate::limits::{SESSION_IDLE_MAX, SESSIONS_MAX};
+use crate::limits::{REFUSED_AT_ONCE_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
-use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
+use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id, household};
 use crate::wire::{Refusal, SessionGrant};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,7 +56,7 @@ pub(super) enum HostEvent {
 #[derive(Default)]
 struct TurnedAway {
     sessions: HashSet<SessionId>,
-    /// Each address, and whether somebody came from it since.
+    /// Each address, or its network (see [`household`]), and whether somebody came from it since.
     addresses: HashMap<IpAddr, bool>,
 }
 
@@ -72,6 +73,8 @@ pub(super) struct Host {
     /// Whether each receiver waits for the user's word.
     asks_each: bool,
     turned_away: Mutex<TurnedAway>,
+    /// Lanes that are being refused.
+    refused: AtomicU32,
     sessions: Mutex<HashMap<SessionId, Arc<ServedSession>>>,
     next_number: AtomicU64,
     events: Mutex<mpsc::Sender<HostEvent>>,
@@ -95,6 +98,7 @@ impl Host {
             company: Arc::default(),
             asks_each: false,
             turned_away: Mutex::default(),
+            refused: AtomicU32::new(0),
             sessions: Mutex::default(),
             next_number: AtomicU64::new(1),
             events: Mutex::new(events),
@@ -125,7 +129,7 @@ impl Host {
         drop(sessions);
         let mut turned_away = self.lock_turned_away();
         turned_away.sessions.insert(id);
-        turned_away.addresses.insert(session.peer.ip().to_canonical(), false);
+        turned_away.addresses.insert(household(session.peer().ip()), false);
         drop(turned_away);
         session.turn_away();
         true
@@ -176,8 +180,8 @@ impl Host {
     fn is_turned_away(&self, intro: &LaneIntro) -> bool {
         let mut turned_away = self.lock_turned_away();
         let is_by_session = matches!(intro.who, Who::Session(id) if turned_away.sessions.contains(&id));
-        let ip = intro.peer_address.ip().to_canonical();
-        let address = turned_away.addresses.get_mut(&ip).filter(|_| !self.asks_each);
+        let from = household(intro.peer_address.ip());
+        let address = turned_away.addresses.get_mut(&from).filter(|_| !self.asks_each);
         let (Who::Link(_), Some(was_told)) = (intro.who, address) else { return is_by_session };
         if !std::mem::replace(was_told, true) {
             self.tell(HostEvent::TurnedAway { peer: intro.peer_address });
@@ -201,6 +205,16 @@ impl Host {
             self.forget(session);
         }
         self.tell(event);
+    }
+
+    /// Turns a lane away, unless others are turned away already as many as may be: each of them holds a thread and a
+    /// buffer for a moment.
+    fn refuse(&self, lane: Lane, purpose: Purpose, refusal: Refusal) {
+        let refused = counted(&self.refused);
+        if self.refused.load(Ordering::Relaxed) as usize <= REFUSED_AT_ONCE_MAX {
+            refuse(lane, purpose, refusal);
+        }
+        drop(refused);
     }
 
     fn forget(&self, session: &Arc<ServedSession>) {
@@ -244,12 +258,18 @@ impl Gatekeeper for Host {
         }
     }
 
+    fn code_untold(&self, code: &Code) {
+        if let Some(news) = self.codes.untold(code) {
+            self.tell(HostEvent::Code(news));
+        }
+    }
+
     fn admit(&self, lane: Lane, intro: LaneIntro) {
         let wanted = if intro.purpose == Purpose::Push { Err(Refusal::Sends) } else { self.session_for(&intro) };
         let session = match wanted {
             Ok(session) => session,
             Err(refusal) => {
-                refuse(lane, intro.purpose, refusal);
+                self.refuse(lane, intro.purpose, refusal);
                 if let Some(news) = self.codes.renew() {
                     self.tell(HostEvent::Code(news));
                 }
@@ -261,7 +281,7 @@ impl Gatekeeper for Host {
             Purpose::Data => LaneRole::Data,
         };
         if role == LaneRole::Control && !session.has_control() {
-            let (session, peer, is_asked) = (session.number, session.peer, session.is_asked());
+            let (session, peer, is_asked) = (session.number, intro.peer_address, session.is_asked());
             let event =
                 if is_asked { HostEvent::Asks { session, peer } } else { HostEvent::Connected { session, peer } };
             self.tell(event);
@@ -281,8 +301,7 @@ mod tests {
     use crate::source::{Source, WalkOptions, offer_id};
     use crate::transfer::send::panicked_text;
 
-    #[test]
-    fn a_session_that_panics_ends_alone_and_is_told() {
+    fn host() -> (Host, mpsc::Receiver<HostEvent>, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), b"a").unwrap();
         let paths = [folder.path().join("a")];
@@ -296,6 +315,26 @@ mod tests {
             1,
             events,
         );
+        (host, inbox, folder)
+    }
+
+    #[test]
+    fn an_address_of_the_network_that_a_receiver_was_turned_away_from_is_no_other_one() {
+        let (host, _inbox, _folder) = host();
+        let from = |ip: &str| {
+            let peer_address = SocketAddr::new(ip.parse().unwrap(), 1);
+            LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address }
+        };
+        let session = host.session_for(&from("2001:db8:0:1::1")).unwrap();
+        assert!(host.turn_away(session.number));
+        assert!(host.session_for(&from("2001:db8:0:1:ffff::2")).is_err());
+        assert!(host.session_for(&from("2001:db8:0:2::1")).is_ok());
+        assert!(host.session_for(&from("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn a_session_that_panics_ends_alone_and_is_told() {
+        let (host, inbox, _folder) = host();
         let peer_address = SocketAddr::from(([127, 0, 0, 1], 1));
         let intro = LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address };
         let first = host.session_for(&intro).unwrap();

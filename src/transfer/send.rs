@@ -2,7 +2,7 @@
 
 use super::beacon::Beacon;
 use super::codes::{CodeKeeper, CodeNews};
-use super::crowd::Crowd;
+use super::crowd::{Answer, Crowd};
 use super::door;
 use super::host::{Host, HostEvent};
 use super::offer::{Offer, do_here};
@@ -89,13 +89,23 @@ fn run(
             return if settings.keep { Ok(0) } else { Err(TransferError::Interrupted) };
         }
         for order in settings.controls.take() {
-            crowd.obey(order);
+            let may_need_code = match crowd.obey(order) {
+                Some(Answer::LetIn) => settings.keep,
+                Some(Answer::TurnedAway) => true,
+                None => false,
+            };
+            if may_need_code && let Some(news) = host.codes.renew() {
+                tell_code(news, beacon, observer);
+            }
         }
         // By the clock, not where nothing else happens: receivers may come and go all the time.
         if told.elapsed() >= TURN {
             told = Instant::now();
             observer.event(&Event::Progress(progress(host)));
             crowd.tell(told);
+            if host.codes.code().is_none() {
+                beacon.hide_number();
+            }
             if let Some(text) = beacon.news() {
                 observer.event(&Event::Notice { text });
             }

@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct ServedSession {
     pub(super) number: u64,
-    pub(super) peer: SocketAddr,
     /// What all sessions of the sender did together.
     pub(super) counters: Arc<ServedCounters>,
     /// What this one did.
@@ -72,6 +71,8 @@ pub(super) struct ServedCounters {
 
 #[derive(Debug)]
 struct Inner {
+    /// Where its receiver is: the other end of its last control lane.
+    peer: SocketAddr,
     sender: Sender,
     next_lane: u32,
     /// The lanes that are served.
@@ -121,6 +122,7 @@ impl ServedSession {
         };
         let sender = Sender::new(settings);
         let inner = Inner {
+            peer,
             sender,
             next_lane: 0,
             served: BTreeMap::new(),
@@ -131,7 +133,6 @@ impl ServedSession {
         };
         Self {
             number,
-            peer,
             counters,
             own: ServedCounters::default(),
             limit: Limit::default(),
@@ -219,6 +220,11 @@ impl ServedSession {
         (is_last_control && !inner.sender.is_ended()).then_some(Served::Lost)
     }
 
+    /// Where its receiver is, as far as is known.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.lock().peer
+    }
+
     /// Whether there is a control lane.
     pub(super) fn has_control(&self) -> bool {
         self.lock().control_lanes > 0
@@ -248,6 +254,9 @@ impl ServedSession {
         }
         if inner.served.len() >= 2 * SESSION_LANES_MAX || inner.standing == Standing::Out {
             return None;
+        }
+        if role == LaneRole::Control {
+            inner.peer = lane.peer_address();
         }
         inner.idle_since = None;
         inner.next_lane += 1;

@@ -100,7 +100,7 @@ pub(super) fn welcome(
         .filter(|_| Spake2Exchange::is_sound(Role::Joiner, &theirs))
         .ok_or(NoProof::WrongCode)?;
     // Its time comes before the answer: whoever has the answer has had the guess.
-    let mut guess = Guess { gatekeeper, code: gatekeeper.take_code_try() };
+    let mut guess = Guess { gatekeeper, code: gatekeeper.take_code_try(), is_proven: false };
     // Without a code, one that nobody knows takes the same path.
     let code = guess.code.clone().map_or_else(|| fresh_code(None), Ok)?;
     let exchange = Spake2Exchange::start(Role::Host, code.to_text().as_bytes());
@@ -122,6 +122,8 @@ pub(super) fn welcome(
 struct Guess<'a> {
     gatekeeper: &'a dyn Gatekeeper,
     code: Option<Code>,
+    /// This try is the one that the code was used for.
+    is_proven: bool,
 }
 
 impl Guess<'_> {
@@ -130,6 +132,7 @@ impl Guess<'_> {
         let is_first = self.code.as_ref().is_some_and(|code| self.gatekeeper.code_proven(code));
         // Where another one was, nothing is left to be said about this try.
         self.code.take_if(|_| !is_first);
+        self.is_proven = is_first;
         is_first
     }
 
@@ -140,8 +143,10 @@ impl Guess<'_> {
 
 impl Drop for Guess<'_> {
     fn drop(&mut self) {
-        if let Some(code) = &self.code {
-            self.gatekeeper.code_failed(code);
+        match &self.code {
+            Some(code) if self.is_proven => self.gatekeeper.code_untold(code),
+            Some(code) => self.gatekeeper.code_failed(code),
+            None => {}
         }
     }
 }

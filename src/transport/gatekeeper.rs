@@ -26,9 +26,14 @@ pub trait Gatekeeper: Send + Sync {
         false
     }
 
-    /// A try at `code` came to nothing: the guess was wrong, or its joiner left with it. Where the code was proven before,
-    /// the joiner was gone before it could be told.
+    /// A try at `code` came to nothing: the guess was wrong, or its joiner left with it. Whether another try proved the code
+    /// meanwhile is the same to this one.
     fn code_failed(&self, code: &Code) {
+        let _ = code;
+    }
+
+    /// The joiner that proved `code` was gone before it could be told, so nobody has the lane that the code was used for.
+    fn code_untold(&self, code: &Code) {
         let _ = code;
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A pipe to an end that has proven itself. One thread at a time uses it; what it reads was sent by that end, whole and
 /// in order, or there is an error.
@@ -53,6 +53,12 @@ impl Lane {
     /// ever. At first it is [`limits::LANE_SILENCE_MAX`].
     pub fn set_silence_limit(&mut self, limit: impl Into<Option<Duration>>) {
         self.pipe.set_silence_limit(limit.into());
+    }
+
+    /// From `deadline` on every call fails, however much moves: for a lane that is to end. It fails as
+    /// [`TransportError::ProofTimeout`].
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.pipe.set_deadline(deadline);
     }
 
     /// Announces the end of what this end sends, so that the other end sees [`TransportError::Closed`], not a loss.

@@ -51,6 +51,7 @@ struct DoorState {
     closed: bool,
     bad_proofs: u64,
     next_id: u64,
+    /// By whose they are, see [`socket::household`].
     unproven: HashMap<u64, (IpAddr, Arc<TcpStream>)>,
 }
 
@@ -199,9 +200,9 @@ fn welcome(place: Place, peer: SocketAddr, deadline: Instant) {
 impl Door {
     /// Takes `socket` in, or resets it when there are too many.
     fn place(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) -> Option<Place> {
-        let ip = peer.ip().to_canonical();
+        let from = socket::household(peer.ip());
         let mut state = self.lock();
-        let of_peer = state.unproven.values().filter(|(other, _)| *other == ip).count();
+        let of_peer = state.unproven.values().filter(|(other, _)| *other == from).count();
         if state.closed {
             return None;
         }
@@ -214,7 +215,7 @@ impl Door {
         let socket = Arc::new(socket);
         let id = state.next_id;
         state.next_id += 1;
-        state.unproven.insert(id, (ip, Arc::clone(&socket)));
+        state.unproven.insert(id, (from, Arc::clone(&socket)));
         Some(Place { door: Arc::clone(self), id, socket })
     }
 
@@ -360,3 +361,39 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// First byte of a TLS record that begins a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Gatekeeper for Nobody {
+        fn link_key(&self, _: crate::secret::Room) -> Option<crate::secret::Key> {
+            None
+        }
+
+        fn session_secret(&self, _: crate::secret::SessionId) -> Option<crate::secret::SessionSecret> {
+            None
+        }
+
+        fn admit(&self, _: Lane, _: LaneIntro) {}
+
+        fn observe(&self, _: ListenerEvent) {}
+    }
+
+    #[test]
+    fn places_are_shared_by_an_ipv6_network() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::bind(address, DeviceKey::generate().unwrap(), Arc::new(Nobody)).unwrap();
+        let other_end = TcpListener::bind(address).unwrap();
+        let place = |ip: String| {
+            let socket = TcpStream::connect(other_end.local_addr().unwrap()).unwrap();
+            listener.door.place(socket, SocketAddr::new(ip.parse().unwrap(), 1))
+        };
+        let most = limits::UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX;
+        let places: Vec<_> = (0..=most).map(|n| place(format!("2001:db8:0:1::{n}"))).collect();
+        assert_eq!(places.iter().flatten().count(), most);
+        assert!(place("2001:db8:0:2::1".into()).is_some());
+    }
+}

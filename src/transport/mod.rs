@@ -37,6 +37,7 @@ pub use gatekeeper::{Gatekeeper, ListenerEvent};
 pub use lane::{AbortHandle, Lane};
 pub use listener::Listener;
 pub use proof::{LaneIntro, Proof, Purpose, Who};
+pub(crate) use socket::household;
 
 use std::io;
 

@@ -25,7 +25,8 @@ pub(super) struct Pipe {
     own_end_announced: bool,
     /// Why the TLS machine stopped. It must not be fed again.
     fault: Option<rustls::Error>,
-    /// Point in time after which no read or write may wait; only until the proof.
+    /// Point in time after which no read or write may wait; only until the proof, and where a
+    /// lane is to end.
     deadline: Option<Instant>,
     /// Longest wait for one read or write to move at all.
     silence_limit: Option<Duration>,
@@ -135,6 +136,10 @@ impl Pipe {
 
     pub(super) fn set_silence_limit(&mut self, limit: Option<Duration>) {
         self.silence_limit = limit;
+    }
+
+    pub(super) fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
     }
 
     pub(super) fn bytes_sent(&self) -> u64 {

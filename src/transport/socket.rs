@@ -57,6 +57,15 @@ pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
+/// What stands for everybody who may be the same as `ip`: itself, or for IPv6 its network of 64 bits, in which a machine
+/// takes as many addresses as it likes.
+pub(crate) fn household(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip @ IpAddr::V4(_) => ip,
+    }
+}
+
 /// Closes `socket` with a reset: nothing is kept in the kernel for a stranger.
 pub(super) fn reset(socket: TcpStream) {
     // Without the option the close is an orderly one, which does no harm.
@@ -73,3 +82,17 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// Unanswered questions after which the connection is lost.
 #[cfg(not(target_os = "windows"))]
 const KEEPALIVE_RETRIES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_household_is_one_ipv4_address_or_one_ipv6_network() {
+        let household = |ip: &str| household(ip.parse().unwrap());
+        assert_eq!(household("2001:db8:0:1:2:3:4:5"), household("2001:db8:0:1::"));
+        assert_ne!(household("2001:db8:0:1::1"), household("2001:db8:0:2::1"));
+        assert_ne!(household("192.0.2.1"), household("192.0.2.2"));
+        assert_eq!(household("::ffff:192.0.2.1"), household("192.0.2.1"));
+    }
+}

@@ -10,6 +10,7 @@ use haul::transfer::{
 use haul::transport::{DeviceKey, Lane, Proof, Purpose, connect};
 use haul::wire::{FRAME_HEADER_BYTES, FrameHeader, Message, Refusal};
 use std::fs;
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -23,6 +24,8 @@ pub struct Crowd {
     pub playground: Playground,
     pub link: Link,
     pub controls: Controls,
+    /// The code that it shows first.
+    pub code: String,
     text: String,
     length: usize,
     events: mpsc::Receiver<Event>,
@@ -47,14 +50,13 @@ impl Crowd {
             let cancel = cancel.clone();
             std::thread::spawn(move || send(&settings, &Tell(Mutex::new(sender)), &cancel))
         };
-        let mut text = String::new();
-        while text.is_empty() {
-            if let Event::OfferReady { link, .. } = events.recv_timeout(PATIENCE).unwrap() {
-                text.push_str(&link);
+        let (text, code) = loop {
+            if let Event::OfferReady { link, code, .. } = events.recv_timeout(PATIENCE).unwrap() {
+                break (link.as_str().to_owned(), code.unwrap().as_str().to_owned());
             }
-        }
+        };
         let link = Link::parse(&text).unwrap();
-        Self { playground, link, controls, text, length, events, cancel, sending: Some(sending) }
+        Self { playground, link, controls, code, text, length, events, cancel, sending: Some(sending) }
     }
 
     pub fn receive(&self, into: &str) -> Receiving {
@@ -63,6 +65,24 @@ impl Crowd {
 
     pub fn receive_with(&self, into: &str, arguments: &[&str]) -> Receiving {
         self.playground.receive(&self.text, &self.playground.dir(into), arguments)
+    }
+
+    pub fn receive_by_code(&self, code: &str, into: &str) -> Receiving {
+        let at = self.link.addresses()[0].to_string();
+        self.playground.receive_code(code, &at, &self.playground.dir(into), &[])
+    }
+
+    /// The code that is shown next.
+    pub fn next_code(&self) -> String {
+        let mut shown = None;
+        self.wait_until(|event| match event {
+            Event::CodeChanged { code, .. } => {
+                shown = code.as_ref().map(|code| code.as_str().to_owned());
+                true
+            }
+            _ => false,
+        });
+        shown.unwrap()
     }
 
     /// The first receiver, which gets its data so slowly that it is not done before its limit is lifted.
@@ -87,8 +107,7 @@ impl Crowd {
     }
 
     pub fn lane(&self, proof: &Proof) -> Lane {
-        let device = DeviceKey::generate().unwrap();
-        connect(&device, self.link.addresses(), proof, Purpose::Control, Instant::now() + PATIENCE).unwrap()
+        lane_at(self.link.addresses(), proof)
     }
 
     pub fn assert_arrived(&self, folders: &[&str]) {
@@ -120,6 +139,12 @@ impl Observer for Tell {
     fn accept(&self, _offer: &OfferSummary) -> Decision {
         Decision::Refuse
     }
+}
+
+/// A lane to whoever answers at `addresses`, which need not be the sender's own.
+pub fn lane_at(addresses: &[SocketAddr], proof: &Proof) -> Lane {
+    let device = DeviceKey::generate().unwrap();
+    connect(&device, addresses, proof, Purpose::Control, Instant::now() + PATIENCE).unwrap()
 }
 
 pub fn link_proof(link: &Link) -> Proof {

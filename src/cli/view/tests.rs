@@ -36,6 +36,19 @@ fn a_sender_prints_the_link_alone_on_standard_output() {
 }
 
 #[test]
+fn a_sender_that_is_not_announced_says_where_its_code_leads() {
+    let mut run = Run::new(Side::Sending, Output::default(), Rules::default(), Box::new(Nobody));
+    run.view = run.view.with_announcement(false);
+    let key = haul::secret::Key::from_bytes([2; 16]);
+    let room = haul::secret::Room::from_bytes([1; 16]);
+    let link = haul::secret::Link::new(&["192.0.2.1:4285".parse().unwrap()], room, key).unwrap().to_text();
+    let Event::OfferReady { code, files, folders, bytes, .. } = offer_ready() else { panic!("it is") };
+    run.view.event(&Event::OfferReady { link, code, files, folders, bytes });
+    let told = run.err.text();
+    assert!(told.contains("run `haul receive 7-amber-canoe-lentil --at 192.0.2.1:4285`\n"), "{told}");
+}
+
+#[test]
 fn a_receiver_says_everything_on_standard_error() {
     let rules = Rules { accept_all: true, ..Rules::default() };
     let run = Run::new(Side::Receiving, Output::default(), rules, Box::new(Nobody));
