@@ -7,7 +7,9 @@ use super::seek::Seek;
 use super::{Event, TransferError, failed};
 use crate::limits::{LANE_SILENCE_MAX, PROOF_DEADLINE, RECORD_ADDRESSES_MAX};
 use crate::secret::{Code, Link, SessionId, SessionSecret};
-use crate::transport::{CodeTries, DeviceKey, Lane, Proof, Purpose, TransportError, connect, connect_within};
+use crate::transport::{
+    CodeTries, DeviceKey, Lane, Proof, Purpose, TransportError, connect_with_hints, connect_within,
+};
 use crate::wire::SessionGrant;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,7 +99,7 @@ impl Dial {
     pub(super) fn connect(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
         let lane = match proof {
             Proof::Code(_) => self.connect_by_code(proof)?,
-            _ => connect(&self.device, &self.places(purpose), proof, purpose, Instant::now() + PROOF_DEADLINE)?,
+            _ => self.connect_by_secret(proof, purpose)?,
         };
         self.note(&lane);
         Ok(lane)
@@ -159,6 +161,21 @@ impl Dial {
         }
     }
 
+    /// By a link or a session, which may be put to anybody. Only a place that is known to be the host's can turn it down.
+    fn connect_by_secret(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
+        let (known, found) = self.places(purpose);
+        let connect = |known: &[_], hints: &[_], proof: &Proof| {
+            connect_with_hints(&self.device, known, hints, proof, purpose, Instant::now() + PROOF_DEADLINE)
+        };
+        connect(&known, &found, proof).or_else(|none| match (&self.way, proof, purpose) {
+            // The host may have come back at another address without the session.
+            (Way::Link(link), Proof::Session { .. }, Purpose::Control) if !none.refused.is_empty() => {
+                connect(&[], &none.refused, &by_link(link)).map_err(|_| none.fault)
+            }
+            _ => Err(none.fault),
+        })
+    }
+
     /// A code is put to a host by one thread at a time, and to none any more once it was accepted.
     fn connect_by_code(&self, proof: &Proof) -> Result<Lane, TransportError> {
         let mut tries = lock(&self.tries);
@@ -178,18 +195,21 @@ impl Dial {
         Ok(lane)
     }
 
-    /// Where to connect. Once that has led nowhere, the network is asked as well: the host may have another address by now.
-    fn places(&self, purpose: Purpose) -> Vec<SocketAddr> {
+    /// Where to connect: the places that are known, and those that the network names once these have led nowhere, since the
+    /// host may have another address by now.
+    fn places(&self, purpose: Purpose) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
         let known = self.addresses();
         if known.iter().all(|place| place.ip().is_loopback()) {
             // Nobody announces what only this machine can reach.
-            return known;
+            return (known, Vec::new());
         }
         let seek = self.seek();
         if purpose == Purpose::Control && self.has_tried.swap(true, Ordering::Relaxed) {
             seek.ask_again();
         }
-        distinct(known.into_iter().chain(seek.found()))
+        let mut all = distinct(known.iter().copied().chain(seek.found()));
+        let found = all.split_off(known.len());
+        (all, found)
     }
 
     fn note(&self, lane: &Lane) {
