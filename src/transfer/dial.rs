@@ -184,7 +184,7 @@ impl Dial {
         }
         let mut places = self.told.clone();
         if places.is_empty() {
-            places = self.seek().wait(Instant::now() + LANE_SILENCE_MAX);
+            places = self.seek().wait(&[], Instant::now() + LANE_SILENCE_MAX);
         }
         if places.is_empty() {
             return Err(TransportError::NotFound);
