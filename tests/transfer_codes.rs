@@ -384,6 +384,45 @@ fn another_host_at_the_same_port_does_not_end_an_interrupted_transfer() {
     other.kill();
 }
 
+#[test]
+fn a_false_announcement_of_the_number_does_not_keep_a_code_from_its_sender() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = Cable::new(["10.83.0.1/24", "10.83.0.2/24"]);
+    let playground = Playground::new();
+    let file = playground.file("data", 1000, 10);
+    let into = playground.dir("into");
+    let on = |end: usize, verb: &str, state: &str| {
+        let mut command = cable.command(end, env!("CARGO_BIN_EXE_haul"));
+        command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped()).args(["--json", "--no-progress"]);
+        command.env("XDG_STATE_HOME", playground.path(state)).env("XDG_CACHE_HOME", playground.path("cache"));
+        command
+    };
+    let send = |end: usize, state: &str| {
+        let mut command = on(end, "send", state);
+        command.arg(&file).args(["--bind", "0.0.0.0:4285", "--no-announce"]);
+        playground.start_send(command)
+    };
+    let (sending, other) = (send(0, "state"), send(1, "other"));
+    let number = sending.code().split('-').next().unwrap().parse().unwrap();
+    let announce = |end: usize| cable.on(end, || haul::transport::Announcement::new(4285, Some(number)).unwrap());
+    let _false_one = announce(1);
+    let mut receive = on(1, "receive", "state");
+    receive.args([sending.code(), "--yes", "--into"]).arg(&into);
+    let receiving = Playground::start_receive(receive);
+    let began = Instant::now();
+    while !other.stderr().contains("tried a wrong code") {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody was asked");
+        thread::yield_now();
+    }
+    let _true_one = announce(0);
+    receiving.wait().assert_ok();
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    assert_eq!(sending.wait().0, Some(0));
+    other.kill();
+}
+
 /// A code that differs from `code` in its last word.
 fn another_code(code: &str, turn: usize) -> String {
     let (rest, last) = code.rsplit_once('-').unwrap();

@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long others that announce the number of a code are looked for once one of them has turned it down.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(4);
+
 /// What a run holds when it starts that its host will accept.
 pub(super) enum Way {
     /// The code that the host shows. Once it was accepted, only the session goes on.
@@ -182,17 +185,39 @@ impl Dial {
         if self.has_been_reached() {
             return Err(TransportError::WrongProof);
         }
-        let mut places = self.told.clone();
-        if places.is_empty() {
-            places = self.seek().wait(&[], Instant::now() + LANE_SILENCE_MAX);
-        }
-        if places.is_empty() {
-            return Err(TransportError::NotFound);
-        }
-        let deadline = Instant::now() + PROOF_DEADLINE;
-        let lane = connect_within(&self.device, &places, proof, &mut tries, Purpose::Control, deadline)?;
+        let lane = if self.told.is_empty() {
+            self.connect_to_found(proof, &mut tries)?
+        } else {
+            let deadline = Instant::now() + PROOF_DEADLINE;
+            connect_within(&self.device, &self.told, proof, &mut tries, Purpose::Control, deadline)?
+        };
         self.has_been_reached.store(true, Ordering::Relaxed);
         Ok(lane)
+    }
+
+    /// To whoever announces the number of the code. Anybody may do so: while there are tries left, one that turns the code
+    /// down is no reason not to ask the next one.
+    fn connect_to_found(&self, proof: &Proof, tries: &mut CodeTries) -> Result<Lane, TransportError> {
+        let seek = self.seek();
+        let mut tried = Vec::new();
+        let mut fault = TransportError::NotFound;
+        let mut places = seek.wait(&tried, Instant::now() + LANE_SILENCE_MAX);
+        let deadline = Instant::now() + PROOF_DEADLINE;
+        while !places.is_empty() {
+            match connect_within(&self.device, &places, proof, tries, Purpose::Control, deadline) {
+                Ok(lane) => return Ok(lane),
+                // That the code was turned down says more than what is wrong with somebody else.
+                Err(_) if matches!(fault, TransportError::WrongProof) => {}
+                Err(error) => fault = error,
+            }
+            if tries.are_used_up() {
+                break;
+            }
+            tried.append(&mut places);
+            seek.ask_again();
+            places = seek.wait(&tried, deadline.min(Instant::now() + OTHERS_PATIENCE));
+        }
+        Err(fault)
     }
 
     /// Where to connect: the places that are known, and those that the network names once these have led nowhere, since the
