@@ -385,6 +385,31 @@ fn another_host_at_the_same_port_does_not_end_an_interrupted_transfer() {
 }
 
 #[test]
+fn a_sender_that_comes_back_with_another_offer_goes_on_with_the_session_of_its_code() {
+    let playground = Playground::new();
+    let source = playground.dir("source");
+    fs::copy(playground.file("data", 64 << 20, 11), source.join("data")).unwrap();
+    let into = playground.dir("into");
+    let sending = playground.send(&[&source], &[]);
+    let proxy = Proxy::new(&sending.link, 24 * MIB, Then::Cut);
+    let mut receiving = playground.receive_code(sending.code(), &proxy.at(), &into, &[]);
+    assert!(receiving.wait_until(|event| event["phase"] == "reconnecting"));
+    sending.kill();
+    fs::write(source.join("new"), b"new").unwrap();
+    let again = playground.send(&[&source], &[]);
+    proxy.release();
+    let received = receiving.wait();
+    received.assert_ok();
+    assert!(received.events.iter().any(|event| event.to_string().contains("something else")), "{received:?}");
+    for name in ["data", "new"] {
+        assert!(fs::read(into.join("source").join(name)).unwrap() == fs::read(source.join(name)).unwrap(), "{name}");
+    }
+    let (code, _, told) = again.wait_for_all();
+    assert_eq!(code, Some(0));
+    assert!(!told.contains("tried a wrong code"), "{told}");
+}
+
+#[test]
 fn a_false_announcement_of_the_number_does_not_keep_a_code_from_its_sender() {
     if !may_make_networks() {
         return;

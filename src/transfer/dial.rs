@@ -41,6 +41,8 @@ pub(super) struct Dial {
     /// Where it was reached, the last place first.
     reached: Mutex<Vec<SocketAddr>>,
     seek: Mutex<Arc<Seek>>,
+    /// The session of an offer that the host has changed since.
+    kept: Mutex<Option<SessionGrant>>,
     /// Held while the code is tried, so that no two tries of it are under way.
     tries: Mutex<CodeTries>,
 }
@@ -85,6 +87,7 @@ impl Dial {
             told,
             reached: Mutex::default(),
             seek: Mutex::new(Arc::new(seek)),
+            kept: Mutex::default(),
             tries: Mutex::default(),
         })
     }
@@ -92,9 +95,9 @@ impl Dial {
     /// What opens the control lane: the session once there is one, until the host turns it down and there is a link.
     pub(super) fn opening(&self, grant: Option<&SessionGrant>, wrong_proofs: u32) -> Proof {
         match (&self.way, grant) {
+            (Way::Code(code), None) => lock(&self.kept).as_ref().map_or_else(|| Proof::Code(code.clone()), by_session),
             (Way::Link(link), None) => by_link(link),
             (Way::Link(link), Some(_)) if wrong_proofs > 0 => by_link(link),
-            (Way::Code(code), None) => Proof::Code(code.clone()),
             (_, Some(grant)) | (Way::Session { grant, .. }, None) => by_session(grant),
         }
     }
@@ -121,7 +124,12 @@ impl Dial {
     /// Whether it is the code that opens the control lane: one that is turned down once is so for good, and no two tries of
     /// it may be under way.
     pub(super) fn is_by_code(&self, grant: Option<&SessionGrant>) -> bool {
-        matches!((&self.way, grant), (Way::Code(_), None))
+        matches!((&self.way, grant), (Way::Code(_), None)) && lock(&self.kept).is_none()
+    }
+
+    /// Keeps the session that is over here: it opens the next one, since the code is used up.
+    pub(super) fn keep(&self, grant: SessionGrant) {
+        *lock(&self.kept) = Some(grant);
     }
 
     /// What is remembered of how the transfer began. `None` before a session that a code began has its secret.
@@ -146,6 +154,9 @@ impl Dial {
     pub(super) fn failure(&self, error: TransportError, grant: Option<&SessionGrant>) -> TransferError {
         let has_been_reached = self.has_been_reached();
         match (&self.way, error) {
+            (Way::Code(_), TransportError::WrongProof) if grant.is_none() && lock(&self.kept).is_some() => {
+                TransferError::SessionGone
+            }
             (Way::Code(_), TransportError::WrongProof) if grant.is_none() && has_been_reached => {
                 TransferError::CodeLost
             }

@@ -99,7 +99,12 @@ fn way<D: Disk>(
 /// Carries one session to its end.
 fn run(engine: &Engine<'_>, dial: &Arc<Dial>, cancel: &Cancel) -> Result<Outcome, TransferError> {
     let outcome = thread::scope(|scope| {
-        let outcome = caught(|| Conduct::new(engine, Arc::clone(dial), cancel, scope).run());
+        let outcome = caught(|| {
+            let mut conduct = Conduct::new(engine, Arc::clone(dial), cancel, scope);
+            let outcome = conduct.run();
+            conduct.grant.take().into_iter().for_each(|grant| dial.keep(grant));
+            outcome
+        });
         if !matches!(outcome, Ok(Outcome::Complete)) {
             // Threads that read a large file end before its end; a rename that began is finished.
             engine.store.halt(true);
