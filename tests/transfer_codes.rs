@@ -17,7 +17,7 @@ use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
@@ -340,6 +340,112 @@ fn a_code_alone_finds_its_sender_and_follows_it_to_another_address() {
     receiving.wait().assert_ok();
     assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
     assert_eq!(sending.wait().0, Some(0));
+}
+
+#[test]
+fn another_host_at_the_same_port_does_not_end_an_interrupted_transfer() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = Cable::new(["10.82.0.1/24", "10.82.0.2/24"]);
+    let playground = Playground::new();
+    let file = playground.file("data", 64 << 20, 9);
+    let into = playground.dir("into");
+    let on = |end: usize, verb: &str, state: &str| {
+        let mut command = cable.command(end, env!("CARGO_BIN_EXE_haul"));
+        command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped()).args(["--json", "--no-progress"]);
+        command.env("XDG_STATE_HOME", playground.path(state)).env("XDG_CACHE_HOME", playground.path("cache"));
+        command
+    };
+    let send = |end: usize, state: &str| {
+        let mut command = on(end, "send", state);
+        command.arg(&file).args(["--bind", "0.0.0.0:4285"]);
+        playground.start_send(command)
+    };
+    let sending = send(0, "state");
+    // Somebody else's, which the receiver's search finds and which turns its session and its link down.
+    let other = send(1, "other");
+    let rate = ["qdisc", "add", "dev", "cable", "root", "tbf", "rate", "80mbit", "burst", "64kb", "latency", "50ms"];
+    assert!(cable.command(0, "tc").args(rate).status().unwrap().success());
+    let mut receive = on(1, "receive", "state");
+    receive.args([&sending.link, "--yes", "--into"]).arg(&into);
+    let mut receiving = Playground::start_receive(receive);
+    assert!(receiving.wait_until(|event| event["bytes_fetched"].as_u64() > Some(0)));
+    sending.kill();
+    let lost = Instant::now();
+    // Longer than a receiver has patience with a host that turns it down.
+    let is_waiting =
+        receiving.wait_until(|event| event["phase"] == "reconnecting" && lost.elapsed() > Duration::from_secs(8));
+    assert!(is_waiting, "the transfer ended");
+    let again = send(0, "state");
+    receiving.wait().assert_ok();
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    assert_eq!(again.wait().0, Some(0));
+    other.kill();
+}
+
+#[test]
+fn a_sender_that_comes_back_with_another_offer_goes_on_with_the_session_of_its_code() {
+    let playground = Playground::new();
+    let source = playground.dir("source");
+    fs::copy(playground.file("data", 64 << 20, 11), source.join("data")).unwrap();
+    let into = playground.dir("into");
+    let sending = playground.send(&[&source], &[]);
+    let proxy = Proxy::new(&sending.link, 24 * MIB, Then::Cut);
+    let mut receiving = playground.receive_code(sending.code(), &proxy.at(), &into, &[]);
+    assert!(receiving.wait_until(|event| event["phase"] == "reconnecting"));
+    sending.kill();
+    fs::write(source.join("new"), b"new").unwrap();
+    let again = playground.send(&[&source], &[]);
+    proxy.release();
+    let received = receiving.wait();
+    received.assert_ok();
+    assert!(received.events.iter().any(|event| event.to_string().contains("something else")), "{received:?}");
+    for name in ["data", "new"] {
+        assert!(fs::read(into.join("source").join(name)).unwrap() == fs::read(source.join(name)).unwrap(), "{name}");
+    }
+    let (code, _, told) = again.wait_for_all();
+    assert_eq!(code, Some(0));
+    assert!(!told.contains("tried a wrong code"), "{told}");
+}
+
+#[test]
+fn a_false_announcement_of_the_number_does_not_keep_a_code_from_its_sender() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = Cable::new(["10.83.0.1/24", "10.83.0.2/24"]);
+    let playground = Playground::new();
+    let file = playground.file("data", 1000, 10);
+    let into = playground.dir("into");
+    let on = |end: usize, verb: &str, state: &str| {
+        let mut command = cable.command(end, env!("CARGO_BIN_EXE_haul"));
+        command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped()).args(["--json", "--no-progress"]);
+        command.env("XDG_STATE_HOME", playground.path(state)).env("XDG_CACHE_HOME", playground.path("cache"));
+        command
+    };
+    let send = |end: usize, state: &str| {
+        let mut command = on(end, "send", state);
+        command.arg(&file).args(["--bind", "0.0.0.0:4285", "--no-announce"]);
+        playground.start_send(command)
+    };
+    let (sending, other) = (send(0, "state"), send(1, "other"));
+    let number = sending.code().split('-').next().unwrap().parse().unwrap();
+    let announce = |end: usize| cable.on(end, || haul::transport::Announcement::new(4285, Some(number)).unwrap());
+    let _false_one = announce(1);
+    let mut receive = on(1, "receive", "state");
+    receive.args([sending.code(), "--yes", "--into"]).arg(&into);
+    let receiving = Playground::start_receive(receive);
+    let began = Instant::now();
+    while !other.stderr().contains("tried a wrong code") {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody was asked");
+        thread::yield_now();
+    }
+    let _true_one = announce(0);
+    receiving.wait().assert_ok();
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+    assert_eq!(sending.wait().0, Some(0));
+    other.kill();
 }
 
 /// A code that differs from `code` in its last word.

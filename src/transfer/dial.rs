@@ -7,12 +7,17 @@ use super::seek::Seek;
 use super::{Event, TransferError, failed};
 use crate::limits::{LANE_SILENCE_MAX, PROOF_DEADLINE, RECORD_ADDRESSES_MAX};
 use crate::secret::{Code, Link, SessionId, SessionSecret};
-use crate::transport::{CodeTries, DeviceKey, Lane, Proof, Purpose, TransportError, connect, connect_within};
+use crate::transport::{
+    CodeTries, DeviceKey, Lane, Proof, Purpose, TransportError, connect_with_hints, connect_within,
+};
 use crate::wire::SessionGrant;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How long others that announce the number of a code are looked for once one of them has turned it down.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(4);
 
 /// What a run holds when it starts that its host will accept.
 pub(super) enum Way {
@@ -36,6 +41,8 @@ pub(super) struct Dial {
     /// Where it was reached, the last place first.
     reached: Mutex<Vec<SocketAddr>>,
     seek: Mutex<Arc<Seek>>,
+    /// The session of an offer that the host has changed since.
+    kept: Mutex<Option<SessionGrant>>,
     /// Held while the code is tried, so that no two tries of it are under way.
     tries: Mutex<CodeTries>,
 }
@@ -80,6 +87,7 @@ impl Dial {
             told,
             reached: Mutex::default(),
             seek: Mutex::new(Arc::new(seek)),
+            kept: Mutex::default(),
             tries: Mutex::default(),
         })
     }
@@ -87,9 +95,9 @@ impl Dial {
     /// What opens the control lane: the session once there is one, until the host turns it down and there is a link.
     pub(super) fn opening(&self, grant: Option<&SessionGrant>, wrong_proofs: u32) -> Proof {
         match (&self.way, grant) {
+            (Way::Code(code), None) => lock(&self.kept).as_ref().map_or_else(|| Proof::Code(code.clone()), by_session),
             (Way::Link(link), None) => by_link(link),
             (Way::Link(link), Some(_)) if wrong_proofs > 0 => by_link(link),
-            (Way::Code(code), None) => Proof::Code(code.clone()),
             (_, Some(grant)) | (Way::Session { grant, .. }, None) => by_session(grant),
         }
     }
@@ -97,7 +105,7 @@ impl Dial {
     pub(super) fn connect(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
         let lane = match proof {
             Proof::Code(_) => self.connect_by_code(proof, purpose)?,
-            _ => connect(&self.device, &self.places(purpose), proof, purpose, Instant::now() + PROOF_DEADLINE)?,
+            _ => self.connect_by_secret(proof, purpose)?,
         };
         self.note(&lane);
         Ok(lane)
@@ -116,7 +124,12 @@ impl Dial {
     /// Whether it is the code that opens the control lane: one that is turned down once is so for good, and no two tries of
     /// it may be under way.
     pub(super) fn is_by_code(&self, grant: Option<&SessionGrant>) -> bool {
-        matches!((&self.way, grant), (Way::Code(_), None))
+        matches!((&self.way, grant), (Way::Code(_), None)) && lock(&self.kept).is_none()
+    }
+
+    /// Keeps the session that is over here: it opens the next one, since the code is used up.
+    pub(super) fn keep(&self, grant: SessionGrant) {
+        *lock(&self.kept) = Some(grant);
     }
 
     /// What is remembered of how the transfer began. `None` before a session that a code began has its secret.
@@ -141,6 +154,9 @@ impl Dial {
     pub(super) fn failure(&self, error: TransportError, grant: Option<&SessionGrant>) -> TransferError {
         let has_been_reached = self.has_been_reached();
         match (&self.way, error) {
+            (Way::Code(_), TransportError::WrongProof) if grant.is_none() && lock(&self.kept).is_some() => {
+                TransferError::SessionGone
+            }
             (Way::Code(_), TransportError::WrongProof) if grant.is_none() && has_been_reached => {
                 TransferError::CodeLost
             }
@@ -159,37 +175,77 @@ impl Dial {
         }
     }
 
+    /// By a link or a session, which may be put to anybody. Only a place that is known to be the host's can turn it down.
+    fn connect_by_secret(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
+        let (known, found) = self.places(purpose);
+        let connect = |known: &[_], hints: &[_], proof: &Proof| {
+            connect_with_hints(&self.device, known, hints, proof, purpose, Instant::now() + PROOF_DEADLINE)
+        };
+        connect(&known, &found, proof).or_else(|none| match (&self.way, proof, purpose) {
+            // The host may have come back at another address without the session.
+            (Way::Link(link), Proof::Session { .. }, Purpose::Control | Purpose::Push) if !none.refused.is_empty() => {
+                connect(&[], &none.refused, &by_link(link)).map_err(|_| none.fault)
+            }
+            _ => Err(none.fault),
+        })
+    }
+
     /// A code is put to a host by one thread at a time, and to none any more once it was accepted.
     fn connect_by_code(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
         let mut tries = lock(&self.tries);
         if self.has_been_reached() {
             return Err(TransportError::WrongProof);
         }
-        let mut places = self.told.clone();
-        if places.is_empty() {
-            places = self.seek().wait(Instant::now() + LANE_SILENCE_MAX);
-        }
-        if places.is_empty() {
-            return Err(TransportError::NotFound);
-        }
-        let deadline = Instant::now() + PROOF_DEADLINE;
-        let lane = connect_within(&self.device, &places, proof, &mut tries, purpose, deadline)?;
+        let lane = if self.told.is_empty() {
+            self.connect_to_found(proof, purpose, &mut tries)?
+        } else {
+            let deadline = Instant::now() + PROOF_DEADLINE;
+            connect_within(&self.device, &self.told, proof, &mut tries, purpose, deadline)?
+        };
         self.has_been_reached.store(true, Ordering::Relaxed);
         Ok(lane)
     }
 
-    /// Where to connect. Once that has led nowhere, the network is asked as well: the host may have another address by now.
-    fn places(&self, purpose: Purpose) -> Vec<SocketAddr> {
+    /// To whoever announces the number of the code. Anybody may do so: while there are tries left, one that turns the code
+    /// down is no reason not to ask the next one.
+    fn connect_to_found(&self, proof: &Proof, purpose: Purpose, tries: &mut CodeTries) -> Result<Lane, TransportError> {
+        let seek = self.seek();
+        let mut tried = Vec::new();
+        let mut fault = TransportError::NotFound;
+        let mut places = seek.wait(&tried, Instant::now() + LANE_SILENCE_MAX);
+        let deadline = Instant::now() + PROOF_DEADLINE;
+        while !places.is_empty() {
+            match connect_within(&self.device, &places, proof, tries, purpose, deadline) {
+                Ok(lane) => return Ok(lane),
+                // That the code was turned down says more than what is wrong with somebody else.
+                Err(_) if matches!(fault, TransportError::WrongProof) => {}
+                Err(error) => fault = error,
+            }
+            if tries.are_used_up() {
+                break;
+            }
+            tried.append(&mut places);
+            seek.ask_again();
+            places = seek.wait(&tried, deadline.min(Instant::now() + OTHERS_PATIENCE));
+        }
+        Err(fault)
+    }
+
+    /// Where to connect: the places that are known, and those that the network names once these have led nowhere, since the
+    /// host may have another address by now.
+    fn places(&self, purpose: Purpose) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
         let known = self.addresses();
         if known.iter().all(|place| place.ip().is_loopback()) {
             // Nobody announces what only this machine can reach.
-            return known;
+            return (known, Vec::new());
         }
         let seek = self.seek();
         if purpose != Purpose::Data && self.has_tried.swap(true, Ordering::Relaxed) {
             seek.ask_again();
         }
-        distinct(known.into_iter().chain(seek.found()))
+        let mut all = distinct(known.iter().copied().chain(seek.found()));
+        let found = all.split_off(known.len());
+        (all, found)
     }
 
     fn note(&self, lane: &Lane) {

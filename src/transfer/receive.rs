@@ -145,7 +145,14 @@ fn way<D: Disk>(
 /// Carries one session to its end.
 fn run(engine: &Engine<'_>, route: &Route, cancel: &Cancel) -> Result<Outcome, TransferError> {
     let outcome = thread::scope(|scope| {
-        let outcome = caught(|| Conduct::new(engine, route.clone(), cancel, scope).run());
+        let outcome = caught(|| {
+            let mut conduct = Conduct::new(engine, route.clone(), cancel, scope);
+            let outcome = conduct.run();
+            if let (Route::Dialled(dial), Some(grant)) = (route, conduct.grant.take()) {
+                dial.keep(grant);
+            }
+            outcome
+        });
         if !matches!(outcome, Ok(Outcome::Complete)) {
             // Threads that read a large file end before its end; a rename that began is finished.
             engine.store.halt(true);

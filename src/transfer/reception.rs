@@ -136,6 +136,12 @@ impl Gatekeeper for Reception {
         }
     }
 
+    fn code_untold(&self, code: &Code) {
+        if let Some(news) = self.codes.untold(code) {
+            self.tell(ReceptionEvent::Code(news));
+        }
+    }
+
     fn admit(&self, lane: Lane, intro: LaneIntro) {
         let visit = match (intro.purpose, intro.who) {
             (Purpose::Control, _) => Err(Refusal::Receives),

@@ -1,9 +1,13 @@
 //! Where a host may be found that no known address leads to: asked on the local network, and only when there is need.
 
+use crate::limits::RECORD_ADDRESSES_MAX;
 use crate::transport::{Finder, FoundHost};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long others may answer after the first one that is looked for: an answer takes a tenth of a second.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// Looks for one host. What it finds is a hint: whoever answers there has to prove itself.
 ///
@@ -38,16 +42,26 @@ impl Seek {
         Self { wanted: Wanted::Port(port), started: Mutex::default() }
     }
 
-    /// Where such hosts are as far as is known, newest first. Does not wait.
+    /// Where such hosts are as far as is known, newest first, one place of each before the second of any. Does not wait.
     pub(super) fn found(&self) -> Vec<SocketAddr> {
         let finder = self.lock().finder.clone();
         finder.map(|finder| self.matching(&finder.hosts())).unwrap_or_default()
     }
 
-    /// Waits until such a host is found, at most until `deadline`, and returns what is known then.
-    pub(super) fn wait(&self, deadline: Instant) -> Vec<SocketAddr> {
+    /// Waits until such a host is found at a place that is not among `tried`, at most until `deadline`, and a moment more for
+    /// others that say the same of themselves. Returns the places that are left then: one of each host before the second of
+    /// any.
+    pub(super) fn wait(&self, tried: &[SocketAddr], deadline: Instant) -> Vec<SocketAddr> {
         let Some((finder, _)) = self.start() else { return Vec::new() };
-        self.matching(&finder.wait(deadline, |host| self.matches(host)))
+        let is_left = |place: &SocketAddr| !tried.contains(place);
+        finder.wait(deadline, |host| self.matches(host) && host.addresses.iter().any(is_left));
+        let mut left = self.found();
+        left.retain(is_left);
+        if !left.is_empty() {
+            left = self.matching(&finder.wait(deadline.min(Instant::now() + SETTLING), |_| false));
+            left.retain(is_left);
+        }
+        left
     }
 
     /// Asks the network once more, since what was known leads nowhere. Does not wait.
@@ -94,8 +108,14 @@ impl Seek {
     }
 
     fn matching(&self, hosts: &[FoundHost]) -> Vec<SocketAddr> {
+        // In turn, so that no host fills the list with addresses of its own.
+        let hosts: Vec<_> = hosts.iter().filter(|host| self.matches(host)).collect();
+        let turns = hosts.iter().map(|host| host.addresses.len()).max().unwrap_or(0);
         let mut found = Vec::new();
-        for address in hosts.iter().filter(|host| self.matches(host)).flat_map(|host| &host.addresses) {
+        for address in (0..turns).flat_map(|turn| hosts.iter().filter_map(move |host| host.addresses.get(turn))) {
+            if found.len() == RECORD_ADDRESSES_MAX {
+                break;
+            }
             if !found.contains(address) {
                 found.push(*address);
             }
@@ -127,8 +147,18 @@ mod tests {
         ];
         let text = |seek: Seek| -> Vec<String> { seek.matching(&hosts).iter().map(ToString::to_string).collect() };
         assert_eq!(text(Seek::by_number(7)), ["10.0.0.2:4285", "[fd00::2]:4285", "10.0.0.1:4285"]);
-        assert_eq!(text(Seek::by_port(4285)), ["10.0.0.2:4285", "[fd00::2]:4285", "10.0.0.3:4285", "10.0.0.1:4285"]);
+        assert_eq!(text(Seek::by_port(4285)), ["10.0.0.2:4285", "10.0.0.3:4285", "[fd00::2]:4285", "10.0.0.1:4285"]);
         assert_eq!(text(Seek::by_port(1)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_host_with_many_addresses_leaves_room_for_the_others() {
+        let crowd: Vec<_> = (0..100).map(|last| format!("10.0.1.{last}")).collect();
+        let crowd: Vec<_> = crowd.iter().map(String::as_str).collect();
+        let hosts = [host(Some(7), 1, &crowd), host(Some(7), 1, &crowd[50..]), host(Some(7), 4285, &["10.0.0.2"])];
+        let found = Seek::by_number(7).matching(&hosts);
+        assert_eq!(found[2], "10.0.0.2:4285".parse().unwrap());
+        assert_eq!(found.len(), RECORD_ADDRESSES_MAX, "{found:?}");
     }
 
     #[test]
@@ -152,7 +182,7 @@ mod tests {
         let _announcement = cable.on(sender, || Announcement::new(4285, Some(7)).unwrap());
         let (by_number, by_port) = (Seek::by_number(7), Seek::by_port(4285));
         for seek in [&by_number, &by_port] {
-            let found = cable.on(receiver, || seek.wait(Instant::now() + patience));
+            let found = cable.on(receiver, || seek.wait(&[], Instant::now() + patience));
             assert_eq!(found, ["10.76.0.1:4285".parse().unwrap()]);
             assert_eq!((seek.found(), seek.trouble()), (found, None));
         }

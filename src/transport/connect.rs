@@ -27,8 +27,31 @@ pub fn connect(
     connect_within(device, addresses, proof, &mut CodeTries::default(), purpose, deadline)
 }
 
-/// Like [`connect`], but a proof of a code, which opens a control lane of either direction and no data lane, counts in `tries`, which are as many as [`limits::CODE_TRIES_MAX`] whatever the
-/// number of addresses and calls. An end that has turned the code down is not asked again.
+/// Why no end proved itself at any of several addresses.
+#[derive(Debug)]
+pub struct NoLane {
+    /// The most telling failure at an address that is known to be the host's.
+    pub fault: TransportError,
+    /// Hints where somebody answered who did not accept the proof.
+    pub refused: Vec<SocketAddr>,
+}
+
+/// Like [`connect`], and to `hints` as well, which anybody on the network may have named: who answers there may be right, but
+/// what is wrong there says nothing about the host.
+pub fn connect_with_hints(
+    device: &DeviceKey,
+    known: &[SocketAddr],
+    hints: &[SocketAddr],
+    proof: &Proof,
+    purpose: Purpose,
+    deadline: Instant,
+) -> Result<Lane, NoLane> {
+    let addresses = [known, hints].concat();
+    connect_to(device, &addresses, known.len(), proof, &mut CodeTries::default(), purpose, deadline)
+}
+
+/// Like [`connect`], but a proof of a code, which opens a control lane of either direction and no data lane, counts in
+/// `tries`, which are as many as [`limits::CODE_TRIES_MAX`] whatever the number of addresses and calls. An end that has turned the code down is not asked again.
 pub fn connect_within(
     device: &DeviceKey,
     addresses: &[SocketAddr],
@@ -37,35 +60,50 @@ pub fn connect_within(
     purpose: Purpose,
     deadline: Instant,
 ) -> Result<Lane, TransportError> {
-    let mut fault = TransportError::ConnectTimeout;
-    let (dialled, _turns) = dial_all(addresses, deadline)?;
-    for (left, dialled) in (0..addresses.len()).rev().zip(dialled) {
+    let lane = connect_to(device, addresses, addresses.len(), proof, tries, purpose, deadline);
+    lane.map_err(|none| none.fault)
+}
+
+/// The first `known` of `addresses` are those whose failures count.
+fn connect_to(
+    device: &DeviceKey,
+    addresses: &[SocketAddr],
+    known: usize,
+    proof: &Proof,
+    tries: &mut CodeTries,
+    purpose: Purpose,
+    deadline: Instant,
+) -> Result<Lane, NoLane> {
+    let mut none = NoLane { fault: TransportError::ConnectTimeout, refused: Vec::new() };
+    let (dialled, _turns) = dial_all(addresses, deadline).map_err(|fault| NoLane { fault, refused: Vec::new() })?;
+    for (left, (turn, dialled)) in (0..addresses.len()).rev().zip(dialled) {
         // While other addresses may answer, one that says nothing does not get all the time there is.
         let patience = if left > 0 { PROOF_TURN } else { limits::PROOF_DEADLINE };
         let proof_deadline = deadline.min(Instant::now() + patience);
         match dialled.and_then(|socket| prove(socket, device, proof, tries, purpose, proof_deadline)) {
             Ok(lane) => return Ok(lane),
-            Err(error) if rank(&error) >= rank(&fault) => fault = error,
+            Err(error) if turn < known && rank(&error) >= rank(&none.fault) => none.fault = error,
+            Err(TransportError::WrongProof) if turn >= known => none.refused.push(addresses[turn]),
             Err(_) => {}
         }
     }
-    Err(fault)
+    Err(none)
 }
 
-/// Every address's connection or failure, in the order in which they come about. Addresses whose turn has not come when
+/// Every address's place in the list with its connection or failure, in the order in which they come about. Addresses whose turn has not come when
 /// the turns are dropped are left alone.
 fn dial_all(addresses: &[SocketAddr], deadline: Instant) -> Result<(Dialled, Vec<mpsc::Sender<()>>), TransportError> {
     let (results, dialled) = mpsc::channel();
     let mut turns = Vec::new();
-    for (turn, &address) in (0u32..).zip(addresses) {
+    for (turn, (head_starts, &address)) in (0u32..).zip(addresses).enumerate() {
         let results = results.clone();
         let (dropped, waiting) = mpsc::channel();
         turns.push(dropped);
-        let wait = (HEAD_START * turn).min(deadline.saturating_duration_since(Instant::now()));
+        let wait = (HEAD_START * head_starts).min(deadline.saturating_duration_since(Instant::now()));
         let dial_one = move || {
             if waiting.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // Nobody listens any more once another address has proven itself.
-                let _ = results.send(dial(address, deadline));
+                let _ = results.send((turn, dial(address, deadline)));
             }
         };
         thread::Builder::new().name("haul dial".into()).spawn(dial_one).map_err(TransportError::Local)?;
@@ -142,7 +180,7 @@ fn dial_fault(error: io::Error) -> TransportError {
     }
 }
 
-type Dialled = mpsc::IntoIter<Result<TcpStream, TransportError>>;
+type Dialled = mpsc::IntoIter<(usize, Result<TcpStream, TransportError>)>;
 
 /// How long an address has for itself before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(200);

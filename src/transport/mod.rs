@@ -28,7 +28,7 @@ mod deadline_tests;
 pub(crate) mod netns;
 
 pub use code_proof::CodeTries;
-pub use connect::{connect, connect_within};
+pub use connect::{NoLane, connect, connect_with_hints, connect_within};
 pub use device_key::DeviceKey;
 pub use discovery::{Announcement, DiscoveryFault};
 pub use finder::{Finder, FoundHost};
