@@ -21,6 +21,7 @@ use std::time::Instant;
 
 mod answers;
 mod args;
+mod bar;
 mod exit;
 mod host;
 mod json;

@@ -2,6 +2,7 @@
 
 use crate::cli::answers::Answers;
 use crate::cli::args::Output;
+use crate::cli::bar::{bar_style, new_bar};
 use crate::cli::exit::Exit;
 use crate::cli::json::Events;
 use crate::cli::keys::{Act, Keys};
@@ -16,10 +17,10 @@ use crate::cli::units;
 use haul::printable::shorten;
 use haul::secret::Link;
 use haul::transfer::{Cancel, Decision, Event, Observer, OfferSummary, Phase, Progress, Summary};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Redraws of the progress bar in a second.
 pub(crate) const REDRAWS_PER_SECOND: u8 = 10;
@@ -386,20 +387,6 @@ pub(crate) fn summary_of(progress: &Progress, seconds: f64) -> Summary {
         seconds,
         ..Summary::default()
     }
-}
-
-fn new_bar(total: String, file: String) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND);
-    let style = bar_style(!file.is_empty());
-    let bar = ProgressBar::with_draw_target(None, target).with_prefix(total).with_message(file);
-    bar.set_style(style);
-    bar.enable_steady_tick(Duration::from_secs(1) / u32::from(REDRAWS_PER_SECOND) * 2);
-    bar
-}
-
-fn bar_style(is_tall: bool) -> ProgressStyle {
-    let template = if is_tall { "{spinner} {prefix}\n{msg}" } else { "{spinner} {prefix}" };
-    ProgressStyle::with_template(template).expect("the template is well formed").tick_chars("|/-\\ ")
 }
 
 #[cfg(test)]
