@@ -153,11 +153,7 @@ impl Reception<'_> {
 
     fn show_link(&self, link: &str, code: Option<&str>) {
         if self.board.is_chatty() {
-            let by_code = code.map(|code| format!("{code}`, or `haul send PATH --to` with this link:"));
-            let way = by_code.unwrap_or_else(|| "LINK` with this link:".to_owned());
-            let into = printable_path(&self.into);
-            self.board
-                .say(&format!("Listening, into `{into}`. On the other machine, run `haul send PATH --to {way}\n"));
+            self.board.say(&format!("Listening, into `{}`, at this link:\n", printable_path(&self.into)));
         }
         if !self.board.output.json {
             self.board.print(&format!("{link}\n"));
@@ -165,10 +161,13 @@ impl Reception<'_> {
         if let Err(fault) = qr::write_file(link, &self.qr) {
             self.board.say(&format!("{} {fault}\n", self.board.terminal.paint(Role::Error, "failed:")));
         }
-        if self.board.is_chatty()
-            && let Some(code) = qr::on_terminal(link, &self.qr, &self.board.terminal)
-        {
-            self.board.say(&code);
+        if self.board.is_chatty() {
+            if let Some(qr) = qr::on_terminal(link, &self.qr, &self.board.terminal) {
+                self.board.say(&qr);
+            }
+            // Last, since a small window keeps its last rows, and the code is what is read aloud.
+            let way = code.unwrap_or("LINK");
+            self.board.say(&format!("On the other machine, run `haul send PATH --to {way}`\n"));
         }
     }
 }
