@@ -196,11 +196,8 @@ fn value(event: &Event) -> Value {
         Event::Listening { link, code } => {
             json!({"event": "listening", "link": link.as_str(), "code": code.as_ref().map(|code| code.as_str())})
         }
-        Event::Pushing { files, folders, bytes } => {
-            json!({"event": "offer", "files": files, "folders": folders, "bytes": bytes})
-        }
         Event::Notice { text } => json!({"event": "warning", "text": text}),
-        Event::OfferReady { files, folders, bytes, .. } => {
+        Event::OfferReady { files, folders, bytes, .. } | Event::Pushing { files, folders, bytes } => {
             json!({"event": "offer", "files": files, "folders": folders, "bytes": bytes})
         }
         Event::PeerConnected { peer, session } => {

@@ -45,10 +45,10 @@ pub(crate) fn run() -> Exit {
             Some(_) => push::run(send, output),
             None => run_send(send, output),
         },
-        Ok(CommandLine { command: Command::Receive(receive), output }) => match listen::is_wanted(&receive) {
-            true => listen::run(receive, &output),
-            false => run_receive(receive, output),
-        },
+        Ok(CommandLine { command: Command::Receive(receive), output }) if listen::is_wanted(&receive) => {
+            listen::run(receive, &output)
+        }
+        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output),
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Err(error) => explain(&error, &arguments),
     }

@@ -12,6 +12,7 @@ const WRONG_PROOFS_MAX: u32 = 3;
 const WRONG_PROOF_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of the other end, and of the user's patience with it.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hope {
     /// Whether there was a connection at any time.

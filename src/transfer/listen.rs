@@ -73,7 +73,9 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
     });
     let mut outcomes = outcome?;
     // Those that came to their end with the run, or were cut short by it.
-    endings.try_iter().for_each(|received| outcomes.add(received));
+    for received in endings.try_iter() {
+        outcomes.add(received);
+    }
     if outcomes.complete == 0 && !settings.keep || cancel.is_cancelled() && outcomes.unfinished > 0 {
         return Err(TransferError::Interrupted);
     }

@@ -38,7 +38,7 @@ impl Listening {
         let mut run = Playground::start_receive(command);
         let mut link = String::new();
         let is_there = run.wait_until(|event| {
-            link = event["link"].as_str().unwrap_or_default().to_owned();
+            event["link"].as_str().unwrap_or_default().clone_into(&mut link);
             event["event"] == "listening"
         });
         assert!(is_there, "it listens: {:?}", run.wait());
