@@ -83,6 +83,8 @@ fn without_a_link_or_a_terminal_a_receiver_says_what_to_do() {
             &["receive", "LINK", "--yes", "--bind", "127.0.0.1:0"],
             "error: --bind is for listening, and there is a link to fetch from\n",
         ),
+        (&["receive", "--yes", "--at", "127.0.0.1:1"], "error: --at says where the sender of a code is"),
+        (&["send", "a", "--to", "LINK", "--bind", "127.0.0.1:0"], "error: --bind is for an offer that others fetch"),
         (&["send", "a", "--retry-for", "5s"], "error: --retry-for says how long to try to reach somebody"),
         (&["send", "a", "--to", "-"], "error: the link on standard input is empty\n"),
         (&["receive", "--ask"], "error: no link was given\n"),

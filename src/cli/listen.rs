@@ -93,6 +93,10 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
 }
 
 fn check(receive: &Receive, can_ask: bool) -> Result<(), Failure> {
+    if receive.at.is_some() && std::env::var_os("HAUL_AT").is_none() {
+        return Err(Failure::new(Exit::Usage, "--at says where the sender of a code is, and there is no code")
+            .next("add the code to fetch by it, or leave --at out to listen"));
+    }
     if !receive.yes && !can_ask {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept what is sent")
             .next("pass --yes to accept whatever senders offer, or a link to fetch from"));
@@ -210,7 +214,13 @@ impl Guest<'_> {
         }
         board.question(|show| {
             show(&format!("Sender {} at {} offers:\n", self.number, self.peer));
-            listing::ask(offer, rules.conflict_settled, board.terminal.rows, answers.as_mut(), &self.withdrawn, show)
+            let rows = board.terminal.rows;
+            let decision = listing::ask(offer, rules.conflict_settled, rows, answers.as_mut(), &self.withdrawn, show);
+            if self.withdrawn.is_cancelled() {
+                // The question is left standing without an answer.
+                show("\n");
+            }
+            decision
         })
     }
 }

@@ -18,6 +18,12 @@ pub(crate) fn run(send: Send, output: Output) -> Exit {
     let cancel = Cancel::new();
     let answers = keyboard(false).unwrap_or_else(|| Box::new(Nobody));
     let view = View::new(Side::Pushing, output, Rules::default(), terminal, cancel.clone(), answers, streams());
+    let is_bound = send.bind.is_some() && std::env::var_os("HAUL_BIND").is_none();
+    if is_bound || (send.address.is_some() && std::env::var_os("HAUL_ADDRESS").is_none()) {
+        let flag = if is_bound { "--bind" } else { "--address" };
+        let text = format!("{flag} is for an offer that others fetch, and --to connects to somebody");
+        return view.finish(Err(Failure::new(Exit::Usage, &text).next("leave out one of the two")));
+    }
     let typed = link::typed(send.to.into_iter().collect());
     let named = view.with_answers(|answers| {
         let given = link::read(typed, false, None, answers, &cancel)?;

@@ -49,9 +49,8 @@ pub(crate) struct Ended {
 #[derive(Clone)]
 pub(crate) struct SharedOut(Arc<Mutex<Box<dyn Write + Send>>>);
 
-#[expect(clippy::struct_field_names, reason = "the stream is called what it is called everywhere")]
 struct Err {
-    err: Box<dyn Write + Send>,
+    out: Box<dyn Write + Send>,
     /// A question is open: what others have to say waits here.
     held: Option<String>,
     /// The user was told that the run is about to stop.
@@ -81,7 +80,7 @@ impl Board {
             output,
             cancel,
             out: SharedOut(Arc::new(Mutex::new(out))),
-            err: Mutex::new(Err { err, held: None, is_stopping: false }),
+            err: Mutex::new(Err { out: err, held: None, is_stopping: false }),
             bars: MultiProgress::with_draw_target(target),
         }
     }
@@ -107,7 +106,7 @@ impl Board {
 
     fn write(&self, err: &mut Err, text: &str) {
         self.bars.suspend(|| {
-            let _ = err.err.write_all(text.as_bytes()).and_then(|()| err.err.flush());
+            let _ = err.out.write_all(text.as_bytes()).and_then(|()| err.out.flush());
         });
     }
 

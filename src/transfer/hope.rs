@@ -12,8 +12,8 @@ const WRONG_PROOFS_MAX: u32 = 3;
 const WRONG_PROOF_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of the other end, and of the user's patience with it.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct Hope {
     /// Whether there was a connection at any time.
     pub(super) has_been_reached: bool,

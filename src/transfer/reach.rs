@@ -24,7 +24,7 @@ const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
 /// How long such a sender is waited for that connects by itself: it has to notice first that it was lost.
 const LAST_VISIT_PATIENCE: Duration = Duration::from_secs(12);
 /// How long a sender is waited for whose offer was not accepted.
-const UNDECIDED_PATIENCE: Duration = Duration::from_secs(60);
+const UNDECIDED_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a sender may be away without a word about it: one that lost its connections comes back at once.
 const ABSENCE: Duration = Duration::from_millis(500);
 
