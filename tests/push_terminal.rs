@@ -15,8 +15,7 @@ struct Listening {
     keys: ChildStdin,
     screen: ChildStdout,
     link: String,
-    /// What it showed before the link.
-    shown: String,
+    code: String,
 }
 
 impl Listening {
@@ -24,9 +23,11 @@ impl Listening {
         let line = format!("receive --into into --bind 127.0.0.1:0 --no-progress --color never {arguments}");
         let mut child = env.on_terminal(&line).spawn().unwrap();
         let (keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let shown = read_until(&mut screen, "HTTP://");
+        read_until(&mut screen, "HTTP://");
         let link = format!("HTTP://{}", read_until(&mut screen, "\r\n").trim_end());
-        Self { child, keys, screen, link, shown }
+        read_until(&mut screen, "--to ");
+        let code = read_until(&mut screen, "`").trim_end_matches('`').to_owned();
+        Self { child, keys, screen, link, code }
     }
 
     fn until(&mut self, wanted: &str) -> String {
@@ -94,7 +95,7 @@ fn an_address_is_enough_where_the_code_is_typed() {
     let env = CliEnv::new();
     env.file("data", b"some bytes");
     let mut listening = Listening::start(&env, "");
-    let code = listening.shown.split("--to ").nth(1).unwrap().split('`').next().unwrap().to_owned();
+    let code = listening.code.clone();
     let address = listening.link.split('/').nth(2).unwrap().to_owned();
     let mut sender = env.on_terminal(&format!("send data --to {address} --no-progress")).spawn().unwrap();
     let (mut keys, mut screen) = (sender.stdin.take().unwrap(), sender.stdout.take().unwrap());
