@@ -268,7 +268,9 @@ fn a_code_is_followed_by_another_one_however_its_receiver_is_answered() {
     asks(1);
     crowd.controls.refuse(1);
     let second = crowd.next_code();
-    refused.wait().assert_exit(41);
+    // Where the word is lost with its lane, what is left is a code that is used up.
+    let code = refused.wait().status.code();
+    assert!(matches!(code, Some(41 | 42)), "{code:?}");
     let accepted = crowd.receive_by_code(&second, "into0");
     asks(2);
     crowd.controls.accept(2);

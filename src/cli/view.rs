@@ -222,7 +222,10 @@ impl View {
             let at = Link::parse(link).ok().filter(|_| self.is_unannounced);
             let at = at.and_then(|link| Some(format!(" --at {}", link.addresses().first()?))).unwrap_or_default();
             let way = code.map_or("` with this link".to_owned(), |code| format!(" {code}{at}`"));
-            state.say(&format!("On the other machine, run `haul receive{way}\n"));
+            let long = format!("On the other machine, run `haul receive{way}");
+            // A second row would push the link out of a small window.
+            let text = if long.len() < self.terminal.columns { long } else { format!("Run there: `haul receive{way}") };
+            state.say(&format!("{text}\n"));
         }
     }
 

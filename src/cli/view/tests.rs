@@ -45,7 +45,7 @@ fn a_sender_that_is_not_announced_says_where_its_code_leads() {
     let Event::OfferReady { code, files, folders, bytes, .. } = offer_ready() else { panic!("it is") };
     run.view.event(&Event::OfferReady { link, code, files, folders, bytes });
     let told = run.err.text();
-    assert!(told.contains("run `haul receive 7-amber-canoe-lentil --at 192.0.2.1:4285`\n"), "{told}");
+    assert!(told.contains("there: `haul receive 7-amber-canoe-lentil --at 192.0.2.1:4285`\n"), "{told}");
 }
 
 #[test]
