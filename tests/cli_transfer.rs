@@ -26,7 +26,7 @@ fn the_first_line_of_a_sender_is_its_link_and_the_rest_is_on_standard_error() {
     let (code, text) = sender.end();
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Offering 1 file, 10 B, at this link:"), "{text}");
-    assert!(text.contains("On the other machine, run `haul receive "), "{text}");
+    assert!(text.contains("`haul receive "), "{text}");
     assert!(text.contains("Sent 1 file, 10 B"), "{text}");
 }
 
