@@ -25,7 +25,7 @@ def size(name, full, smoke):
 
 
 FILE = size("MANY_FILE", "256M", "2M")
-LONG = size("MANY_LONG", "2G", "64M")
+LONG = size("MANY_LONG", "2G", "512M")
 RUNS = int(os.environ.get("MANY_RUNS", "1" if SMOKE else "5"))
 ROWS = os.environ.get("MANY_ROWS", "crowd stalled strangers").split()
 COUNTS = [int(count) for count in os.environ.get("MANY_COUNTS", "1 2 8 32").split()]
