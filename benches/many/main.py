@@ -156,7 +156,7 @@ class Bench:
         for number in range(RUNS):
             names = list(found) if number % 2 == 0 else list(reversed(found))
             for name in names:
-                self.make_ready(source, LONG * 2)
+                self.make_ready(source, LONG * 3)
                 sender = Sender(source, self.base)
                 held = None
                 if name != "two alone":
