@@ -8,7 +8,7 @@ mod many;
 #[path = "support/process.rs"]
 mod process;
 
-use haul::limits::{MESSAGE_BYTES_MAX, SESSIONS_MAX};
+use haul::limits::{CODE_TRIES_MAX, MESSAGE_BYTES_MAX, SESSIONS_MAX};
 use haul::secret::{SessionId, SessionSecret};
 use haul::transfer::{Controls, Event, PeerState, SendSettings};
 use haul::transport::Proof;
@@ -197,6 +197,33 @@ fn the_receiver_beyond_the_last_place_waits_by_itself_until_one_is_free() {
     received.assert_ok();
     assert!(!received.events.iter().skip_while(|event| !is_told(event)).skip(1).any(is_told), "it is said once");
     crowd.assert_arrived(&["into"]);
+    drop(lanes);
+    crowd.stop();
+}
+
+#[test]
+fn a_code_that_finds_no_place_is_as_good_as_before() {
+    let crowd = Crowd::new(MIB, SendSettings::default());
+    let mut lanes: Vec<_> = (0..SESSIONS_MAX)
+        .map(|_| {
+            let mut lane = crowd.lane(&link_proof(&crowd.link));
+            hello(&mut lane);
+            assert!(matches!(read(&mut lane), Some(Message::Welcome { .. })));
+            lane
+        })
+        .collect();
+    let mut further = crowd.receive_by_code(&crowd.code, "into");
+    // More often than a wrong code is put to anybody.
+    let mut tries = 0;
+    assert!(further.wait_until(|event| {
+        tries += u32::from(event["phase"] == "reconnecting");
+        tries > CODE_TRIES_MAX + 1
+    }));
+    lanes.pop().unwrap().close().unwrap();
+    further.wait().assert_ok();
+    crowd.assert_arrived(&["into"]);
+    let next = crowd.next_code();
+    assert_ne!(next, crowd.code, "it is used up by the session that it began");
     drop(lanes);
     crowd.stop();
 }

@@ -24,8 +24,8 @@ pub(super) struct CodeNews {
 #[derive(Debug, Default)]
 struct State {
     shown: Option<Shown>,
-    /// The one that was used last.
-    used: Option<Code>,
+    /// The one that was used last, and its tries at that moment.
+    used: Option<Shown>,
     /// Codes burnt since one was used.
     burnt: u32,
 }
@@ -73,20 +73,31 @@ impl CodeKeeper {
     /// Whether `code` is still the one to prove. It is used up for everybody else.
     pub(super) fn proven(&self, code: &Code) -> bool {
         let mut state = self.lock();
-        let is_current = state.shown.as_ref().is_some_and(|shown| shown.code == *code);
-        if is_current {
-            state.shown = None;
-            state.used = Some(code.clone());
-            state.burnt = 0;
+        let Some(mut used) = state.shown.take_if(|shown| shown.code == *code) else { return false };
+        // The try that proves it is none at guessing.
+        used.tries_left += 1;
+        used.under_way = used.under_way.saturating_sub(1);
+        state.used = Some(used);
+        state.burnt = 0;
+        true
+    }
+
+    /// The code that was proven last began no session, and whoever proved it was told so: it may be proven again. Wrong guesses
+    /// at it still count.
+    pub(super) fn reinstate(&self) {
+        let mut state = self.lock();
+        if state.shown.is_none() {
+            state.shown = state.used.take();
         }
-        is_current
     }
 
     /// A guess at `code` came to nothing. The last of them burns it, and the host shows another one.
     pub(super) fn failed(&self, code: &Code) -> Option<CodeNews> {
         let mut state = self.lock();
-        let shown = state.shown.as_mut().filter(|shown| shown.code == *code)?;
-        shown.under_way = shown.under_way.saturating_sub(1);
+        let State { shown, used, .. } = &mut *state;
+        let tried = [&mut *shown, used].into_iter().flatten().find(|tried| tried.code == *code)?;
+        tried.under_way = tried.under_way.saturating_sub(1);
+        let shown = shown.as_ref().filter(|shown| shown.code == *code)?;
         if shown.tries_left > 0 || shown.under_way > 0 {
             return None;
         }
@@ -100,7 +111,7 @@ impl CodeKeeper {
     /// `code` was proven, and its joiner was gone before it could be told: the host shows another one.
     pub(super) fn untold(&self, code: &Code) -> Option<CodeNews> {
         let mut state = self.lock();
-        let is_last_used = state.shown.is_none() && state.used.as_ref() == Some(code);
+        let is_last_used = state.shown.is_none() && state.used.as_ref().is_some_and(|used| used.code == *code);
         if is_last_used { self.renewed(&mut state) } else { None }
     }
 
@@ -204,6 +215,26 @@ mod tests {
         let news = keeper.untold(&code).unwrap();
         assert!(news.why == CodeChange::Used && news.code.is_some() && news.code.as_ref() != Some(&code));
         assert!(keeper.untold(&code).is_none() && keeper.failed(&code).is_none());
+    }
+
+    #[test]
+    fn a_code_that_began_no_session_may_be_proven_again_and_guesses_at_it_still_count() {
+        let keeper = CodeKeeper::new(None).unwrap();
+        let code = keeper.take_try().unwrap();
+        let (wrong, late) = (keeper.take_try().unwrap(), keeper.take_try().unwrap());
+        assert!(keeper.failed(&wrong).is_none());
+        assert!(keeper.proven(&code));
+        assert!(keeper.failed(&late).is_none(), "it is used at that moment");
+        keeper.reinstate();
+        assert!(keeper.code().as_ref() == Some(&code) && keeper.renew().is_none());
+        let again = keeper.take_try().unwrap();
+        assert!(keeper.take_try().is_none(), "two of its three tries were wrong");
+        assert!(keeper.proven(&again));
+        keeper.reinstate();
+        let last = keeper.take_try().unwrap();
+        assert_eq!(keeper.failed(&last).unwrap().why, CodeChange::Burnt);
+        keeper.reinstate();
+        assert!(keeper.code().is_some_and(|shown| shown != code), "a burnt code is not reinstated");
     }
 
     #[test]

@@ -225,6 +225,9 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
 
     fn control_lost(&mut self, error: TransportError) -> Result<Flow, TransferError> {
         self.control = None;
+        if let (TransportError::Busy, Route::Dialled(dial)) = (&error, &self.route) {
+            dial.had_no_room();
+        }
         self.route.note_control(self.proven.is_some());
         if let Some(lane) = self.proven.take() {
             self.adopt(*lane);

@@ -35,6 +35,8 @@ pub(super) struct Dial {
     device: DeviceKey,
     stays_on_this_machine: AtomicBool,
     has_been_reached: AtomicBool,
+    /// Whether the code was accepted for a session.
+    is_code_used: AtomicBool,
     has_tried: AtomicBool,
     /// Where the user or the record says that the host is.
     told: Vec<SocketAddr>,
@@ -83,6 +85,7 @@ impl Dial {
             device: DeviceKey::generate()?,
             stays_on_this_machine: AtomicBool::new(false),
             has_been_reached: AtomicBool::new(false),
+            is_code_used: AtomicBool::new(false),
             has_tried: AtomicBool::new(false),
             told,
             reached: Mutex::default(),
@@ -125,6 +128,11 @@ impl Dial {
     /// it may be under way.
     pub(super) fn is_by_code(&self, grant: Option<&SessionGrant>) -> bool {
         matches!((&self.way, grant), (Way::Code(_), None)) && lock(&self.kept).is_none()
+    }
+
+    /// The host had no room for a session, so the code is as good as before.
+    pub(super) fn had_no_room(&self) {
+        self.is_code_used.store(false, Ordering::Relaxed);
     }
 
     /// Keeps the session that is over here: it opens the next one, since the code is used up.
@@ -193,7 +201,7 @@ impl Dial {
     /// A code is put to a host by one thread at a time, and to none any more once it was accepted.
     fn connect_by_code(&self, proof: &Proof, purpose: Purpose) -> Result<Lane, TransportError> {
         let mut tries = lock(&self.tries);
-        if self.has_been_reached() {
+        if self.is_code_used.load(Ordering::Relaxed) {
             return Err(TransportError::WrongProof);
         }
         let lane = if self.told.is_empty() {
@@ -202,7 +210,7 @@ impl Dial {
             let deadline = Instant::now() + PROOF_DEADLINE;
             connect_within(&self.device, &self.told, proof, &mut tries, purpose, deadline)?
         };
-        self.has_been_reached.store(true, Ordering::Relaxed);
+        self.is_code_used.store(true, Ordering::Relaxed);
         Ok(lane)
     }
 

@@ -269,6 +269,9 @@ impl Gatekeeper for Host {
         let session = match wanted {
             Ok(session) => session,
             Err(refusal) => {
+                if (refusal, intro.who) == (Refusal::Busy, Who::Code) {
+                    self.codes.reinstate();
+                }
                 self.refuse(lane, intro.purpose, refusal);
                 if let Some(news) = self.codes.renew() {
                     self.tell(HostEvent::Code(news));

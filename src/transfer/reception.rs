@@ -161,6 +161,9 @@ impl Gatekeeper for Reception {
                 }
             }
             Err(refusal) => {
+                if (refusal, intro.who) == (Refusal::Busy, Who::Code) {
+                    self.codes.reinstate();
+                }
                 refuse(lane, intro.purpose, refusal);
                 self.renew_code();
             }

@@ -36,7 +36,7 @@ impl CodeTries {
         self.sent >= CODE_TRIES_MAX
     }
 
-    /// How often the code was put to another end.
+    /// How often the code was put to another end that did not prove it in turn.
     pub fn sent(&self) -> u32 {
         self.sent
     }
@@ -61,8 +61,11 @@ pub(super) fn join(
     }
     tries.sent += 1;
     let outcome = join_once(pipe, code, purpose, binding);
-    if let Err(TransportError::WrongProof) = outcome {
-        tries.refused_by.push(binding.host_spki.clone());
+    match outcome {
+        // The other end knows the code, so it learnt nothing by this try.
+        Ok(()) => tries.sent -= 1,
+        Err(TransportError::WrongProof) => tries.refused_by.push(binding.host_spki.clone()),
+        Err(_) => {}
     }
     outcome
 }
