@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+#[path = "support/listening.rs"]
+mod listening;
 #[path = "support/netns.rs"]
 mod netns;
 #[path = "support/process.rs"]
@@ -9,6 +11,7 @@ mod process;
 #[path = "support/proxy.rs"]
 mod proxy;
 
+use listening::Listening;
 use netns::{Cable, may_make_networks};
 use process::{Playground, Receiving, run};
 use proxy::{Proxy, Then};
@@ -343,6 +346,31 @@ fn a_code_alone_finds_its_sender_and_follows_it_to_another_address() {
     receiving.wait().assert_ok();
     assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
     assert_eq!(sending.wait().0, Some(0));
+}
+
+#[test]
+fn a_code_alone_finds_who_listens() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = Cable::new(["10.83.0.1/24", "10.83.0.2/24"]);
+    let playground = Playground::new();
+    let file = playground.file("data", 1 << 20, 10);
+    let into = playground.dir("into");
+    let on = |end: usize, verb: &str| {
+        let mut command = cable.command(end, env!("CARGO_BIN_EXE_haul"));
+        command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped()).args(["--json", "--no-progress"]);
+        command.env("XDG_STATE_HOME", playground.path("state")).env("XDG_CACHE_HOME", playground.path("cache"));
+        command
+    };
+    let mut receive = on(1, "receive");
+    receive.args(["--yes", "--into"]).arg(&into);
+    let listening = Listening::start(receive);
+    let mut push = on(0, "send");
+    push.arg(&file).args(["--to", listening.code()]);
+    Playground::start_receive(push).wait().assert_ok();
+    listening.wait().assert_ok();
+    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
 }
 
 #[test]

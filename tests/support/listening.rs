@@ -9,6 +9,7 @@ use std::process::Command;
 /// A receiver that listens.
 pub struct Listening {
     pub link: String,
+    code: Option<String>,
     pub run: Receiving,
 }
 
@@ -36,13 +37,18 @@ impl Listening {
     /// Starts a prepared `receive --json` without a link, and waits until it can be reached.
     pub fn start(command: Command) -> Self {
         let mut run = Playground::start_receive(command);
-        let mut link = String::new();
+        let (mut link, mut code) = (String::new(), None);
         let is_there = run.wait_until(|event| {
             event["link"].as_str().unwrap_or_default().clone_into(&mut link);
+            code = event["code"].as_str().map(str::to_owned);
             event["event"] == "listening"
         });
         assert!(is_there, "it listens: {:?}", run.wait());
-        Self { link, run }
+        Self { link, code, run }
+    }
+
+    pub fn code(&self) -> &str {
+        self.code.as_deref().unwrap()
     }
 
     pub fn wait(self) -> Received {
