@@ -275,7 +275,8 @@ impl Dial {
     }
 
     fn is_among_neighbours(&self) -> bool {
-        self.addresses().iter().any(|place| is_neighbour(place.ip()))
+        let (known, found) = (self.addresses(), self.seek().found());
+        known.iter().chain(&found).any(|place| is_neighbour(place.ip()))
     }
 }
 
