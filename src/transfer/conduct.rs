@@ -165,7 +165,6 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             }
             MainEvent::Panicked(error) => return Err(error),
             MainEvent::Unexpected(error) => {
-                self.engine.step(Input::Declined);
                 self.say_last();
                 return Err(error);
             }

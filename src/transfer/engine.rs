@@ -124,6 +124,8 @@ impl<'a, D: Disk> Engine<'a, D> {
             Ok(()) => true,
             Err(error) => {
                 self.main.push(MainEvent::Unexpected(error));
+                // Here and not there, since this lane is to say so before it waits for what is owed over it.
+                self.step(Input::Declined);
                 false
             }
         }
