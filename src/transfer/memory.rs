@@ -435,6 +435,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_offer_has_to_be_comes_back_with_every_origin() {
+        let mark = CodeMark::of(&code(), [7; 16]);
+        let link = || Link::parse(LINK).unwrap();
+        for origin in [Origin::Link(link()), Origin::Pushed(link()), Origin::Code(mark)] {
+            let mut memory = memory_of(origin, &["a".to_owned()], true);
+            assert_eq!(Memory::decode(&memory.encode()).unwrap().expected, None);
+            let longest = Expected { path: vec![b'x'; MANIFEST_PATH_BYTES_MAX], id: [9; 32] };
+            memory.expected = Some(longest.clone());
+            let again = Memory::decode(&memory.encode()).unwrap();
+            assert_eq!(again.expected, Some(longest));
+            assert_eq!(matches!(again.origin, Origin::Pushed(_)), matches!(memory.origin, Origin::Pushed(_)));
+        }
+    }
+
+    #[test]
     fn of_too_many_names_the_number_is_kept() {
         let many: Vec<_> = (0..20_000).map(|number| format!("a file with quite a long name {number:05}")).collect();
         let kept = memory(&many, true);

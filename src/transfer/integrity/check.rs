@@ -100,7 +100,7 @@ pub fn verify(settings: &VerifySettings, observer: &dyn Observer, cancel: &Cance
 /// `settings` say whom to fetch from and where; the rules for what is taken are those of a repair.
 ///
 /// # Errors
-/// As of [`receive`], and [`TransferError::Differs`] where everything was fetched and something else is still not as the
+/// As of [`receive()`], and [`TransferError::Differs`] where everything was fetched and something else is still not as the
 /// manifest says.
 pub fn repair(
     verified: Verified,
