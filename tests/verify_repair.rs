@@ -45,6 +45,23 @@ fn what_is_wrong_is_fetched_and_what_is_whole_is_left_alone() {
 }
 
 #[test]
+#[ignore = "needs the chunks of an older version under the same name to be taken over"]
+fn only_the_chunks_that_differ_travel() {
+    let copied = Copied::new();
+    flip(&copied.at("big"), 5 * CHUNK);
+    flip(&copied.at("big"), 6 * CHUNK + 1);
+    let file = OpenOptions::new().write(true).open(copied.at("good")).unwrap();
+    file.set_len(BIG as u64 - 3).unwrap();
+    let repaired = copied.repair();
+    let done = repaired.assert_ok();
+    copied.assert_whole();
+    // Two chunks of one file, and the last one of another, which is 7 bytes long.
+    assert_eq!(done["bytes_fetched"], 2 * CHUNK + 7);
+    assert!(done["wire_bytes"].as_u64().unwrap() < 3 * CHUNK);
+    copied.sending.kill();
+}
+
+#[test]
 fn what_is_extra_or_of_another_kind_stays_and_is_told() {
     let copied = Copied::new();
     fs::write(copied.at("extra"), b"mine").unwrap();
