@@ -161,6 +161,12 @@ impl PurposeHasher {
         self
     }
 
+    /// Takes bytes as they are, however they are cut: for a whole that has a form of its own.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(bytes);
+        self
+    }
+
     /// The digest of all fields taken.
     pub fn finish(&self) -> [u8; DIGEST_BYTES] {
         *self.0.finalize().as_bytes()

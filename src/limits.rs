@@ -143,6 +143,8 @@ pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 pub const RECORD_NAMES_BYTES_MAX: usize = 16 * 1024;
 /// Addresses of a host in it.
 pub const RECORD_ADDRESSES_MAX: usize = 16;
+/// Longest manifest that is read from a pipe, which has to be held in memory: that of 2 TiB in the smallest chunks.
+pub const PIPED_MANIFEST_BYTES_MAX: u64 = 256 * MIB;
 /// Largest record, journal or state file that is read at all.
 pub const STATE_FILE_BYTES_MAX: u64 = 64 * MIB;
 
@@ -172,7 +174,9 @@ const _: () = {
         STALLED_AFTER.as_millis() > WORKING_EVERY.as_millis()
             && STALLED_AFTER.as_millis() < LANE_SILENCE_MAX.as_millis()
     );
-    assert!(RECORD_NAMES_BYTES_MAX + RECORD_ADDRESSES_MAX * 32 + LINK_BYTES_MAX + 1024 <= RECORD_BYTES_MAX);
+    assert!(
+        RECORD_NAMES_BYTES_MAX + RECORD_ADDRESSES_MAX * 32 + LINK_BYTES_MAX + PATH_BYTES_MAX + 1024 <= RECORD_BYTES_MAX
+    );
     assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX && TOTAL_BYTES_MAX < u64::MAX / 2);
     assert!(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX <= UNPROVEN_CONNECTIONS_MAX);
 };

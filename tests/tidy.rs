@@ -118,6 +118,7 @@ const FUZZ_TARGETS: &[(&str, &[(&str, &str)])] = &[
     ),
     ("link_parse", &[("src/secret/link.rs", "parse")]),
     ("manifest_decode", &[]),
+    ("manifest_file", &[("src/wire/manifest_file.rs", "decode"), ("src/manifest/b3sum.rs", "parse_line")]),
     ("pair_sim", &[]),
     ("partial_open", &[("src/store/record.rs", "parse")]),
     ("printable", &[]),

@@ -1,9 +1,11 @@
 //! The command line as clap reads it.
 
 use crate::cli::exit;
+use crate::cli::manifest::Manifest;
 use crate::cli::qr::{self, QrFile};
 use crate::cli::terminal::Color;
 use crate::cli::units;
+use crate::cli::verify::Verify;
 use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
@@ -30,9 +32,11 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Manifest(Manifest),
     Receive(Receive),
     Resume(Resume),
     Send(Send),
+    Verify(Verify),
 }
 
 /// Offers files and folders, and serves until one receiver has everything
@@ -127,6 +131,13 @@ pub(crate) struct Receive {
 
     #[command(flatten)]
     pub(crate) conflict: ConflictFlags,
+
+    /// Take nothing but the files of this manifest, to the byte
+    ///
+    /// An offer of other paths or lengths is refused before anything is written, and other content as soon as its hashes
+    /// come. Permissions and times may differ.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) expect: Option<PathBuf>,
 
     /// Drop caches and hash each file once more from the disk before it gets its name
     #[arg(long)]
@@ -416,7 +427,8 @@ mod tests {
 
     #[test]
     fn help_of_each_command_has_the_exit_codes() {
-        for line in ["haul --help", "haul send --help", "haul receive --help", "haul resume --help"] {
+        for verb in ["", "send ", "receive ", "resume ", "manifest ", "verify "] {
+            let line = &format!("haul {verb}--help");
             let help = parsed(line).unwrap_err().to_string();
             assert!(help.contains("Exit codes:\n") && help.contains(" 43  too little room"), "{help}");
         }

@@ -1,5 +1,6 @@
 //! Events for programs: one JSON object per line on standard output.
 
+use crate::cli::findings;
 use crate::cli::progress::phase_name;
 use crate::cli::report::Failure;
 use haul::transfer::{
@@ -229,6 +230,7 @@ fn value(event: &Event) -> Value {
         Event::FileFailed { path, fault, class } => {
             json!({"event": "file", "ok": false, "path": path, "error": fault, "class": class_name(*class)})
         }
+        Event::Found(finding) => findings::value(finding),
         Event::Listening { link, code } => {
             json!({"event": "listening", "link": link.as_str(), "code": code.as_ref().map(|code| code.as_str())})
         }

@@ -10,11 +10,11 @@ use crate::cli::signals::Signals;
 use crate::cli::strand::{Board, Ended, Strand};
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::view::Rules;
-use crate::cli::{failure_of, install_signals, keyboard, lines, listing, qr, stopped, streams};
+use crate::cli::{expectation, failure_of, install_signals, keyboard, lines, listing, qr, stopped, streams};
 use haul::printable::printable_path;
 use haul::transfer::{
-    self, Cancel, Decision, Event, HostedSession, Hosting, ListenSettings, Observer, OfferSummary, Summary,
-    TransferError,
+    self, Cancel, Decision, Event, Expectation, HostedSession, Hosting, ListenSettings, Observer, OfferSummary,
+    Summary, TransferError,
 };
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -64,9 +64,12 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
     let board = Board::new(terminal, output.clone(), cancel.clone(), streams());
     let began = Instant::now();
     let answers = keyboard(false);
-    let prepared = check(&receive, answers.is_some()).and_then(|()| install_signals(&cancel));
-    let signals = match prepared {
-        Ok(signals) => signals,
+    let prepared = check(&receive, answers.is_some()).and_then(|()| {
+        let expect = expectation(receive.expect.as_deref())?;
+        Ok((install_signals(&cancel)?, expect))
+    });
+    let (signals, expect) = match prepared {
+        Ok(prepared) => prepared,
         Err(failure) => {
             board.say(&failure.text(&board.terminal));
             return finish(&board, &Summary::default(), Some(&failure), 0);
@@ -82,7 +85,7 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
         cancel: &cancel,
         ended: Mutex::default(),
     };
-    let settings = settings(receive);
+    let settings = settings(receive, expect);
     let last_word = |exit| {
         let failure = stopped(exit, Side::Listening, began);
         board.say(&failure.text(&board.terminal));
@@ -108,7 +111,7 @@ fn check(receive: &Receive, can_ask: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn settings(receive: Receive) -> ListenSettings {
+fn settings(receive: Receive, expect: Option<Expectation>) -> ListenSettings {
     ListenSettings {
         conflict: receive.conflict.chosen().unwrap_or_default(),
         into: receive.into,
@@ -121,6 +124,7 @@ fn settings(receive: Receive) -> ListenSettings {
         lanes: receive.lanes.count,
         retry_for: receive.retry_for,
         allow_hidden: receive.allow_hidden,
+        expect,
         state_dir: Places::detect().state,
     }
 }

@@ -13,16 +13,19 @@ use crate::cli::terminal::Terminal;
 use crate::cli::view::{Rules, Streams, View};
 use haul::printable::{printable, printable_path};
 use haul::transfer::{
-    Cancel, Controls, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError,
+    Cancel, Controls, Event, Expectation, FailureClass, ManifestFile, Observer, ReceiveSettings, SendSettings, Summary,
+    TransferError,
 };
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
+use std::path::Path;
 use std::time::Instant;
 
 mod answers;
 mod args;
 mod bar;
 mod exit;
+mod findings;
 mod host;
 mod json;
 mod keys;
@@ -30,6 +33,7 @@ mod lines;
 mod link;
 mod listen;
 mod listing;
+mod manifest;
 mod places;
 mod progress;
 mod push;
@@ -43,6 +47,7 @@ mod signals;
 mod strand;
 mod terminal;
 mod units;
+mod verify;
 mod view;
 
 /// Runs the process's command line.
@@ -58,6 +63,8 @@ pub(crate) fn run() -> Exit {
         }
         Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output),
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
+        Ok(CommandLine { command: Command::Manifest(manifest), output }) => manifest::run(manifest, output),
+        Ok(CommandLine { command: Command::Verify(verify), output }) => verify::run(verify, output),
         Err(error) => explain(&error, &arguments),
     }
 }
@@ -206,6 +213,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         let what = format!("`{}` is not a folder", printable_path(&receive.into));
         return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
     }
+    let expect = expectation(receive.expect.as_deref())?;
     let at = receive.at.as_deref().map(host::resolve).transpose()?.unwrap_or_default();
     warn_of_others(&given, view);
     Ok(ReceiveSettings {
@@ -221,7 +229,18 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         allow_hidden: receive.allow_hidden,
         state_dir: Places::detect().state,
         resuming: None,
+        expect,
     })
+}
+
+/// What an offer has to be, where that is said.
+fn expectation(file: Option<&Path>) -> Result<Option<Expectation>, Failure> {
+    let manifest = file.map(ManifestFile::open).transpose();
+    let manifest = manifest.map_err(|error| {
+        let failure = Failure { kept: None, ..Failure::of(&error, Side::Checking) };
+        failure.next("name a manifest that `haul manifest` wrote, or receive without --expect")
+    })?;
+    Ok(manifest.map(Expectation::new))
 }
 
 /// Runs a transfer that the first Ctrl-C stops in order. A run that stopped because of a signal says so by its code; one

@@ -12,11 +12,17 @@ use std::time::Duration;
 /// Which end of a transfer this process is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
+    /// Compares a folder with a manifest.
+    Checking,
+    /// Writes a manifest.
+    Listing,
     /// Receives what senders push that connect here.
     Listening,
     /// Sends to somebody who listens.
     Pushing,
     Receiving,
+    /// Compares a folder with a manifest, and fetches what is wrong.
+    Repairing,
     Sending,
 }
 
@@ -58,6 +64,7 @@ impl Failure {
         };
         let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();
         let (kept, next) = match (side, class) {
+            (Side::Checking | Side::Listing | Side::Repairing, _) => of_manifest(error, side),
             (Side::Receiving, _) => (error.what_was_kept(), error.what_next()),
             (Side::Sending, FailureClass::SourceChanged) => (
                 "receivers keep everything that they verified",
@@ -156,6 +163,10 @@ impl Failure {
 pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -> String {
     let time = Duration::try_from_secs_f64(summary.seconds).unwrap_or_default();
     let verb = match side {
+        Side::Checking => "Checked",
+        Side::Listing => "Listed",
+        Side::Repairing if summary.bytes_fetched == 0 => "Checked",
+        Side::Repairing => "Repaired",
         Side::Listening | Side::Receiving => "Received",
         Side::Pushing | Side::Sending => "Sent",
     };
@@ -172,11 +183,32 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
         let place = if matches!(side, Side::Pushing | Side::Sending) { "there" } else { "here" };
         text.push_str(&format!("; {} of it {place} before", units::size(summary.bytes_reused)));
     }
+    if matches!(side, Side::Checking | Side::Repairing) {
+        text.push_str("; everything is as the manifest says");
+    }
     text.push('\n');
     if let Some(root) = &summary.root {
         line(&mut text, terminal, "root: ", root);
     }
     text
+}
+
+/// What is left of a run about a manifest, and what its user can do.
+fn of_manifest(error: &TransferError, side: Side) -> (&'static str, &'static str) {
+    match (side, error.class()) {
+        (Side::Listing, FailureClass::Partial) => {
+            ("the manifest has everything else", "once it can be read, run the same command again with --overwrite")
+        }
+        (Side::Listing, _) => ("no manifest was written", "once the cause is gone, run the same command again"),
+        (Side::Repairing, FailureClass::Integrity) if matches!(error, TransferError::Differs { .. }) => {
+            ("every file that could be fetched is in place", "what is extra or of another kind is left to you")
+        }
+        (Side::Repairing, _) | (_, FailureClass::Integrity) => (error.what_was_kept(), error.what_next()),
+        (_, FailureClass::Partial) => {
+            ("nothing was changed", "once everything can be read, run the same command again")
+        }
+        _ => ("nothing was changed", "once the cause is gone, run the same command again"),
+    }
 }
 
 /// What a user of `haul send --to` can do about a failure.

@@ -4,6 +4,7 @@ use crate::cli::answers::Answers;
 use crate::cli::args::Output;
 use crate::cli::bar::{bar_style, new_bar};
 use crate::cli::exit::Exit;
+use crate::cli::findings;
 use crate::cli::json::Events;
 use crate::cli::keys::{Act, Keys};
 use crate::cli::lines::line;
@@ -203,6 +204,7 @@ impl View {
                 let code = code.as_ref().map(|code| code.as_str());
                 self.show_offer(state, link, code, &units::contents(*files, *folders, *bytes));
             }
+            Event::Found(finding) => state.print(&findings::line(finding, &self.terminal)),
             _ => {
                 if let Some(line) = line(event, &self.output, &self.terminal) {
                     state.say(&format!("{line}\n"));

@@ -6,11 +6,13 @@
 //! Chunks are numbered across the whole listing: the first chunk of an entry is the number of chunks of all entries
 //! before it. Folders and empty files have none.
 
+mod b3sum;
 mod entry;
 mod listing;
 mod pages;
 mod seal;
 
+pub use b3sum::{B3SUM_LINE_BYTES_MAX, SumFault, SumList, b3sum_line};
 pub use entry::{Entry, EntryIndex, EntryKind, Mode, Timestamp};
 pub use listing::{ChunkPlace, Listing, ListingBuilder, ListingFault, Totals};
 pub use pages::{HashPages, PageFault, VerifiedChunk};

@@ -13,6 +13,7 @@
 //! [`Source::rehash_chunk`](crate::source::Source::rehash_chunk).
 
 mod buffers;
+mod check;
 mod fault;
 mod hash_cache;
 mod notice;
@@ -26,6 +27,7 @@ use crate::chunk::{ChunkIndex, Geometry, Length};
 use crate::digest::ChunkDigest;
 use crate::rel_path::RelPath;
 use buffers::Buffers;
+pub use check::{CheckedFolder, Standing, WantedChunk};
 pub use fault::SourceError;
 use fault::Trouble;
 use hash_cache::HashCache;

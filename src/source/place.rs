@@ -27,6 +27,12 @@ const PASS_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::N
 #[cfg(not(target_os = "linux"))]
 const PASS_FLAGS: OFlags = LIST_FLAGS;
 
+/// How something is opened that is only looked at, whatever it is.
+#[cfg(target_os = "linux")]
+const LOOK_FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const LOOK_FLAGS: OFlags = READ_FLAGS;
+
 /// A point in time as a file system tells it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Moment {
@@ -58,6 +64,15 @@ pub(super) struct Anchor {
 pub(super) struct Anchors(Vec<Anchor>);
 
 impl Identity {
+    /// Stands in the place of a file that is not there.
+    pub(super) const NOTHING: Self = Self {
+        device: 0,
+        inode: 0,
+        bytes: 0,
+        modified: Moment { seconds: 0, nanoseconds: 0 },
+        changed: Moment { seconds: 0, nanoseconds: 0 },
+    };
+
     pub(super) fn of(stat: &Stat) -> Self {
         let nanoseconds = |value| u32::try_from(value).unwrap_or(0);
         Self {
@@ -121,6 +136,12 @@ pub(super) fn open_file(folder: BorrowedFd<'_>, path: &Path) -> Result<(File, St
         return Err(Trouble::Changed);
     }
     Ok((File::from(file), stat))
+}
+
+/// Status of what lies at `path` beneath `folder`, of the link itself where it is one. No other component may be one.
+pub(super) fn status_beneath(folder: BorrowedFd<'_>, path: &Path) -> Result<Stat, Trouble> {
+    let opened = open_beneath(folder, path, LOOK_FLAGS).map_err(lookup_trouble)?;
+    Ok(rustix::fs::fstat(&opened).map_err(io::Error::from)?)
 }
 
 /// Opens the folder `name` directly in `folder` to list it.

@@ -44,9 +44,18 @@ struct Found {
 }
 
 pub(super) fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Walk, SourceError> {
+    let walk = walk_tops(top::resolve(paths)?, options)?;
+    if walk.entries.is_empty() {
+        return Err(SourceError::Nothing { notices: walk.notices });
+    }
+    Ok(walk)
+}
+
+/// Walks what may turn out to be nothing. A top that is a link is left out.
+pub(super) fn walk_tops(tops: Vec<top::Top>, options: &WalkOptions) -> Result<Walk, SourceError> {
     let mut walker = Walker { stop: options.stop.clone(), ..Walker::default() };
     let mut anchors = Anchors::default();
-    for top in top::resolve(paths)? {
+    for top in tops {
         walker.local_path.clone_from(&top.given);
         let anchor = match anchors.add(&top.folder) {
             Ok(anchor) => anchor,
@@ -61,9 +70,6 @@ pub(super) fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Walk, Sou
             Ok(result) => result?,
             Err(trouble) => walker.leave_out(trouble),
         }
-    }
-    if walker.entries.is_empty() {
-        return Err(SourceError::Nothing { notices: walker.notices });
     }
     Ok(walker.finish(anchors, options))
 }

@@ -164,6 +164,10 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 self.ask();
             }
             MainEvent::Panicked(error) => return Err(error),
+            MainEvent::Unexpected(error) => {
+                self.say_last();
+                return Err(error);
+            }
             // Its sender came back under another session, which goes on with what this one has.
             MainEvent::Yield => return Err(TransferError::Interrupted),
         }

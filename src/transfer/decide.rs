@@ -75,7 +75,15 @@ impl Conduct<'_, '_, '_> {
         let origin = self.route.origin(grant).ok_or_else(nothing_to_go_on_with)?;
         let accepted = Accepted { origin, addresses: self.route.addresses(), grant, conflict, listing };
         unfinished::remember(engine, record, &accepted).map_err(unusable)?;
-        let published: HashMap<_, _> = record.published().map_err(unusable)?.into_iter().collect();
+        let mut published: HashMap<_, _> = record.published().map_err(unusable)?.into_iter().collect();
+        if let Some(expect) = &engine.settings.expect {
+            for (entry, root) in std::mem::take(&mut published) {
+                // An earlier run may have taken whatever was offered.
+                if expect.has_root(entry, root)? {
+                    published.insert(entry, root);
+                }
+            }
+        }
         let plans = plan::plans(engine, &decided.survey, &published);
         self.start_desks();
         engine.step(Input::Accepted(plans));
@@ -103,6 +111,9 @@ fn decide(engine: &Engine<'_>, route: &Route) -> Result<Decided, NotTaken> {
     let id = record_id(listing);
     if engine.settings.resuming.is_some_and(|resuming| resuming != id) {
         return Err(TransferError::OfferChanged.into());
+    }
+    if let Some(expect) = &engine.settings.expect {
+        expect.check_listing(listing)?;
     }
     let lobby = match route {
         Route::Dialled(_) => None,

@@ -5,12 +5,13 @@ use super::queue::Queue;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, ReceiveSettings, failed};
 use crate::chunk::Geometry;
-use crate::digest::FileDigest;
+use crate::digest::{FileDigest, ManifestId};
 use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
 use crate::rel_path::RelPath;
 use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
 use crate::transport::AbortHandle;
+use crate::wire::Message;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -105,6 +106,28 @@ impl<'a, D: Disk> Engine<'a, D> {
         inner.receiver.handle(now, input);
         while let Some(output) = inner.receiver.poll() {
             self.route(&mut inner, output);
+        }
+    }
+
+    /// Whether hashes and seal are those that the user demanded, where they did. Others end the session, which never hears of them.
+    pub(super) fn is_expected(&self, message: &Message) -> bool {
+        let Some(expect) = &self.settings.expect else { return true };
+        let checked = match message {
+            Message::HashPage { first, digests } => expect.check_digests(*first, digests),
+            // One that leaves files out is compared with what came of the others alone, as ever.
+            Message::Seal { manifest } if self.lock().receiver.seals_everything() => {
+                expect.check_seal(self.listing(), ManifestId(*manifest))
+            }
+            _ => Ok(()),
+        };
+        match checked {
+            Ok(()) => true,
+            Err(error) => {
+                self.main.push(MainEvent::Unexpected(error));
+                // Here and not there, since this lane is to say so before it waits for what is owed over it.
+                self.step(Input::Declined);
+                false
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::digest::FileDigest;
 use crate::transfer::failure::{FailureClass, TransferError};
+use crate::transfer::integrity::Finding;
 use crate::transfer::settings::Conflict;
 use std::fmt;
 use std::net::SocketAddr;
@@ -66,6 +67,8 @@ pub enum Event {
         /// Its kind.
         class: FailureClass,
     },
+    /// Checking: something is not as the manifest says.
+    Found(Finding),
     /// Something the user should know; printable.
     Notice {
         /// A sentence without a full stop.
@@ -345,6 +348,7 @@ impl fmt::Debug for Event {
                 write!(formatter, "FileDone({path:?}, {bytes}, {root:?}, {how:?})")
             }
             Self::FileFailed { path, fault, class } => write!(formatter, "FileFailed({path:?}, {fault:?}, {class:?})"),
+            Self::Found(finding) => write!(formatter, "{finding:?}"),
             Self::Listening { link: _, code } => {
                 write!(formatter, "Listening([redacted], {})", if code.is_some() { "[redacted]" } else { "none" })
             }

@@ -35,6 +35,12 @@ pub enum TransferError {
     /// The user looked at the listing and said no.
     #[error("the offer was not accepted")]
     Declined,
+    /// A folder is not what its manifest says; each difference was told as it was found.
+    #[error("not everything is as the manifest says: {what}")]
+    Differs {
+        /// How much of what.
+        what: String,
+    },
     /// Names are taken by different content, and no rule says what to do about it.
     #[error("{count} {} here already, with other content", if *count == 1 { "name exists" } else { "names exist" })]
     Exists {
@@ -129,6 +135,9 @@ pub enum TransferError {
         /// How long.
         waited: Duration,
     },
+    /// What is offered is not what the user demanded.
+    #[error("what is offered is not what the manifest says")]
+    Unexpected(#[source] Cause),
     /// The host did not accept the code: it is another one, or used up, or somebody else answered.
     #[error("the code was not accepted")]
     WrongCode,
@@ -186,7 +195,7 @@ impl TransferError {
             Self::ConnectTimeout { .. } | Self::HostNotFound { .. } => FailureClass::ConnectTimeout,
             Self::Declined => FailureClass::Declined,
             Self::Exists { .. } => FailureClass::Exists,
-            Self::Integrity { .. } => FailureClass::Integrity,
+            Self::Differs { .. } | Self::Integrity { .. } | Self::Unexpected(_) => FailureClass::Integrity,
             Self::Interrupted => FailureClass::Interrupted,
             Self::Io { .. } => FailureClass::Io,
             Self::Names { .. } => FailureClass::Name,
@@ -204,6 +213,12 @@ impl TransferError {
     pub fn what_was_kept(&self) -> &'static str {
         if matches!(self, Self::OfferChanged) {
             return "what earlier runs fetched is still there";
+        }
+        if matches!(self, Self::Differs { .. }) {
+            return "nothing was changed";
+        }
+        if matches!(self, Self::Unexpected(_)) {
+            return "whatever was fetched is as the manifest says; nothing else was written";
         }
         match self.class() {
             FailureClass::Auth | FailureClass::ConnectTimeout | FailureClass::Declined | FailureClass::Exists => {
@@ -236,6 +251,9 @@ impl TransferError {
                 "check that the sender still runs and that both are on one network, then run the same command again"
             }
             Self::Declined => "run the same command again to be asked again",
+            Self::Differs { .. } => {
+                "run the same command with --repair LINK to fetch what is wrong from a sender that has it"
+            }
             Self::Exists { .. } => "choose --overwrite, --rename or --skip-existing, or another folder with --into",
             Self::HostNotFound { .. } => {
                 "check that the sender runs and that both are on one network; `--at HOST:PORT` or the sender's link reach \
@@ -269,6 +287,9 @@ impl TransferError {
             }
             Self::SourceChanged { .. } => {
                 "start `haul send` again on what is there, then run the same command again; only differences travel"
+            }
+            Self::Unexpected(_) => {
+                "ask the sender which files those are; without the manifest, whatever is offered can be taken"
             }
             Self::WrongCode => {
                 "compare it with what the sender shows now: a code works once, and three wrong tries end it; if it is \

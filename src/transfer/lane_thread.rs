@@ -99,6 +99,7 @@ impl<D: Disk> LaneThread<'_, '_, D> {
                         Incoming::Message(Message::Refused { refusal: Refusal::Busy }) => {
                             return Err(LaneFault::Transport(TransportError::Busy));
                         }
+                        Incoming::Message(message) if !self.engine.is_expected(&message) => {}
                         Incoming::Message(message) => self.step(Input::Message { lane: self.id, message }),
                         Incoming::Piece { piece, encoding } => {
                             self.encoding = encoding;

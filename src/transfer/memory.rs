@@ -1,14 +1,15 @@
 //! The record of an unfinished transfer: versioned, bounded, and a secret.
 
-use super::{Conflict, ReceiveSettings};
+use super::{Conflict, Expectation, ReceiveSettings};
 use crate::digest::PurposeHasher;
-use crate::limits::{DATA_LANES_MAX, RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX, RECORD_NAMES_BYTES_MAX};
+use crate::limits::{DATA_LANES_MAX, PATH_BYTES_MAX, RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX, RECORD_NAMES_BYTES_MAX};
 use crate::manifest::Listing;
 use crate::secret::{Code, Link, Room};
 use crate::wire::SessionGrant;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// How every record begins that this version writes.
@@ -18,6 +19,10 @@ const MAGIC_OF_LINKS: &[u8; 8] = b"haulrec1";
 /// What follows in a record where the sender connected to its link.
 const PUSHED: &[u8] = b"p";
 const CHECKSUM_BYTES: usize = 32;
+/// What follows after that where nothing but the files of a manifest is taken.
+const EXPECTING: &[u8] = b"e";
+/// Longest path of such a manifest that a record holds.
+const MANIFEST_PATH_BYTES_MAX: usize = PATH_BYTES_MAX;
 /// What a name takes in a record beyond its bytes.
 const NAME_OVERHEAD: usize = 2;
 
@@ -50,6 +55,15 @@ pub(super) struct CodeMark {
     digest: [u8; 32],
 }
 
+/// A manifest that the offer has to be the content of.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Expected {
+    /// Where it is, as the system has the name.
+    pub(super) path: Vec<u8>,
+    /// Its id.
+    pub(super) id: [u8; 32],
+}
+
 /// What a record holds.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
@@ -69,6 +83,8 @@ pub(super) struct Memory {
     /// How many there are.
     pub(super) tops_total: u64,
     pub(super) began: u64,
+    /// What the offer has to be, if that was said.
+    pub(super) expected: Option<Expected>,
 }
 
 /// A session as a record holds it.
@@ -126,6 +142,19 @@ impl CodeMark {
     }
 }
 
+impl Expected {
+    /// What finds the manifest of an expectation again. A path that is longer than any is kept empty: nothing is found then.
+    fn of(expectation: &Expectation) -> Self {
+        let manifest = expectation.manifest();
+        let path = manifest.path().canonicalize().unwrap_or_else(|_| manifest.path().to_owned());
+        let mut path = path.into_os_string().into_vec();
+        if path.len() > MANIFEST_PATH_BYTES_MAX {
+            path.clear();
+        }
+        Self { path, id: manifest.id().0 }
+    }
+}
+
 impl Memory {
     /// The session that the host knew the receiver by, if it came to that.
     pub(super) fn grant(&self) -> Option<SessionGrant> {
@@ -150,6 +179,7 @@ impl Memory {
             tops,
             tops_total,
             began,
+            expected: settings.expect.as_ref().map(Expected::of),
         }
     }
 
@@ -187,6 +217,11 @@ impl Memory {
                 used += PUSHED.len();
             }
         }
+        if let Some(expected) = &self.expected {
+            body[used..used + EXPECTING.len()].copy_from_slice(EXPECTING);
+            used += EXPECTING.len();
+            used += postcard::to_slice(expected, &mut body[used..]).expect(bounded).len();
+        }
         bytes.truncate(MAGIC.len() + used);
         let sum = checksum(&bytes);
         bytes.extend_from_slice(&sum);
@@ -222,6 +257,16 @@ impl Memory {
                 None => (Origin::Link(link), rest),
             }
         };
+        let (expected, rest) = match rest.strip_prefix(EXPECTING).filter(|_| knows_codes) {
+            Some(rest) => {
+                let (expected, rest) = postcard::take_from_bytes::<Expected>(rest).ok()?;
+                if expected.path.len() > MANIFEST_PATH_BYTES_MAX {
+                    return None;
+                }
+                (Some(expected), rest)
+            }
+            None => (None, rest),
+        };
         if !rest.is_empty() {
             return None;
         }
@@ -238,6 +283,7 @@ impl Memory {
             tops: written.tops.into_iter().map(str::to_owned).collect(),
             tops_total: written.tops_total,
             began: written.began,
+            expected,
         })
     }
 }
@@ -329,6 +375,7 @@ mod tests {
             allow_hidden: false,
             state_dir: None,
             resuming: None,
+            expect: None,
         };
         let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
         let addresses = Link::parse(LINK).unwrap().addresses().to_vec();
@@ -385,6 +432,21 @@ mod tests {
         let of_code = memory_of(Origin::Code(CodeMark::of(&code(), [9; 16])), &names(&["film.mkv"]), true).encode();
         let body = &of_code[MAGIC.len()..of_code.len() - CHECKSUM_BYTES];
         assert!(Memory::decode(&framed(MAGIC_OF_LINKS, body)).is_none(), "that version wrote no such thing");
+    }
+
+    #[test]
+    fn what_the_offer_has_to_be_comes_back_with_every_origin() {
+        let mark = CodeMark::of(&code(), [7; 16]);
+        let link = || Link::parse(LINK).unwrap();
+        for origin in [Origin::Link(link()), Origin::Pushed(link()), Origin::Code(mark)] {
+            let mut memory = memory_of(origin, &["a".to_owned()], true);
+            assert_eq!(Memory::decode(&memory.encode()).unwrap().expected, None);
+            let longest = Expected { path: vec![b'x'; MANIFEST_PATH_BYTES_MAX], id: [9; 32] };
+            memory.expected = Some(longest.clone());
+            let again = Memory::decode(&memory.encode()).unwrap();
+            assert_eq!(again.expected, Some(longest));
+            assert_eq!(matches!(again.origin, Origin::Pushed(_)), matches!(memory.origin, Origin::Pushed(_)));
+        }
     }
 
     #[test]

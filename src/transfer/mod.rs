@@ -8,6 +8,10 @@ pub use event::{
     PeerState, Phase, Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
+pub use integrity::{
+    BadRange, Difference, Expectation, Finding, Found, Kind, ManifestFile, ManifestSettings, Tally, Verified,
+    VerifySettings, manifest, repair, verify,
+};
 pub use listen::listen;
 pub use push::push;
 pub use receive::receive;
@@ -21,6 +25,8 @@ pub mod cancel;
 pub mod controls;
 /// What a transfer tells its observer, and what it asks.
 pub mod event;
+/// Manifests as files: written, checked against a folder, demanded of an offer.
+pub mod integrity;
 /// Why a transfer failed, what it kept, and what to do next.
 pub mod failure;
 /// What a transfer is told before it starts.

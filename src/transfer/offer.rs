@@ -318,7 +318,8 @@ pub(super) fn change(fault: &SourceError) -> Change {
     }
 }
 
-fn listed(entry: &SourceEntry) -> Entry {
+/// The entry of a listing for what was walked.
+pub(super) fn listed(entry: &SourceEntry) -> Entry {
     Entry {
         path: entry.path.clone(),
         kind: match entry.kind {

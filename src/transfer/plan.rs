@@ -1,6 +1,7 @@
 //! What is to become of each entry, once the listing is known: what is there, what an earlier run did, what room it takes.
 
 use super::engine::Engine;
+use super::integrity::Need;
 use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferSummary, TransferError, failed};
 use crate::digest::FileDigest;
 use crate::limits::FREE_SPACE_MARGIN_BYTES;
@@ -128,6 +129,9 @@ fn plan_file<D: Disk>(
     existing: Existing,
     published: Option<&FileDigest>,
 ) -> Plan {
+    if let Some(need) = engine.settings.expect.as_ref().and_then(|expect| expect.need(index)) {
+        return plan_repair(engine, index, entry, existing, need);
+    }
     let same_length = entry.file_length().is_some_and(|length| existing == Existing::File { length });
     match (existing, published, engine.conflict()) {
         (_, Some(&root), _) if same_length => {
@@ -143,6 +147,29 @@ fn plan_file<D: Disk>(
         }
         (Existing::File { .. }, ..) if same_length => Plan::Compare,
         (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Plan::Fetch,
+        _ => {
+            let fault = StoreError::Exists { path: entry.path.as_str().into() };
+            fail(engine, entry, fault.to_string(), FailureClass::Exists)
+        }
+    }
+}
+
+/// Decides about a file by what a check found. What is whole is not looked at again.
+fn plan_repair<D: Disk>(
+    engine: &Engine<'_, D>,
+    index: EntryIndex,
+    entry: &Entry,
+    existing: Existing,
+    need: Need,
+) -> Plan {
+    let root = engine.settings.expect.as_ref().map(|expect| expect.manifest().root(index));
+    match (need, existing, root) {
+        (Need::Whole, Existing::File { length }, Some(Ok(root))) if entry.file_length() == Some(length) => {
+            engine.reuse(length.0);
+            engine.file_done(index, root, FileOutcome::Identical);
+            Plan::Done { root }
+        }
+        (Need::Fetch | Need::Whole, Existing::File { .. } | Existing::Nothing, _) => Plan::Fetch,
         _ => {
             let fault = StoreError::Exists { path: entry.path.as_str().into() };
             fail(engine, entry, fault.to_string(), FailureClass::Exists)

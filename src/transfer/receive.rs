@@ -8,12 +8,19 @@ use super::panics::caught;
 use super::route::{Route, Visit};
 use super::unfinished;
 use super::work::Counters;
-use super::{Cancel, Event, FailureClass, Observer, Phase, ReceiveSettings, Summary, TransferError, failed};
+use super::{
+    Cancel, Event, Expectation, FailureClass, ManifestFile, Observer, Phase, ReceiveSettings, Summary, TransferError,
+    failed,
+};
 use crate::limits::DATA_LANES_MAX;
+use crate::printable::printable_path;
 use crate::secret::{Invitation, InvitationFault};
 use crate::session::{Receiver, ReceiverSettings};
 use crate::store::{Disk, RealDisk, Record, Store};
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -33,6 +40,8 @@ fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -
     let invitation = invitation(settings)?;
     let store = open_store(settings)?;
     let mut held = unfinished::hold(&store, settings)?;
+    let demanded = demanded(settings, held.as_ref())?;
+    let settings = demanded.as_ref().unwrap_or(settings);
     let (way, told) = way(invitation, settings, &store, held.as_ref())?;
     observer.event(&Event::Phase(Phase::Connecting));
     let dial = Arc::new(Dial::new(way, &told).map_err(|error| TransferError::Network(error.into()))?);
@@ -116,6 +125,24 @@ pub(super) fn invitation_of(text: &str) -> Result<Invitation, TransferError> {
         InvitationFault::Link(fault) => TransferError::BadLink(fault.into()),
         InvitationFault::Neither => TransferError::NoInvitation,
     })
+}
+
+/// The settings of a transfer that is continued, where it was begun with a manifest that its offer has to match: the
+/// record says which.
+fn demanded<D: Disk>(
+    settings: &ReceiveSettings,
+    held: Option<&Record<D>>,
+) -> Result<Option<ReceiveSettings>, TransferError> {
+    let expected = held.and_then(unfinished::memory_of).and_then(|memory| memory.expected);
+    let Some(expected) = expected.filter(|_| settings.expect.is_none()) else { return Ok(None) };
+    let path = PathBuf::from(OsString::from_vec(expected.path));
+    let what = || format!("the manifest `{}` was demanded and is needed to go on", printable_path(&path));
+    let manifest =
+        ManifestFile::open(&path).map_err(|error| TransferError::Io { what: what(), cause: error.into() })?;
+    if manifest.id().0 != expected.id {
+        return Err(TransferError::Io { what: what(), cause: "it is another one by now".into() });
+    }
+    Ok(Some(ReceiveSettings { expect: Some(Expectation::new(manifest)), ..settings.clone() }))
 }
 
 /// What the host will accept, and where it may be. A code that began a transfer which is unfinished here is used up: its

@@ -1,6 +1,6 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
-use super::Controls;
+use super::{Controls, Expectation};
 use crate::store::RecordId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -82,6 +82,8 @@ pub struct ListenSettings {
     pub retry_for: Option<Duration>,
     /// Whether hidden names may be written directly into the home folder.
     pub allow_hidden: bool,
+    /// What an offer has to be, to the byte. `None`: whatever the user accepts.
+    pub expect: Option<Expectation>,
     /// Where port, link and session secrets of a listening folder are remembered. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
 }
@@ -111,6 +113,8 @@ pub struct ReceiveSettings {
     pub state_dir: Option<PathBuf>,
     /// The record of the transfer that is continued: its offer was accepted before, and another one is not taken.
     pub resuming: Option<RecordId>,
+    /// What the offer has to be, to the byte. `None`: whatever the user accepts.
+    pub expect: Option<Expectation>,
 }
 
 /// What happens to a file whose name is taken by different content.
@@ -142,6 +146,7 @@ impl fmt::Debug for ReceiveSettings {
             allow_hidden,
             state_dir,
             resuming,
+            expect,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -156,6 +161,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("allow_hidden", allow_hidden)
             .field("state_dir", state_dir)
             .field("resuming", resuming)
+            .field("expect", &expect.as_ref().map(|expect| expect.manifest().path()))
             .finish()
     }
 }
@@ -194,6 +200,7 @@ mod tests {
             allow_hidden: false,
             state_dir: None,
             resuming: None,
+            expect: None,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");

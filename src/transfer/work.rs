@@ -135,6 +135,8 @@ pub(super) enum MainEvent {
     Offered,
     /// A thread of this session panicked.
     Panicked(TransferError),
+    /// The offer is not what the user demanded, which came to light under way.
+    Unexpected(TransferError),
     /// Another session is to go on with what this one has.
     Yield,
 }

@@ -5,9 +5,13 @@
 #![allow(clippy::doc_markdown)]
 
 mod frame;
+mod manifest_file;
 mod message;
 mod version;
 
 pub use frame::{Encoding, FRAME_HEADER_BYTES, Frame, FrameFault, FrameHeader, PIECE_ADDRESS_BYTES, Piece, piece_head};
+pub use manifest_file::{
+    MANIFEST_FILE_MAGIC, MANIFEST_FILE_VERSION, ManifestDecoder, ManifestFault, ManifestHead, ManifestWriter,
+};
 pub use message::{Change, Message, MessageFault, Refusal, SessionGrant, WireEntry, WireTotals};
 pub use version::{ALPN, FEATURES, VERSION};

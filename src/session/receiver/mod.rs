@@ -80,6 +80,11 @@ impl Receiver {
         }
     }
 
+    /// Whether the root of every file is known, so that the seal leaves none out.
+    pub fn seals_everything(&self) -> bool {
+        matches!(&self.state, State::Fetching(fetch) if fetch.without_root().is_empty())
+    }
+
     /// Chunks from the first one on whose hashes came, or are not needed.
     pub fn hashes_known(&self) -> u64 {
         if let State::Fetching(fetch) = &self.state { fetch.pages.next() } else { 0 }

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod codec;
+mod manifest_file;
 mod pair;
 mod partial;
 mod receiver;
@@ -22,12 +23,13 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 pub type Driver = fn(&[u8]);
 
 /// Every target with its driver, in the order of their names.
-pub const TARGETS: [(&str, Driver); 12] = [
+pub const TARGETS: [(&str, Driver); 13] = [
     ("canary", canary),
     ("code_parse", codec::code_parse),
     ("frame_decode", codec::frame_decode),
     ("link_parse", codec::link_parse),
     ("manifest_decode", codec::manifest_decode),
+    ("manifest_file", manifest_file::manifest_file),
     ("pair_sim", pair::pair_sim),
     ("partial_open", partial::partial_open),
     ("printable", codec::printable),
