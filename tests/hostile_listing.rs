@@ -8,7 +8,7 @@ mod hostile;
 use haul::chunk::Length;
 use haul::digest::ListingDigest;
 use haul::limits::{CHUNK_BYTES_MIN, FILE_BYTES_MAX, LISTING_BYTES_MAX};
-use haul::manifest::{Entry, EntryKind, ListingBuilder, ListingFault, Mode, Timestamp};
+use haul::manifest::{Attributes, Entry, EntryKind, ListingBuilder, ListingFault, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::session::{End, Input, LaneId, LaneRole, Output, PeerFault};
 use hostile::{CONTROL, HandEntry, ReceiverVictim, listing, listing_page, welcome, working};
@@ -56,7 +56,8 @@ fn row_33_to_35_modes_and_times_are_brought_into_range() {
         entries.push(HandEntry { mode, seconds, nanoseconds: u32::MAX, ..HandEntry::file(&path, 1) });
         let kind = EntryKind::File { length: Length(1) };
         let (mode, modified) = (Mode::masked(u32::from(mode)), Timestamp::clamped(seconds, u32::MAX));
-        builder.push(Entry { path: RelPath::parse(&path).unwrap(), kind, mode, modified }).unwrap();
+        let attributes = Attributes::NONE;
+        builder.push(Entry { path: RelPath::parse(&path).unwrap(), kind, mode, modified, attributes }).unwrap();
     }
     let totals = builder.totals();
     let tame = builder.finish(totals).unwrap();

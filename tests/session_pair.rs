@@ -90,7 +90,15 @@ impl Pair {
             let kind = length.map_or(EntryKind::Folder, |length| EntryKind::File { length: Length(length) });
             let path = RelPath::parse(path).unwrap();
             let modified = Timestamp::clamped(0, 0);
-            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified }).unwrap();
+            builder
+                .push(Entry {
+                    path,
+                    kind,
+                    mode: Mode::masked(0o644),
+                    modified,
+                    attributes: haul::manifest::Attributes::NONE,
+                })
+                .unwrap();
             let length = length.unwrap_or(0) as usize;
             files.push((0..length).map(|i| (i * 7 + i / 251 + place) as u8).collect());
         }

@@ -302,7 +302,15 @@ mod tests {
                 None => (path.as_str(), EntryKind::File { length: Length(3) }),
             };
             let path = RelPath::parse(path).unwrap();
-            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(0, 0) }).unwrap();
+            builder
+                .push(Entry {
+                    path,
+                    kind,
+                    mode: Mode::masked(0o644),
+                    modified: Timestamp::clamped(0, 0),
+                    attributes: crate::manifest::Attributes::NONE,
+                })
+                .unwrap();
         }
         let totals = builder.totals();
         builder.finish(totals).unwrap()

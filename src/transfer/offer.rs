@@ -9,7 +9,7 @@ use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest, ManifestId, RootMerger, empty_file_digest};
 use crate::limits::{HASH_PAGE_CHUNKS_MAX, WORKING_EVERY};
-use crate::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
+use crate::manifest::{Attributes, Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
 use crate::session::listing_page_starts;
 use crate::source::{self, ChunkRun, Provenance, Source, SourceEntry, SourceError, Walk};
 use crate::wire::Change;
@@ -327,6 +327,7 @@ fn listed(entry: &SourceEntry) -> Entry {
         },
         mode: Mode::masked(u32::from(entry.mode)),
         modified: Timestamp::clamped(entry.mtime_seconds, entry.mtime_nanoseconds),
+        attributes: Attributes::NONE,
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
     // Nothing lies in a folder that is not there, so it is not looked for: a new tree has one look for each folder.
     let mut missing = HashSet::new();
     for entry in listing.entries() {
-        if entry.path.refusal().is_some() {
+        if entry.refusal().is_some() {
             existing.push(Existing::Nothing);
             continue;
         }
@@ -72,7 +72,7 @@ pub(super) fn summary(listing: &Listing, survey: &Survey) -> OfferSummary {
         bytes: entry.file_length().map_or(0, |length| length.0),
         exists: *existing != Existing::Nothing,
         hidden: entry.path.is_hidden(),
-        refused: entry.path.refusal().is_some(),
+        refused: entry.refusal().is_some(),
     });
     OfferSummary {
         entries: lines.collect(),
@@ -106,9 +106,12 @@ pub(super) fn plans<D: Disk>(
     (0..)
         .map(EntryIndex)
         .zip(entries)
-        .map(|(index, (entry, existing))| match (entry.path.refusal(), entry.kind) {
+        .map(|(index, (entry, existing))| match (entry.refusal(), &entry.kind) {
             (Some(fault), _) => fail(engine, entry, fault.to_string(), FailureClass::Name),
             (None, EntryKind::Folder) => make_folder(engine, entry),
+            (None, EntryKind::HardLink { .. } | EntryKind::Symlink { .. }) => {
+                fail(engine, entry, "it is a link, and none are made here".into(), FailureClass::Name)
+            }
             (None, EntryKind::File { .. }) => plan_file(engine, index, entry, *existing, published.get(&index)),
         })
         .collect()

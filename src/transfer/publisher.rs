@@ -5,7 +5,7 @@ use super::queue::Popped;
 use super::work::PublishJob;
 use super::{Conflict, FileOutcome};
 use crate::digest::FileDigest;
-use crate::manifest::{Entry, EntryIndex};
+use crate::manifest::{Entry, EntryIndex, EntryKind};
 use crate::session::Input;
 use crate::store::{Disk, OnConflict, Publication, Published, StoreError};
 use std::time::Duration;
@@ -128,7 +128,7 @@ fn finish<D: Disk>(
 }
 
 fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
-    let is_made = |entry: &&Entry| entry.file_length().is_none() && entry.path.refusal().is_none();
+    let is_made = |entry: &&Entry| entry.kind == EntryKind::Folder && entry.path.refusal().is_none();
     let folders = engine.listing().entries().iter().filter(is_made);
     let folders = folders.map(|entry| (entry.path.clone(), entry.mode, entry.modified)).collect();
     for (path, outcome) in engine.store.finish_folders(folders) {

@@ -4,7 +4,7 @@ use super::sim_rng::Rng;
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, FileDigest, RootMerger, chunk_digest, empty_file_digest};
 use haul::limits::CHUNK_BYTES_MIN;
-use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
+use haul::manifest::{Attributes, Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::wire::Change;
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,7 +191,8 @@ impl Source {
             };
             let version = item.versions.len() as u32;
             let modified = Timestamp::clamped(FIRST_SECOND + i64::from(version), 5);
-            builder.push(Entry { path: item.path.clone(), kind, mode: Mode::masked(0o644), modified }).unwrap();
+            let (path, mode) = (item.path.clone(), Mode::masked(0o644));
+            builder.push(Entry { path, kind, mode, modified, attributes: Attributes::NONE }).unwrap();
             items.push((place, version));
         }
         let totals = builder.totals();

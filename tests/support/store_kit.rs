@@ -5,7 +5,7 @@
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, FileDigest, RootMerger, chunk_digest, empty_file_digest};
 use haul::manifest::{
-    Entry, EntryIndex, EntryKind, HashPages, Listing, ListingBuilder, Mode, Timestamp, VerifiedChunk,
+    Attributes, Entry, EntryIndex, EntryKind, HashPages, Listing, ListingBuilder, Mode, Timestamp, VerifiedChunk,
 };
 use haul::rel_path::RelPath;
 use haul::store::{
@@ -57,7 +57,9 @@ impl Offer {
                 None => EntryKind::Folder,
             };
             let mode = Mode::masked(if bytes.is_some() { 0o640 } else { 0o750 });
-            builder.push(Entry { path: path(text), kind, mode, modified: when() }).unwrap();
+            builder
+                .push(Entry { path: path(text), kind, mode, modified: when(), attributes: Attributes::NONE })
+                .unwrap();
         }
         let totals = builder.totals();
         let listing = builder.finish(totals).unwrap();

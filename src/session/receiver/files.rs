@@ -53,7 +53,7 @@ impl Files {
             empty_cursor: 0,
         };
         for (place, entry) in listing.entries().iter().enumerate() {
-            let state = match (entry.kind, plans.get(place)) {
+            let state = match (&entry.kind, plans.get(place)) {
                 (EntryKind::Folder, _) | (_, Some(Plan::Done { .. } | Plan::Folder | Plan::Skip)) => FileState::Done,
                 (_, Some(Plan::Compare)) if entry.file_length().is_some_and(|length| length.0 > 0) => {
                     FileState::AwaitingRoot

@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 use haul::chunk::Length;
 use haul::digest::{ChunkDigest, FileDigest, ListingDigest, RootMerger, empty_file_digest};
 use haul::limits::CHUNK_BYTES_MIN;
-use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
+use haul::manifest::{Attributes, Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
 use haul::rel_path::RelPath;
 use haul::session::listing_page_starts;
 use haul::wire::{Change, Message, Refusal, SessionGrant, WireEntry};
@@ -30,7 +30,8 @@ impl World {
                 chunks => EntryKind::File { length: Length((2 * chunks - 4) * CHUNK_BYTES_MIN + 1) },
             };
             let path = RelPath::parse(&format!("{number:02}")).unwrap();
-            builder.push(Entry { path, kind, mode: Mode::masked(0o600), modified: Timestamp::clamped(0, 0) }).unwrap();
+            let (mode, modified) = (Mode::masked(0o600), Timestamp::clamped(0, 0));
+            builder.push(Entry { path, kind, mode, modified, attributes: Attributes::NONE }).unwrap();
         }
         let totals = builder.totals();
         let listing = Arc::new(builder.finish(totals).unwrap());
