@@ -9,7 +9,7 @@ use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest, ManifestId, RootMerger, empty_file_digest};
 use crate::limits::{HASH_PAGE_CHUNKS_MAX, WORKING_EVERY};
-use crate::manifest::{Attributes, Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
+use crate::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
 use crate::session::listing_page_starts;
 use crate::source::{self, ChunkRun, Provenance, Source, SourceEntry, SourceError, Walk};
 use crate::wire::Change;
@@ -321,13 +321,15 @@ pub(super) fn change(fault: &SourceError) -> Change {
 fn listed(entry: &SourceEntry) -> Entry {
     Entry {
         path: entry.path.clone(),
-        kind: match entry.kind {
-            source::EntryKind::File { length } => EntryKind::File { length },
+        kind: match &entry.kind {
+            source::EntryKind::File { length } => EntryKind::File { length: *length },
             source::EntryKind::Folder => EntryKind::Folder,
+            source::EntryKind::HardLink { to } => EntryKind::HardLink { to: EntryIndex(*to) },
+            source::EntryKind::Symlink { target } => EntryKind::Symlink { target: target.clone() },
         },
         mode: Mode::masked(u32::from(entry.mode)),
         modified: Timestamp::clamped(entry.mtime_seconds, entry.mtime_nanoseconds),
-        attributes: Attributes::NONE,
+        attributes: entry.attributes.clone(),
     }
 }
 
