@@ -152,5 +152,6 @@ pub(super) fn publication<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Pub
             Conflict::Rename => OnConflict::Rename,
         },
         read_back: engine.settings.read_back,
+        attributes: entry.attributes.clone(),
     }
 }

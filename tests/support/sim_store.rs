@@ -6,7 +6,7 @@ use super::sim_shelf::{Payload, Refused, Shelf};
 use haul::chunk::{ChunkIndex, Geometry};
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, FileDigest};
-use haul::manifest::{ChunkPlace, Mode, Timestamp, VerifiedChunk};
+use haul::manifest::{Attributes, ChunkPlace, Mode, Timestamp, VerifiedChunk};
 use haul::rel_path::RelPath;
 use haul::session::LaneId;
 use haul::store::{Existing, Lease, OnConflict, PartialFile, Publication, SingleFile, Store, StoreError};
@@ -101,6 +101,7 @@ fn wish(path: &RelPath, at: Timestamp, replace: bool) -> Publication {
         modified: at,
         conflict: if replace { OnConflict::Overwrite } else { OnConflict::Fail },
         read_back: false,
+        attributes: Attributes::NONE,
     }
 }
 

@@ -44,7 +44,14 @@ pub(crate) fn when() -> Timestamp {
 }
 
 pub(crate) fn wish(text: &str, conflict: OnConflict) -> Publication {
-    Publication { path: path(text), mode: Mode::masked(0o640), modified: when(), conflict, read_back: false }
+    Publication {
+        path: path(text),
+        mode: Mode::masked(0o640),
+        modified: when(),
+        conflict,
+        read_back: false,
+        attributes: Attributes::NONE,
+    }
 }
 
 impl Offer {
@@ -187,6 +194,7 @@ impl Offer {
                 modified: entry.modified,
                 conflict,
                 read_back: false,
+                attributes: entry.attributes.clone(),
             };
             if self.geometry(number).is_single() {
                 let (file, found) = store.write_single(wish, self.bytes(number))?;
