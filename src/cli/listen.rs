@@ -122,6 +122,8 @@ fn settings(receive: Receive) -> ListenSettings {
         retry_for: receive.retry_for,
         allow_hidden: receive.allow_hidden,
         state_dir: Places::detect().state,
+        symlinks: receive.tree.symlinks,
+        attributes: receive.tree.xattrs,
     }
 }
 

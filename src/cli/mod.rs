@@ -128,6 +128,8 @@ fn run_send(send: Send, output: Output) -> Exit {
         ask_each: send.ask_each,
         limit: send.limit,
         controls: controls.clone(),
+        symlinks: send.tree.symlinks,
+        attributes: send.tree.xattrs,
     };
     let last_word = |failure| {
         view.finish(Err(failure));
@@ -221,6 +223,8 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         allow_hidden: receive.allow_hidden,
         state_dir: Places::detect().state,
         resuming: None,
+        symlinks: receive.tree.symlinks,
+        attributes: receive.tree.xattrs,
     })
 }
 

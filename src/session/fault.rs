@@ -31,6 +31,9 @@ pub enum FileFault {
     /// This side's disk could not take it; the driver has the details.
     #[error("it could not be stored")]
     Disk,
+    /// It is another name of a file that is not there.
+    #[error("the file that it is another name of was not received")]
+    FirstFailed,
     /// Something is there under its name already.
     #[error("something else has its name already")]
     Exists,

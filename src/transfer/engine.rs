@@ -1,14 +1,15 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
+use super::links::Links;
 use super::mailbox::{Mail, Mailbox};
 use super::queue::Queue;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, ReceiveSettings, failed};
 use crate::chunk::Geometry;
 use crate::digest::FileDigest;
-use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
+use crate::manifest::{Entry, EntryIndex, EntryKind, Listing, VerifiedChunk};
 use crate::rel_path::RelPath;
-use crate::session::{FileFault, Input, LaneId, Output, Receiver};
+use crate::session::{FileFault, Input, LaneId, Output, Plan, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
 use crate::transport::AbortHandle;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -42,6 +43,7 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     ///
     /// [`HELD_CHUNKS_MAX`]: crate::limits::HELD_CHUNKS_MAX
     pub(super) set_aside: Mutex<HashMap<u64, Vec<u8>>>,
+    pub(super) links: Links,
     failures: Mutex<Vec<FailedFile>>,
     best_effort: AtomicBool,
     only_root: Mutex<Option<FileDigest>>,
@@ -89,6 +91,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             partials: Mutex::default(),
             singles: Mutex::default(),
             set_aside: Mutex::default(),
+            links: Links::default(),
             failures: Mutex::default(),
             disk_faults: Mutex::default(),
             inner: Mutex::new(inner),
@@ -229,6 +232,7 @@ impl<'a, D: Disk> Engine<'a, D> {
         let Some(listed) = self.listing().entry(entry) else { return };
         let path = listed.path.as_str().to_owned();
         let bytes = listed.file_length().map_or(0, |length| length.0);
+        self.links.file_done(entry, &listed.path, root, &how);
         if self.listing().totals().files == 1 {
             *lock(&self.only_root) = Some(root);
         }
@@ -311,6 +315,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::Compare { entry, root } => self.desk.push(DeskJob::Compare { entry, root }),
             Output::OpenFile { entry } => self.desk.push(DeskJob::Open { entry }),
             Output::Publish { entry, root } => self.publish(entry, root),
+            Output::MakeLinks { entries } => self.publisher.push(PublishJob::MakeLinks { entries }),
             Output::FinishFolders => self.publisher.push(PublishJob::FinishFolders),
             Output::FileFailed { entry, fault } => self.file_failed(entry, &fault),
             Output::Granted { grant, lanes } => self.main.push(MainEvent::Granted { grant, lanes }),
@@ -332,7 +337,10 @@ impl<'a, D: Disk> Engine<'a, D> {
             Some(length) => {
                 let settled = [&self.counters.files_done, &self.counters.files_failed];
                 let settled: u64 = settled.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-                let unsettled = u64::from(self.listing().totals().files).saturating_sub(settled);
+                let totals = self.listing().totals();
+                // Links are made after all files.
+                let files = totals.files.saturating_sub(self.listing().links());
+                let unsettled = u64::from(files).saturating_sub(settled);
                 let told = lock(&self.gathered).add((entry, root), length, unsettled);
                 if let Some(job) = told {
                     self.publisher.push(job);
@@ -350,10 +358,28 @@ impl<'a, D: Disk> Engine<'a, D> {
         let disk = lock(&self.disk_faults).remove(&entry);
         let Some(listed) = self.listing().entry(entry) else { return };
         self.counters.files_failed.fetch_add(1, Ordering::Relaxed);
-        let failure = failed::file(listed.path.as_str(), fault, disk.as_ref());
+        let mut failure = failed::file(listed.path.as_str(), fault, disk.as_ref());
+        if let (FileFault::FirstFailed, EntryKind::HardLink { to }) = (fault, &listed.kind) {
+            failure.class = self.class_of(*to).unwrap_or(failure.class);
+        }
         let FailedFile { path, fault, class } = failure.clone();
         self.observer.event(&Event::FileFailed { path, fault, class });
         lock(&self.failures).push(failure);
+    }
+
+    /// What kind of failure the entry's was, if it failed.
+    fn class_of(&self, entry: EntryIndex) -> Option<FailureClass> {
+        let path = self.listing().entry(entry)?.path.as_str();
+        lock(&self.failures).iter().find(|failure| failure.path == path).map(|failure| failure.class)
+    }
+
+    /// Notes that an entry failed before anything of it was asked for, and plans for that.
+    pub(super) fn fail_plan(&self, entry: &Entry, fault: String, class: FailureClass) -> Plan {
+        if entry.kind != EntryKind::Folder {
+            self.counters.files_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.entry_failed(&entry.path, fault, class);
+        Plan::Failed
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

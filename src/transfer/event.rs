@@ -66,6 +66,15 @@ pub enum Event {
         /// Its kind.
         class: FailureClass,
     },
+    /// A link is there. Paths are raw, as above.
+    LinkDone {
+        /// Path within the offer.
+        path: String,
+        /// The file's path within the offer that it is another name of, or what a symbolic link holds.
+        to: String,
+        /// How it came to be there.
+        how: LinkOutcome,
+    },
     /// Something the user should know; printable.
     Notice {
         /// A sentence without a full stop.
@@ -252,6 +261,21 @@ pub enum FileOutcome {
     SkippedExisting,
 }
 
+/// How a link came to be there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LinkOutcome {
+    /// The file system cannot give a file a second name: it is a copy.
+    Copied,
+    /// The same was there before, or, for a hard link, a file of the same content.
+    Identical,
+    /// It was made.
+    Made,
+    /// It was made under this name, because its own was taken.
+    Renamed(String),
+    /// What was there was left, because its name was taken.
+    SkippedExisting,
+}
+
 /// What an offer would write.
 #[derive(Clone, Debug, Default)]
 pub struct OfferSummary {
@@ -283,8 +307,19 @@ pub struct OfferLine {
     pub exists: bool,
     /// Whether a name in the path starts with a dot.
     pub hidden: bool,
-    /// Whether it has a name that is never written, and so is left out.
+    /// Whether it is left out: it has a name that is never written, or it is a symbolic link and none are made.
     pub refused: bool,
+    /// What it leads to, where it is a link.
+    pub link: Option<OfferLink>,
+}
+
+/// What a link of an offer leads to, raw.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum OfferLink {
+    /// It is another name of the file that has this path within the offer.
+    Hard(String),
+    /// It is a symbolic link that holds this text.
+    Symbolic(String),
 }
 
 /// What the user says to an offer.
@@ -345,6 +380,7 @@ impl fmt::Debug for Event {
                 write!(formatter, "FileDone({path:?}, {bytes}, {root:?}, {how:?})")
             }
             Self::FileFailed { path, fault, class } => write!(formatter, "FileFailed({path:?}, {fault:?}, {class:?})"),
+            Self::LinkDone { path, to, how } => write!(formatter, "LinkDone({path:?}, {to:?}, {how:?})"),
             Self::Listening { link: _, code } => {
                 write!(formatter, "Listening([redacted], {})", if code.is_some() { "[redacted]" } else { "none" })
             }

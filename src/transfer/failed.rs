@@ -17,6 +17,7 @@ pub(super) fn file(path: &str, fault: &FileFault, disk: Option<&StoreError>) -> 
         }
         (FileFault::Disk, Some(StoreError::Misuse(_) | StoreError::Incomplete { .. })) => FailureClass::Bug,
         (FileFault::Disk, _) => FailureClass::Io,
+        (FileFault::FirstFailed, _) => FailureClass::Partial,
         (FileFault::Exists, _) => FailureClass::Exists,
         (FileFault::Integrity, _) => FailureClass::Integrity,
         (FileFault::SourceChanged(_), _) => FailureClass::SourceChanged,

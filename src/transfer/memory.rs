@@ -17,6 +17,10 @@ const MAGIC: &[u8; 8] = b"haulrec2";
 const MAGIC_OF_LINKS: &[u8; 8] = b"haulrec1";
 /// What follows in a record where the sender connected to its link.
 const PUSHED: &[u8] = b"p";
+/// What follows at the end, with one byte behind it, where any of these was chosen.
+const CHOICES: &[u8] = b"c";
+const SYMLINKS: u8 = 1;
+const ATTRIBUTES: u8 = 2;
 const CHECKSUM_BYTES: usize = 32;
 /// What a name takes in a record beyond its bytes.
 const NAME_OVERHEAD: usize = 2;
@@ -69,6 +73,8 @@ pub(super) struct Memory {
     /// How many there are.
     pub(super) tops_total: u64,
     pub(super) began: u64,
+    pub(super) symlinks: bool,
+    pub(super) attributes: bool,
 }
 
 /// A session as a record holds it.
@@ -150,6 +156,8 @@ impl Memory {
             tops,
             tops_total,
             began,
+            symlinks: settings.symlinks,
+            attributes: settings.attributes,
         }
     }
 
@@ -187,6 +195,12 @@ impl Memory {
                 used += PUSHED.len();
             }
         }
+        let choices = if self.symlinks { SYMLINKS } else { 0 } | if self.attributes { ATTRIBUTES } else { 0 };
+        if choices != 0 {
+            body[used..used + CHOICES.len()].copy_from_slice(CHOICES);
+            body[used + CHOICES.len()] = choices;
+            used += CHOICES.len() + 1;
+        }
         bytes.truncate(MAGIC.len() + used);
         let sum = checksum(&bytes);
         bytes.extend_from_slice(&sum);
@@ -222,9 +236,11 @@ impl Memory {
                 None => (Origin::Link(link), rest),
             }
         };
-        if !rest.is_empty() {
-            return None;
-        }
+        let choices = match rest.strip_prefix(CHOICES) {
+            Some(&[choices]) if choices & !(SYMLINKS | ATTRIBUTES) == 0 && choices != 0 => choices,
+            None if rest.is_empty() => 0,
+            _ => return None,
+        };
         Some(Self {
             origin,
             grant: written.grant,
@@ -238,6 +254,8 @@ impl Memory {
             tops: written.tops.into_iter().map(str::to_owned).collect(),
             tops_total: written.tops_total,
             began: written.began,
+            symlinks: choices & SYMLINKS != 0,
+            attributes: choices & ATTRIBUTES != 0,
         })
     }
 }
@@ -337,6 +355,8 @@ mod tests {
             allow_hidden: false,
             state_dir: None,
             resuming: None,
+            symlinks: with_grant,
+            attributes: paths.len() % 2 == 1,
         };
         let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
         let addresses = Link::parse(LINK).unwrap().addresses().to_vec();

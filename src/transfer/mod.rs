@@ -4,8 +4,8 @@ pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use controls::Controls;
 pub use event::{
-    CodeChange, Decision, Event, FailedFile, FileOutcome, HostedSession, Hosting, Observer, OfferLine, OfferSummary,
-    PeerState, Phase, Progress, Summary,
+    CodeChange, Decision, Event, FailedFile, FileOutcome, HostedSession, Hosting, LinkOutcome, Observer, OfferLine,
+    OfferLink, OfferSummary, PeerState, Phase, Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use listen::listen;
@@ -47,6 +47,7 @@ mod hope;
 mod host;
 mod lane_thread;
 mod limit;
+mod links;
 mod listen;
 mod lobby;
 mod mailbox;

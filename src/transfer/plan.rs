@@ -1,7 +1,7 @@
 //! What is to become of each entry, once the listing is known: what is there, what an earlier run did, what room it takes.
 
 use super::engine::Engine;
-use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferSummary, TransferError, failed};
+use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferLink, OfferSummary, TransferError, failed, links};
 use crate::digest::FileDigest;
 use crate::limits::FREE_SPACE_MARGIN_BYTES;
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing};
@@ -9,7 +9,6 @@ use crate::rel_path::RelPath;
 use crate::session::Plan;
 use crate::store::{Disk, Existing, Folding, Store, StoreError};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 use unicode_normalization::UnicodeNormalization;
 
 /// What is under each entry's name at the destination.
@@ -64,15 +63,24 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
 }
 
 /// What the user is asked about.
-pub(super) fn summary(listing: &Listing, survey: &Survey) -> OfferSummary {
+pub(super) fn summary(listing: &Listing, survey: &Survey, makes_symlinks: bool) -> OfferSummary {
     let totals = listing.totals();
+    let link = |entry: &Entry| match &entry.kind {
+        EntryKind::HardLink { .. } => links::leads_to(listing, entry).map(OfferLink::Hard),
+        EntryKind::Symlink { .. } => links::leads_to(listing, entry).map(OfferLink::Symbolic),
+        EntryKind::File { .. } | EntryKind::Folder => None,
+    };
+    let is_refused = |entry: &Entry| {
+        entry.refusal().is_some() || (matches!(entry.kind, EntryKind::Symlink { .. }) && !makes_symlinks)
+    };
     let lines = listing.entries().iter().zip(&survey.existing).map(|(entry, existing)| OfferLine {
         path: entry.path.as_str().to_owned(),
         folder: entry.kind == EntryKind::Folder,
         bytes: entry.file_length().map_or(0, |length| length.0),
         exists: *existing != Existing::Nothing,
         hidden: entry.path.is_hidden(),
-        refused: entry.refusal().is_some(),
+        refused: is_refused(entry),
+        link: link(entry),
     });
     OfferSummary {
         entries: lines.collect(),
@@ -102,25 +110,33 @@ pub(super) fn plans<D: Disk>(
     survey: &Survey,
     published: &HashMap<EntryIndex, FileDigest>,
 ) -> Vec<Plan> {
+    engine.links.expect(engine.listing());
+    note_unasked_attributes(engine);
     let entries = engine.listing().entries().iter().zip(&survey.existing);
     (0..)
         .map(EntryIndex)
         .zip(entries)
         .map(|(index, (entry, existing))| match (entry.refusal(), &entry.kind) {
-            (Some(fault), _) => fail(engine, entry, fault.to_string(), FailureClass::Name),
+            (Some(fault), _) => engine.fail_plan(entry, fault.to_string(), FailureClass::Name),
             (None, EntryKind::Folder) => make_folder(engine, entry),
-            (None, EntryKind::HardLink { .. } | EntryKind::Symlink { .. }) => {
-                fail(engine, entry, "it is a link, and none are made here".into(), FailureClass::Name)
-            }
+            (None, EntryKind::HardLink { .. } | EntryKind::Symlink { .. }) => links::plan(engine, entry, *existing),
             (None, EntryKind::File { .. }) => plan_file(engine, index, entry, *existing, published.get(&index)),
         })
         .collect()
 }
 
+fn note_unasked_attributes<D: Disk>(engine: &Engine<'_, D>) {
+    let with_some = engine.listing().entries().iter().filter(|entry| !entry.attributes.is_empty()).count();
+    if with_some > 0 && !engine.settings.attributes {
+        engine
+            .notice(format!("the extended attributes of {with_some} files and folders are left out without --xattrs"));
+    }
+}
+
 fn make_folder<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Plan {
     match engine.store.make_folder(&entry.path) {
         Ok(()) => Plan::Folder,
-        Err(fault) => fail(engine, entry, fault.to_string(), FailureClass::Exists),
+        Err(fault) => engine.fail_plan(entry, fault.to_string(), FailureClass::Exists),
     }
 }
 
@@ -148,17 +164,9 @@ fn plan_file<D: Disk>(
         (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Plan::Fetch,
         _ => {
             let fault = StoreError::Exists { path: entry.path.as_str().into() };
-            fail(engine, entry, fault.to_string(), FailureClass::Exists)
+            engine.fail_plan(entry, fault.to_string(), FailureClass::Exists)
         }
     }
-}
-
-fn fail<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, fault: String, class: FailureClass) -> Plan {
-    if entry.file_length().is_some() {
-        engine.counters.files_failed.fetch_add(1, Ordering::Relaxed);
-    }
-    engine.entry_failed(&entry.path, fault, class);
-    Plan::Failed
 }
 
 /// Refuses names that the destination takes for one. Whether it does is tried out there, not guessed.

@@ -210,6 +210,8 @@ impl Unfinished {
             allow_hidden: memory.allow_hidden,
             state_dir: None,
             resuming: Some(self.id),
+            symlinks: memory.symlinks,
+            attributes: memory.attributes,
         }
     }
 
