@@ -163,6 +163,8 @@ impl World {
             allow_hidden: false,
             state_dir: None,
             resuming: None,
+            symlinks: false,
+            attributes: false,
         }
     }
 

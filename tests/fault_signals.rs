@@ -288,6 +288,8 @@ fn receive_settings() -> ReceiveSettings {
         allow_hidden: false,
         state_dir: None,
         resuming: None,
+        symlinks: false,
+        attributes: false,
     }
 }
 
