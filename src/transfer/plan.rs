@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferLink, OfferSummary, TransferError, failed, links};
+use crate::chunk::Length;
 use crate::digest::FileDigest;
 use crate::limits::FREE_SPACE_MARGIN_BYTES;
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing};
@@ -159,6 +160,13 @@ fn plan_file<D: Disk>(
         (_, _, Conflict::Skip) => {
             engine.file_done(index, crate::digest::empty_file_digest(), FileOutcome::SkippedExisting);
             Plan::Skip
+        }
+        (Existing::File { length: Length(0) }, ..) if same_length => {
+            // There is no chunk whose hash would tell.
+            let root = crate::digest::empty_file_digest();
+            engine.store.vouch_for(&entry.path, Length(0));
+            engine.file_done(index, root, FileOutcome::Identical);
+            Plan::Done { root }
         }
         (Existing::File { .. }, ..) if same_length => Plan::Compare,
         (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Plan::Fetch,

@@ -156,7 +156,7 @@ fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
 
 fn tell_of_lost_attributes<D: Disk>(engine: &Engine<'_, D>, path: &RelPath, lost: &[AttributeLost]) {
     let Some(AttributeLost { name, why }) = lost.first() else { return };
-    let others = if lost.len() > 1 { format!(" and {} others", lost.len() - 1) } else { String::new() };
+    let others = if lost.len() > 1 { format!(" and {} more", lost.len() - 1) } else { String::new() };
     let (path, name) = (printable(path.as_str()), printable(name));
     engine.notice(format!("`{path}` is without the extended attribute `{name}`{others}: {why}"));
 }
