@@ -29,7 +29,7 @@ fn links_that_stay_in_their_tree_are_listed_and_the_rest_is_left_out_with_the_re
     symlink("a\\b", tree.join("out4")).unwrap();
     symlink(OsStr::from_bytes(b"\xff"), tree.join("out5")).unwrap();
     symlink("../../t/file", tree.join("d/out6")).unwrap();
-    let walk = walk(&[tree], WalkOptions { symlinks: true, ..WalkOptions::default() });
+    let walk = walk(&[tree], &WalkOptions { symlinks: true, ..WalkOptions::default() });
     let listed: Vec<(&str, &str)> =
         walk.entries.iter().filter_map(|it| Some((it.path.as_str(), target(it)?))).collect();
     assert_eq!(listed, good);
@@ -58,7 +58,7 @@ fn links_are_left_out_with_a_notice_where_nobody_asks_for_them() {
     let temp = tempfile::tempdir().unwrap();
     fs::create_dir(temp.path().join("t")).unwrap();
     symlink(".", temp.path().join("t/a")).unwrap();
-    let walk = walk(&[temp.path().join("t")], WalkOptions::default());
+    let walk = walk(&[temp.path().join("t")], &WalkOptions::default());
     assert_eq!((walk.entries.len(), walk.failures), (1, 0));
     assert!(matches!(walk.notices[0].reason, NoticeReason::Symlink));
 }
@@ -68,7 +68,7 @@ fn a_given_link_is_followed_whatever_is_asked_for() {
     let temp = tempfile::tempdir().unwrap();
     fs::write(temp.path().join("file"), b"x").unwrap();
     symlink("file", temp.path().join("link")).unwrap();
-    let walk = walk(&[temp.path().join("link")], WalkOptions { symlinks: true, ..WalkOptions::default() });
+    let walk = walk(&[temp.path().join("link")], &WalkOptions { symlinks: true, ..WalkOptions::default() });
     assert!(matches!(walk.entries[0].kind, EntryKind::File { .. }));
     assert_eq!(walk.entries[0].path.as_str(), "link");
 }
@@ -87,7 +87,7 @@ fn further_names_of_a_file_are_links_to_the_first_also_between_given_paths() {
     // One of two names, the other of which is not sent.
     fs::write(at("outside"), b"1").unwrap();
     fs::hard_link(at("outside"), at("u/z")).unwrap();
-    let walk = walk(&[at("t"), at("u")], WalkOptions::default());
+    let walk = walk(&[at("t"), at("u")], &WalkOptions::default());
     let listed: Vec<String> = walk
         .entries
         .iter()
@@ -116,12 +116,12 @@ fn attributes_of_users_are_read_in_order_and_no_others() {
     set(&at("t"), "user.folder", b"");
     // Only root may set it; as somebody else there is nothing to leave out.
     let _ = rustix::fs::setxattr(at("t/file"), "trusted.x", b"1", rustix::fs::XattrFlags::empty());
-    let with = walk(&[at("t")], WalkOptions { attributes: true, ..WalkOptions::default() });
+    let with = walk(&[at("t")], &WalkOptions { attributes: true, ..WalkOptions::default() });
     assert_eq!(attributes(&with.entries[0]), [("user.folder", &b""[..])]);
     assert_eq!(attributes(&with.entries[1]), [("user.a", &[0, 255, 10][..]), ("user.b", b"2")]);
     assert_eq!(attributes(&with.entries[2]), []);
     assert!(with.notices.is_empty());
-    let without = walk(&[at("t")], WalkOptions::default());
+    let without = walk(&[at("t")], &WalkOptions::default());
     assert!(without.entries.iter().all(|entry| entry.attributes.is_empty()));
 }
 
@@ -133,7 +133,7 @@ fn an_attribute_too_long_to_send_is_left_out_with_a_notice() {
     fs::write(&file, b"x").unwrap();
     set(&file, "user.long", &vec![7; ATTRIBUTES_BYTES_MAX + 1]);
     set(&file, "user.short", b"1");
-    let walk = walk(&[file], WalkOptions { attributes: true, ..WalkOptions::default() });
+    let walk = walk(&[file], &WalkOptions { attributes: true, ..WalkOptions::default() });
     assert_eq!(attributes(&walk.entries[0]), [("user.short", &b"1"[..])]);
     assert!(matches!(walk.notices[0].reason, NoticeReason::Attributes(1)));
     assert_eq!(walk.failures, 0, "the file itself is sent");
@@ -154,8 +154,8 @@ fn folder_for_long_attributes() -> Option<tempfile::TempDir> {
     None
 }
 
-fn walk(paths: &[PathBuf], options: WalkOptions) -> Walk {
-    Source::walk(paths, &options).unwrap()
+fn walk(paths: &[PathBuf], options: &WalkOptions) -> Walk {
+    Source::walk(paths, options).unwrap()
 }
 
 fn target(entry: &SourceEntry) -> Option<&str> {

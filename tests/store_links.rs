@@ -286,3 +286,46 @@ fn on_a_real_disk_links_have_their_inode_their_text_and_their_time() {
     drop(store);
     assert!(!at(".haul").exists());
 }
+
+#[test]
+fn a_name_too_long_for_the_file_system_is_an_error_of_its_own_at_each_place() {
+    const MOST: usize = 60;
+    let disk = SimDisk::new().with_names_up_to(MOST);
+    let store = Store::open(disk.clone()).unwrap();
+    let first = offer();
+    first.receive(&store, OnConflict::Fail).unwrap();
+    let long = "n".repeat(MOST + 1);
+    let big = Offer::one(&long, Seeded(3).bytes(300_000));
+    let single = || {
+        let (file, _) = store.write_single(wish(&long, OnConflict::Fail), b"").unwrap();
+        store.publish_batch(vec![(file, None)]).remove(0).map(drop)
+    };
+    let partial = |conflict| {
+        let sealed = big.complete(&store, 0, &mut store_kit::Receipt::default()).unwrap();
+        store.publish(sealed, &wish(&long, conflict)).map(drop)
+    };
+    let link = |number: usize| {
+        let link = links(&first).remove(number).link;
+        store.publish_links(&[LinkWish { publication: wish(&long, OnConflict::Overwrite), link }]).remove(0).map(drop)
+    };
+    let below = path(&format!("{long}/file"));
+    let outcomes = [
+        ("look", store.look(&path(&long)).map(drop)),
+        ("look below", store.look(&below).map(drop)),
+        ("folder", store.make_folder(&path(&long))),
+        ("single", single()),
+        ("partial", partial(OnConflict::Fail)),
+        ("partial over another", partial(OnConflict::Overwrite)),
+        ("hard link", link(0)),
+        ("symbolic link", link(2)),
+        ("finish", store.finish_folders(vec![(path(&long), Mode::masked(0o700), when())]).remove(0).1.map(drop)),
+    ];
+    for (what, outcome) in outcomes {
+        assert!(matches!(outcome, Err(StoreError::Name { .. })), "{what}: {outcome:?}");
+    }
+    let fits = "n".repeat(MOST);
+    store.make_folder(&path(&fits)).unwrap();
+    drop(store);
+    let left = disk.paths().into_iter().filter(|found| found.starts_with(".haul")).collect::<Vec<_>>();
+    assert!(left.iter().all(|found| !found.ends_with(".new")), "{left:?}");
+}

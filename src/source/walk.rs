@@ -173,18 +173,12 @@ impl Walker {
 
     /// The extended attributes of an open file or folder. What cannot be read of them is told, and not sent.
     fn attributes(&mut self, handle: BorrowedFd<'_>) -> Attributes {
-        match attributes::read(handle) {
-            Ok(attributes::Found { attributes, left_out }) => {
-                if left_out > 0 {
-                    self.notice(NoticeReason::Attributes(left_out));
-                }
-                attributes
-            }
-            Err(_) => {
-                self.notice(NoticeReason::Attributes(1));
-                Attributes::NONE
-            }
+        let unread = attributes::Found { attributes: Attributes::NONE, left_out: 1 };
+        let attributes::Found { attributes, left_out } = attributes::read(handle).unwrap_or(unread);
+        if left_out > 0 {
+            self.notice(NoticeReason::Attributes(left_out));
         }
+        attributes
     }
 
     fn take_folder(

@@ -232,7 +232,7 @@ impl<D: Disk> Inner<D> {
 
     fn facts_of(&self, path: &RelPath) -> Result<Option<Facts>, StoreError> {
         let found = self.folder_of(path)?.facts(path.name());
-        found.map_err(|error| self.fault("looking at", path.as_str(), 0, error))
+        found.map_err(|error| self.fault("looking at", path.as_str(), 0, error).of_name())
     }
 }
 

@@ -192,7 +192,7 @@ impl<D: Disk> Store<D> {
             result => result?,
         };
         let found = folder.facts(path.name());
-        let found = found.map_err(|error| self.inner.fault("looking at", path.as_str(), 0, error))?;
+        let found = found.map_err(|error| self.inner.fault("looking at", path.as_str(), 0, error).of_name())?;
         Ok(match found {
             None => Existing::Nothing,
             Some(Facts { kind: FileKind::File, length, .. }) => Existing::File { length: Length(length) },
@@ -215,7 +215,7 @@ impl<D: Disk> Store<D> {
                 self.inner.mark_unsynced(path.parent());
                 Ok(())
             }
-            Err(error) => Err(self.inner.fault("making the folder", path.as_str(), 0, error)),
+            Err(error) => Err(self.inner.fault("making the folder", path.as_str(), 0, error).of_name()),
         }
     }
 

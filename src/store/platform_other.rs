@@ -91,6 +91,11 @@ pub(super) fn rename_to_free_name(from: &Dir, name: &str, to: &Dir, to_name: &st
     }
 }
 
+/// Whether a call failed for the name that it was given, whatever the call.
+pub(super) fn is_of_a_name(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidFilename
+}
+
 /// Making a link takes a right here that users seldom have.
 pub(super) fn make_symlink(_folder: &Dir, _target: &str, _name: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

@@ -66,6 +66,11 @@ pub(super) fn rename_to_free_name(from: &Dir, name: &str, to: &Dir, to_name: &st
     }
 }
 
+/// Whether a call failed for the name that it was given, whatever the call.
+pub(super) fn is_of_a_name(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NAMETOOLONG | Errno::ILSEQ))
+}
+
 pub(super) fn make_symlink(folder: &Dir, target: &str, name: &str) -> io::Result<()> {
     Ok(fs::symlinkat(target, folder, name)?)
 }

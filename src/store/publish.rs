@@ -227,7 +227,7 @@ impl<D: Disk> Inner<D> {
         replaceable: &[FileKind],
     ) -> Result<RelPath, StoreError> {
         let folder = self.folder_of(&wish.path)?;
-        let refused = |error| self.fault("publishing", wish.path.as_str(), 0, error);
+        let refused = |error| self.fault("publishing", wish.path.as_str(), 0, error).of_name();
         let exists = || StoreError::Exists { path: wish.path.as_str().to_owned() };
         let replace = match wish.conflict {
             OnConflict::Overwrite => match folder.facts(wish.path.name()).map_err(refused)? {

@@ -15,6 +15,7 @@ pub(super) fn file(path: &str, fault: &FileFault, disk: Option<&StoreError>) -> 
         (FileFault::Disk, Some(StoreError::Damaged { .. } | StoreError::RootMismatch { .. })) => {
             FailureClass::Integrity
         }
+        (FileFault::Disk, Some(StoreError::Name { .. })) => FailureClass::Name,
         (FileFault::Disk, Some(StoreError::Misuse(_) | StoreError::Incomplete { .. })) => FailureClass::Bug,
         (FileFault::Disk, _) => FailureClass::Io,
         (FileFault::FirstFailed, _) => FailureClass::Partial,

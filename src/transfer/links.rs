@@ -55,12 +55,11 @@ pub(super) fn plan<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, existing: Exi
         return engine.fail_plan(entry, fault.into(), FailureClass::Partial);
     }
     match (existing, engine.conflict()) {
-        (Existing::Nothing, _) => Plan::Link,
+        (Existing::Nothing, _) | (_, Conflict::Overwrite | Conflict::Rename) => Plan::Link,
         (_, Conflict::Skip) => {
             link_done(engine, entry, LinkOutcome::SkippedExisting);
             Plan::Skip
         }
-        (_, Conflict::Overwrite | Conflict::Rename) => Plan::Link,
         (_, Conflict::Fail) if may_be_same(engine, entry, existing) => Plan::Link,
         (_, Conflict::Fail) => {
             let fault = StoreError::Exists { path: entry.path.as_str().into() };

@@ -55,6 +55,7 @@ pub(super) struct CodeMark {
 }
 
 /// What a record holds.
+#[allow(clippy::struct_excessive_bools, reason = "independent rules")]
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pub(super) origin: Origin,

@@ -4,11 +4,12 @@ pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use controls::Controls;
 pub use event::{
-    CodeChange, Decision, Event, FailedFile, FileOutcome, HostedSession, Hosting, LinkOutcome, Observer, OfferLine,
-    OfferLink, OfferSummary, PeerState, Phase, Progress, Summary,
+    CodeChange, Event, FailedFile, FileOutcome, HostedSession, Hosting, LinkOutcome, Observer, PeerState, Phase,
+    Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use listen::listen;
+pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;
 pub use receive::receive;
 pub use send::send;
@@ -57,6 +58,7 @@ mod offer;
 mod panics;
 mod pieces;
 mod plan;
+mod proposal;
 mod publisher;
 mod push;
 mod pushed_lanes;

@@ -15,6 +15,8 @@ use unicode_normalization::UnicodeNormalization;
 /// What is under each entry's name at the destination.
 pub(super) struct Survey {
     existing: Vec<Existing>,
+    /// Entries whose names the destination cannot hold, with what it said.
+    unnameable: HashMap<EntryIndex, String>,
     /// Bytes that are free.
     pub(super) free: u64,
 }
@@ -28,7 +30,8 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
     let reserved: HashSet<_> = parts.into_iter().filter_map(|part| part.destined).collect();
     // Nothing lies in a folder that is not there, so it is not looked for: a new tree has one look for each folder.
     let mut missing = HashSet::new();
-    for entry in listing.entries() {
+    let mut unnameable = HashMap::new();
+    for (index, entry) in (0..).map(EntryIndex).zip(listing.entries()) {
         if entry.refusal().is_some() {
             existing.push(Existing::Nothing);
             continue;
@@ -39,6 +42,11 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
             match store.look(&entry.path) {
                 // Something else than a folder is in the way; making the folder fails with that reason.
                 Err(StoreError::NotAFolder { .. }) => Existing::Other,
+                // It fails alone, with that reason.
+                Err(fault @ StoreError::Name { .. }) => {
+                    unnameable.insert(index, fault.to_string());
+                    Existing::Nothing
+                }
                 found => found.map_err(refuse)?,
             }
         };
@@ -47,7 +55,8 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
         }
         if let EntryKind::File { length } = entry.kind {
             let is_same_length = found == (Existing::File { length });
-            if !is_same_length && !reserved.contains(&(entry.path.clone(), length)) {
+            let is_fetched = !is_same_length && !unnameable.contains_key(&index);
+            if is_fetched && !reserved.contains(&(entry.path.clone(), length)) {
                 needed = needed.saturating_add(length.0);
                 files += 1;
             }
@@ -60,7 +69,7 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
         return Err(TransferError::NoSpace { needed, free: space.bytes });
     }
     refuse_collisions(store, listing)?;
-    Ok(Survey { existing, free: space.bytes })
+    Ok(Survey { existing, unnameable, free: space.bytes })
 }
 
 /// What the user is asked about.
@@ -114,16 +123,26 @@ pub(super) fn plans<D: Disk>(
     engine.links.expect(engine.listing());
     note_unasked_attributes(engine);
     let entries = engine.listing().entries().iter().zip(&survey.existing);
-    (0..)
-        .map(EntryIndex)
-        .zip(entries)
-        .map(|(index, (entry, existing))| match (entry.refusal(), &entry.kind) {
-            (Some(fault), _) => engine.fail_plan(entry, fault.to_string(), FailureClass::Name),
-            (None, EntryKind::Folder) => make_folder(engine, entry),
-            (None, EntryKind::HardLink { .. } | EntryKind::Symlink { .. }) => links::plan(engine, entry, *existing),
-            (None, EntryKind::File { .. }) => plan_file(engine, index, entry, *existing, published.get(&index)),
-        })
-        .collect()
+    // Folders that cannot be there for their names, with what was said of the first on the way down.
+    let mut lost: HashMap<RelPath, String> = HashMap::new();
+    let mut plan = |(index, (entry, existing)): (EntryIndex, (&Entry, &Existing))| {
+        let of_name = survey.unnameable.get(&index).or_else(|| lost.get(&entry.path.parent()?)).cloned();
+        match (entry.refusal(), of_name, &entry.kind) {
+            (Some(fault), ..) => engine.fail_plan(entry, fault.to_string(), FailureClass::Name),
+            (None, Some(fault), kind) => {
+                if *kind == EntryKind::Folder {
+                    lost.insert(entry.path.clone(), fault.clone());
+                }
+                engine.fail_plan(entry, fault, FailureClass::Name)
+            }
+            (None, None, EntryKind::Folder) => make_folder(engine, entry, &mut lost),
+            (None, None, EntryKind::HardLink { .. } | EntryKind::Symlink { .. }) => {
+                links::plan(engine, entry, *existing)
+            }
+            (None, None, EntryKind::File { .. }) => plan_file(engine, index, entry, *existing, published.get(&index)),
+        }
+    };
+    (0..).map(EntryIndex).zip(entries).map(&mut plan).collect()
 }
 
 fn note_unasked_attributes<D: Disk>(engine: &Engine<'_, D>) {
@@ -134,9 +153,13 @@ fn note_unasked_attributes<D: Disk>(engine: &Engine<'_, D>) {
     }
 }
 
-fn make_folder<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Plan {
+fn make_folder<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, lost: &mut HashMap<RelPath, String>) -> Plan {
     match engine.store.make_folder(&entry.path) {
         Ok(()) => Plan::Folder,
+        Err(fault @ StoreError::Name { .. }) => {
+            lost.insert(entry.path.clone(), fault.to_string());
+            engine.fail_plan(entry, fault.to_string(), FailureClass::Name)
+        }
         Err(fault) => engine.fail_plan(entry, fault.to_string(), FailureClass::Exists),
     }
 }

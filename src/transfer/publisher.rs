@@ -137,10 +137,9 @@ fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
     let folders = engine.listing().entries().iter().filter(is_made);
     if engine.settings.attributes {
         for folder in folders.clone() {
-            match engine.store.set_folder_attributes(&folder.path, &folder.attributes) {
-                Ok(lost) => tell_of_lost_attributes(engine, &folder.path, &lost),
-                // What keeps it from being opened is told of its mode and time as well.
-                Err(_) => {}
+            // What keeps it from being opened is told of its mode and time.
+            if let Ok(lost) = engine.store.set_folder_attributes(&folder.path, &folder.attributes) {
+                tell_of_lost_attributes(engine, &folder.path, &lost);
             }
         }
     }

@@ -320,8 +320,14 @@ mod tests {
     #[test]
     fn row_9_text_that_is_not_utf_8_is_refused() {
         let kind = WireKind::Folder;
-        let entry =
-            WireEntry { path: "ab".into(), kind, mode: 0, seconds: 0, nanoseconds: 0, attributes: Default::default() };
+        let entry = WireEntry {
+            path: "ab".into(),
+            kind,
+            mode: 0,
+            seconds: 0,
+            nanoseconds: 0,
+            attributes: crate::manifest::Attributes::NONE,
+        };
         let page = Message::ListingPage { page: 0, entries: vec![entry], totals: None };
         let mut body = page.to_frame().unwrap()[FRAME_HEADER_BYTES..].to_vec();
         let path = body.windows(2).position(|pair| pair == b"ab").unwrap();

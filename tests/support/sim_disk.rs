@@ -63,6 +63,7 @@ pub(crate) enum Failure {
 pub(crate) struct Seeded(pub(crate) u64);
 
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what file systems offer, each by itself")]
 struct State {
     inodes: BTreeMap<u64, Inode>,
     /// Names as the device has them: folder to entries.
