@@ -165,7 +165,9 @@ impl Source {
     /// Something happens to one file.
     pub(crate) fn change(&mut self, rng: &mut Rng) {
         let place = rng.below(self.items.len() as u64) as usize;
-        let is_last_one = self.readable() == 1;
+        // With a file go its further names.
+        let is_left = |item: &&Item| item.link.is_none() && item.fault.is_none();
+        let is_last_one = self.items.iter().filter(is_left).count() == 1;
         let item = &mut self.items[place];
         let Some(last) = item.versions.last() else { return };
         if rng.chance(300) && !is_last_one {
