@@ -91,6 +91,7 @@ fn publish_small_files(bytes: &[u8]) -> Duration {
                 modified: Timestamp::clamped(1_700_000_000, 0),
                 conflict: OnConflict::Fail,
                 read_back: false,
+                attributes: haul::manifest::Attributes::NONE,
             };
             store.write_single(wish, contents(number)).expect("the bench folder has room")
         })

@@ -20,16 +20,26 @@ pub const PATH_BYTES_MAX: usize = 4096;
 /// Deepest nesting of a path.
 pub const PATH_DEPTH_MAX: usize = 64;
 
+/// Longest target of a symbolic link in bytes, `PATH_MAX` on Linux.
+pub const LINK_TARGET_BYTES_MAX: usize = 4096;
+/// Most extended attributes of one entry.
+pub const ATTRIBUTES_MAX: usize = 64;
+/// Longest name of an extended attribute in bytes, `XATTR_NAME_MAX` on Linux.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 255;
+/// Most bytes of names and values of one entry's extended attributes: with them, an entry fits a page by itself.
+pub const ATTRIBUTES_BYTES_MAX: usize = 32 * 1024;
+
 /// Most entries of one listing.
 pub const ENTRIES_MAX: u32 = 1_000_000;
-/// Most bytes that a listing may have: those of its paths, and 32 for every entry.
+/// Most bytes that a listing may have: those of its paths, of the targets of links, and of names and values of attributes,
+/// and 32 for every entry and every attribute.
 pub const LISTING_BYTES_MAX: u64 = 64 * MIB;
 /// Most bytes of all files of one listing together: sums of valid lengths cannot overflow.
 pub const TOTAL_BYTES_MAX: u64 = 1 << 62;
 
 /// Longest body of a message frame.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Fill of a listing page at which its sender starts the next one: one entry more always fits the frame.
+/// Fill of a listing page at which its sender starts the next one. One entry alone always fits a frame, however long.
 pub const LISTING_PAGE_BYTES: usize = 56 * 1024;
 /// Most entries of one listing page.
 pub const LISTING_PAGE_ENTRIES_MAX: usize = 4096;
@@ -160,7 +170,10 @@ const _: () = {
     assert!(PIECE_BYTES_MAX as u64 <= CHUNK_BYTES_MIN);
     assert!(PIECE_BYTES_MIN < PIECE_BYTES_MAX && PIECE_BYTES_MIN.is_power_of_two());
     assert!(HASH_PAGE_CHUNKS_MAX as usize * 32 + 64 <= MESSAGE_BYTES_MAX);
-    assert!(LISTING_PAGE_BYTES + PATH_BYTES_MAX + 64 <= MESSAGE_BYTES_MAX);
+    assert!(LISTING_PAGE_BYTES + 64 <= MESSAGE_BYTES_MAX);
+    assert!(PATH_BYTES_MAX + LINK_TARGET_BYTES_MAX + 128 <= MESSAGE_BYTES_MAX);
+    assert!(PATH_BYTES_MAX + ATTRIBUTES_BYTES_MAX + ATTRIBUTES_MAX * 5 + 128 <= MESSAGE_BYTES_MAX);
+    assert!(ATTRIBUTE_NAME_BYTES_MAX < ATTRIBUTES_BYTES_MAX && ATTRIBUTES_MAX <= u8::MAX as usize);
     assert!(REQUEST_RANGES_MAX * 20 + 64 <= MESSAGE_BYTES_MAX);
     assert!(SEAL_WITHOUT_MAX * 5 + 64 <= MESSAGE_BYTES_MAX);
     assert!(WINDOW_BYTES_MIN <= WINDOW_BYTES_MAX && REQUEST_BYTES_MAX <= WINDOW_BYTES_MIN);

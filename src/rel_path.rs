@@ -100,18 +100,14 @@ impl RelPath {
             if depth >= PATH_DEPTH_MAX {
                 return Err(PathFault::Deep);
             }
-            check_component(component)?;
+            check_name(component)?;
         }
         Ok(Self(text.into()))
     }
 
     /// Why what this path names is refused, and nothing else of its offer. Such a path is never joined to a folder.
     pub fn refusal(&self) -> Option<PathFault> {
-        self.0.chars().find_map(|character| match character {
-            '\\' => Some(PathFault::Backslash),
-            _ if is_misleading(character) => Some(PathFault::Misleading),
-            _ => None,
-        })
+        misleading_character(&self.0)
     }
 
     /// Checks a path that came as bytes.
@@ -180,8 +176,17 @@ fn starts_with_drive(text: &str) -> bool {
     matches!(text.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
 }
 
-/// Finds what refuses the whole offer.
-fn check_component(component: &str) -> Result<(), PathFault> {
+/// The first character for which a text is refused alone.
+pub(crate) fn misleading_character(text: &str) -> Option<PathFault> {
+    text.chars().find_map(|character| match character {
+        '\\' => Some(PathFault::Backslash),
+        _ if is_misleading(character) => Some(PathFault::Misleading),
+        _ => None,
+    })
+}
+
+/// Finds what refuses the whole offer in one name.
+pub(crate) fn check_name(component: &str) -> Result<(), PathFault> {
     match component {
         "" => Err(PathFault::Empty),
         // What is one name here climbs out of the folder on Windows.

@@ -164,6 +164,8 @@ impl World {
             state_dir: None,
             resuming: None,
             expect: None,
+            symlinks: false,
+            attributes: false,
         }
     }
 

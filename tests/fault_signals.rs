@@ -289,6 +289,8 @@ fn receive_settings() -> ReceiveSettings {
         state_dir: None,
         resuming: None,
         expect: None,
+        symlinks: false,
+        attributes: false,
     }
 }
 

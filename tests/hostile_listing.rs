@@ -1,4 +1,4 @@
-//! An evil sender offers what no folder can be: bad-input rows 19, 21, 26, 33 to 37, 39, 42, 43, 46 to 48.
+//! An evil sender offers what no folder can be: bad-input rows 19, 21, 25 to 27, 33 to 37, 39, 42, 43, 46 to 48.
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
 
@@ -8,9 +8,10 @@ mod hostile;
 use haul::chunk::Length;
 use haul::digest::ListingDigest;
 use haul::limits::{CHUNK_BYTES_MIN, FILE_BYTES_MAX, LISTING_BYTES_MAX};
-use haul::manifest::{Entry, EntryKind, ListingBuilder, ListingFault, Mode, Timestamp};
-use haul::rel_path::RelPath;
+use haul::manifest::{Attributes, Entry, EntryKind, ListingBuilder, ListingFault, Mode, TargetFault, Timestamp};
+use haul::rel_path::{PathFault, RelPath};
 use haul::session::{End, Input, LaneId, LaneRole, Output, PeerFault};
+use haul::wire::{FrameFault, MessageFault};
 use hostile::{CONTROL, HandEntry, ReceiverVictim, listing, listing_page, welcome, working};
 
 fn greeted() -> ReceiverVictim {
@@ -56,7 +57,8 @@ fn row_33_to_35_modes_and_times_are_brought_into_range() {
         entries.push(HandEntry { mode, seconds, nanoseconds: u32::MAX, ..HandEntry::file(&path, 1) });
         let kind = EntryKind::File { length: Length(1) };
         let (mode, modified) = (Mode::masked(u32::from(mode)), Timestamp::clamped(seconds, u32::MAX));
-        builder.push(Entry { path: RelPath::parse(&path).unwrap(), kind, mode, modified }).unwrap();
+        let attributes = Attributes::NONE;
+        builder.push(Entry { path: RelPath::parse(&path).unwrap(), kind, mode, modified, attributes }).unwrap();
     }
     let totals = builder.totals();
     let tame = builder.finish(totals).unwrap();
@@ -187,4 +189,69 @@ fn a_sender_that_works_for_ever_makes_nothing_grow() {
         victim.feed(CONTROL, &working());
     }
     assert_eq!((victim.fault(), victim.outputs.len()), (None, before));
+}
+
+#[test]
+fn row_25_a_link_that_leads_out_or_nowhere_refuses_the_whole_offer() {
+    let cases = [
+        ("/etc/passwd", PeerFault::Target(TargetFault::Absolute)),
+        ("C:\\x", PeerFault::Target(TargetFault::Absolute)),
+        ("", PeerFault::Target(TargetFault::Empty)),
+        ("x/..", PeerFault::Target(TargetFault::Winding)),
+        ("x/../../../etc", PeerFault::Target(TargetFault::Winding)),
+        ("a\0b", PeerFault::Target(TargetFault::Name(PathFault::Control))),
+        ("\x1b[2J", PeerFault::Target(TargetFault::Name(PathFault::Control))),
+        (".haul/x", PeerFault::Target(TargetFault::Name(PathFault::WorkFolder))),
+        ("..\\..\\evil", PeerFault::Target(TargetFault::Name(PathFault::Dots))),
+        ("..", PeerFault::Listing(ListingFault::Symlink(TargetFault::Leaves))),
+        ("../../etc/passwd", PeerFault::Listing(ListingFault::Symlink(TargetFault::Leaves))),
+    ];
+    for (target, fault) in cases {
+        offer_of(&[HandEntry::folder("d"), HandEntry::symlink("d/l", target)], [1, 1, 0, 0]).assert_refused(fault);
+    }
+    let long = "x/".repeat(2049);
+    let long = offer_of(&[HandEntry::folder("d"), HandEntry::symlink("d/l", long)], [1, 1, 0, 0]);
+    long.assert_refused(PeerFault::Target(TargetFault::TooLong));
+    let at_top = offer_of(&[HandEntry::symlink("l", "x")], [1, 0, 0, 0]);
+    at_top.assert_refused(PeerFault::Listing(ListingFault::Symlink(TargetFault::AtTop)));
+}
+
+#[test]
+fn row_26_nothing_is_listed_below_a_link() {
+    let entries = [HandEntry::folder("d"), HandEntry::symlink("d/l", "."), HandEntry::file("d/l/x", 1)];
+    offer_of(&entries, [2, 1, 1, 1]).assert_refused(PeerFault::Listing(ListingFault::Order));
+    let entries = [HandEntry::folder("d"), HandEntry::symlink("d/l", "."), HandEntry::symlink("d/l/x", "y")];
+    offer_of(&entries, [2, 1, 0, 0]).assert_refused(PeerFault::Listing(ListingFault::Order));
+    let entries = [HandEntry::file("a", 1), HandEntry::hard_link("b", 0), HandEntry::file("b/x", 1)];
+    offer_of(&entries, [3, 0, 2, 2]).assert_refused(PeerFault::Listing(ListingFault::Order));
+}
+
+#[test]
+fn row_27_a_hard_link_names_a_file_before_it() {
+    for to in [1, 2, 3, u32::MAX] {
+        let entries = [HandEntry::file("a", 1), HandEntry::folder("b"), HandEntry::hard_link("c", to)];
+        offer_of(&entries, [2, 1, 1, 1]).assert_refused(PeerFault::Listing(ListingFault::HardLink));
+    }
+    let chain = [HandEntry::file("a", 1), HandEntry::hard_link("b", 0), HandEntry::hard_link("c", 1)];
+    offer_of(&chain, [3, 0, 1, 1]).assert_refused(PeerFault::Listing(ListingFault::HardLink));
+    // A link has no bytes of its own to count.
+    let counted = [HandEntry::file("a", 1), HandEntry::hard_link("b", 0)];
+    offer_of(&counted, [2, 0, 2, 1]).assert_refused(PeerFault::Listing(ListingFault::Totals));
+}
+
+#[test]
+fn attributes_of_others_than_users_are_no_message_and_those_of_a_link_refuse_the_offer() {
+    let attribute = |name: &str| {
+        let mut bytes = vec![1, name.len() as u8];
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(&[1, b'x']);
+        bytes
+    };
+    for name in ["security.capability", "trusted.x", "system.posix_acl_access", "user.", "user", "", "user.a\0"] {
+        let entry = HandEntry { attributes: attribute(name), ..HandEntry::file("a", 1) };
+        offer_of(&[entry], [1, 0, 1, 1]).assert_frame_refused(FrameFault::Message(MessageFault::Malformed));
+    }
+    let link = HandEntry { attributes: attribute("user.a"), ..HandEntry::symlink("d/l", "x") };
+    let victim = offer_of(&[HandEntry::folder("d"), link], [1, 1, 0, 0]);
+    victim.assert_refused(PeerFault::Listing(ListingFault::LinkAttributes));
 }

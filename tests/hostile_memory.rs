@@ -10,7 +10,7 @@ mod hostile;
 use haul::chunk::Length;
 use haul::digest::ChunkDigest;
 use haul::limits::{FILE_BYTES_MAX, MIB};
-use haul::manifest::{Entry, EntryKind, ListingBuilder, Mode, Timestamp};
+use haul::manifest::{Attributes, Entry, EntryKind, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::session::{Input, LaneId, LaneRole, Output, Plan};
 use haul::wire::Message;
@@ -157,10 +157,26 @@ fn answer_first_hash_request(victim: &mut ReceiverVictim) -> bool {
 fn million_files(files: u32) -> haul::manifest::Listing {
     let mut builder = ListingBuilder::new();
     let (mode, modified) = (Mode::masked(0o644), Timestamp::clamped(0, 0));
-    builder.push(Entry { path: RelPath::parse("d").unwrap(), kind: EntryKind::Folder, mode, modified }).unwrap();
+    builder
+        .push(Entry {
+            path: RelPath::parse("d").unwrap(),
+            kind: EntryKind::Folder,
+            mode,
+            modified,
+            attributes: Attributes::NONE,
+        })
+        .unwrap();
     for number in 0..files {
         let path = RelPath::parse(&million_name(number)).unwrap();
-        builder.push(Entry { path, kind: EntryKind::File { length: Length(1) }, mode, modified }).unwrap();
+        builder
+            .push(Entry {
+                path,
+                kind: EntryKind::File { length: Length(1) },
+                mode,
+                modified,
+                attributes: Attributes::NONE,
+            })
+            .unwrap();
     }
     let totals = builder.totals();
     builder.finish(totals).unwrap()

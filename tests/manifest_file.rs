@@ -5,9 +5,11 @@
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, ManifestId, PurposeHasher, RootMerger, chunk_digest, empty_file_digest};
 use haul::limits::{CHUNK_BYTES_MIN, FILE_BYTES_MAX, MESSAGE_BYTES_MAX};
-use haul::manifest::{Entry, EntryKind, Listing, ListingBuilder, ListingFault, Mode, SealHasher, Timestamp};
+use haul::manifest::{
+    Attributes, Entry, EntryKind, Listing, ListingBuilder, ListingFault, Mode, SealHasher, Timestamp,
+};
 use haul::rel_path::{PathFault, RelPath};
-use haul::wire::{ManifestDecoder, ManifestFault, ManifestHead, ManifestWriter};
+use haul::wire::{EntryFault, ManifestDecoder, ManifestFault, ManifestHead, ManifestWriter};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -121,7 +123,11 @@ fn other_files_and_newer_versions_are_told_apart() {
 #[track_caller]
 fn assert_path_refused(paths: &[&str], fault: PathFault) {
     for path in paths {
-        assert_eq!(of_records(&[entry(path, Some(1))]).unwrap_err(), ManifestFault::Path(fault), "{path:?}");
+        assert_eq!(
+            of_records(&[entry(path, Some(1))]).unwrap_err(),
+            ManifestFault::Entry(EntryFault::Path(fault)),
+            "{path:?}"
+        );
     }
 }
 
@@ -146,7 +152,7 @@ fn rows_1_to_24_unsafe_paths_are_refused() {
 #[test]
 fn rows_33_to_37_modes_times_and_lengths_out_of_range_are_refused() {
     let with = |mode: u64, seconds: u64, nanoseconds: u64| {
-        let fields = [vec![1, b'a', 1, 1], varint(mode), varint(seconds), varint(nanoseconds)];
+        let fields = [vec![1, b'a', 1, 1], varint(mode), varint(seconds), varint(nanoseconds), vec![0]];
         of_records(&[fields.concat()]).map(|_| ())
     };
     assert_eq!(with(0o644, 2, 7), Err(ManifestFault::CutOff), "that one is good up to its totals");
@@ -179,10 +185,10 @@ fn rows_39_to_43_counts_and_lengths_that_lie_cost_nothing() {
     let peak = ALLOCATOR.peak_usage().saturating_sub(before);
     assert!(peak < 256 * 1024, "{peak} bytes of memory");
     // Overlong varints, trailing bytes, unknown forms.
-    for body in [vec![1, b'a', 1, 0x81, 0, 0, 0, 0], vec![1, b'a', 1, 1, 0, 0, 0, 0]] {
+    for body in [vec![1, b'a', 1, 0x81, 0, 0, 0, 0, 0], vec![1, b'a', 1, 1, 0, 0, 0, 0, 0]] {
         assert_eq!(of_records(&[body]).unwrap_err(), ManifestFault::NotCanonical);
     }
-    assert_eq!(of_records(&[vec![1, b'a', 200, 1, 0, 0, 0]]).unwrap_err(), ManifestFault::Malformed);
+    assert_eq!(of_records(&[vec![1, b'a', 200, 1, 0, 0, 0, 0]]).unwrap_err(), ManifestFault::Malformed);
     for chunks in [0, 2, u64::MAX] {
         let bytes = records(&[entry("a", Some(1))], &totals(1, 1, chunks));
         assert_eq!(read(&bytes).unwrap_err(), fault(ListingFault::Totals));
@@ -211,7 +217,7 @@ fn fault(fault: ListingFault) -> ManifestFault {
 fn file(path: &str, length: u64) -> Entry {
     let kind = EntryKind::File { length: Length(length) };
     let path = RelPath::parse(path).unwrap();
-    Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(1, 0) }
+    Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(1, 0), attributes: Attributes::NONE }
 }
 
 fn folder(path: &str) -> Entry {
@@ -274,7 +280,7 @@ fn of_records(entries: &[Vec<u8>]) -> Result<ManifestHead, ManifestFault> {
 fn entry(path: impl AsRef<[u8]>, length: Option<u64>) -> Vec<u8> {
     let path = path.as_ref();
     let kind = length.map_or(vec![0], |length| [vec![1], varint(length)].concat());
-    [varint(path.len() as u64), path.to_vec(), kind, vec![0, 0, 0]].concat()
+    [varint(path.len() as u64), path.to_vec(), kind, vec![0, 0, 0, 0]].concat()
 }
 
 fn totals(files: u64, bytes: u64, chunks: u64) -> Vec<u8> {

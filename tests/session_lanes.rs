@@ -271,7 +271,15 @@ impl Side {
         for (place, &length) in lengths.iter().enumerate() {
             let path = RelPath::parse(&format!("f{place:04}")).unwrap();
             let kind = EntryKind::File { length: Length(length) };
-            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(0, 0) }).unwrap();
+            builder
+                .push(Entry {
+                    path,
+                    kind,
+                    mode: Mode::masked(0o644),
+                    modified: Timestamp::clamped(0, 0),
+                    attributes: haul::manifest::Attributes::NONE,
+                })
+                .unwrap();
         }
         let totals = builder.totals();
         let listing = builder.finish(totals).unwrap();

@@ -6,11 +6,11 @@ use haul::chunk::{ChunkIndex, Length};
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, RootMerger, chunk_digest, empty_file_digest};
 use haul::limits::CHUNK_BYTES_MIN;
-use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
+use haul::manifest::{Entry, EntryIndex, EntryKind, LinkTarget, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
 use haul::rel_path::RelPath;
 use haul::session::{
-    End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Sender, SenderInput, SenderOutput,
-    SenderSettings, listing_page_starts,
+    End, FileFault, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Sender, SenderInput,
+    SenderOutput, SenderSettings, listing_page_starts,
 };
 use haul::wire::{Piece, SessionGrant};
 use std::collections::BTreeMap;
@@ -65,7 +65,59 @@ fn a_chunk_that_stays_wrong_fails_its_file_alone() {
     assert_eq!(pair.published.keys().copied().collect::<Vec<_>>(), vec![EntryIndex(1)]);
 }
 
+/// `d`, a file in it, a hard link to that and a symbolic one, and a file of its own.
+fn tree_with_links() -> Pair {
+    let folder = EntryKind::Folder;
+    let file = |bytes| EntryKind::File { length: Length(bytes) };
+    let symlink = EntryKind::Symlink { target: LinkTarget::parse("a").unwrap() };
+    Pair::of(&[
+        ("d", folder),
+        ("d/a", file(2 * CHUNK_BYTES_MIN + 1)),
+        ("d/b", EntryKind::HardLink { to: EntryIndex(1) }),
+        ("d/c", symlink),
+        ("e", file(5)),
+    ])
+}
+
+#[test]
+fn links_are_made_once_every_file_is_there_and_before_folders_are_finished() {
+    let mut pair = tree_with_links();
+    pair.run();
+    assert_eq!((&pair.receiver_end, &pair.sender_end), (&Some(End::Complete), &Some(End::Complete)));
+    assert_eq!(pair.links_made, [EntryIndex(2), EntryIndex(3)]);
+    let order = pair.order.iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(order[order.len() - 2..], ["links", "folders"]);
+    pair.assert_all_published();
+}
+
+#[test]
+fn a_hard_link_to_a_file_that_failed_fails_with_it_and_the_sender_is_told() {
+    let mut pair = tree_with_links();
+    pair.damage = vec![0, 0];
+    pair.run();
+    assert_eq!(pair.receiver_end, Some(End::Complete));
+    assert_eq!(pair.failed, [EntryIndex(1), EntryIndex(2)]);
+    assert_eq!(pair.faults[1], FileFault::FirstFailed);
+    assert_eq!(pair.links_made, [EntryIndex(3)], "a symbolic link leads where it does, whatever is there");
+    assert_eq!(pair.sender_failed, Some(2));
+}
+
+#[test]
+fn a_link_that_cannot_be_made_fails_alone() {
+    let mut pair = tree_with_links();
+    pair.refused_links = vec![EntryIndex(2)];
+    pair.run();
+    assert_eq!((pair.receiver_end.clone(), pair.failed.clone()), (Some(End::Complete), vec![EntryIndex(2)]));
+    assert_eq!((pair.sender_failed, pair.order.last().map(String::as_str)), (Some(1), Some("folders")));
+}
+
 struct Pair {
+    links_made: Vec<EntryIndex>,
+    refused_links: Vec<EntryIndex>,
+    faults: Vec<FileFault>,
+    sender_failed: Option<u32>,
+    /// What was done to the disk.
+    order: Vec<String>,
     files: Vec<Vec<u8>>,
     listing: Arc<Listing>,
     receiver: Receiver,
@@ -84,14 +136,30 @@ struct Pair {
 
 impl Pair {
     fn new(entries: &[(&str, Option<u64>)]) -> Self {
+        let kind = |length: Option<u64>| match length {
+            Some(length) => EntryKind::File { length: Length(length) },
+            None => EntryKind::Folder,
+        };
+        Self::of(&entries.iter().map(|&(path, length)| (path, kind(length))).collect::<Vec<_>>())
+    }
+
+    fn of(entries: &[(&str, EntryKind)]) -> Self {
         let mut builder = ListingBuilder::new();
         let mut files = Vec::new();
-        for (place, (path, length)) in entries.iter().enumerate() {
-            let kind = length.map_or(EntryKind::Folder, |length| EntryKind::File { length: Length(length) });
+        for (place, (path, kind)) in entries.iter().enumerate() {
+            let kind = kind.clone();
+            let length = if let EntryKind::File { length } = kind { length.0 as usize } else { 0 };
             let path = RelPath::parse(path).unwrap();
             let modified = Timestamp::clamped(0, 0);
-            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified }).unwrap();
-            let length = length.unwrap_or(0) as usize;
+            builder
+                .push(Entry {
+                    path,
+                    kind,
+                    mode: Mode::masked(0o644),
+                    modified,
+                    attributes: haul::manifest::Attributes::NONE,
+                })
+                .unwrap();
             files.push((0..length).map(|i| (i * 7 + i / 251 + place) as u8).collect());
         }
         let totals = builder.totals();
@@ -103,6 +171,11 @@ impl Pair {
             lanes: 4,
         });
         Self {
+            links_made: Vec::new(),
+            refused_links: Vec::new(),
+            faults: Vec::new(),
+            sender_failed: None,
+            order: Vec::new(),
             stored: (0..).map(EntryIndex).zip(files.clone()).collect(),
             files,
             listing,
@@ -163,7 +236,11 @@ impl Pair {
             }
             Output::Granted { .. } => self.open_lane(DATA, LaneRole::Data),
             Output::Offered => {
-                let plan = |entry: &Entry| if entry.file_length().is_some() { Plan::Fetch } else { Plan::Folder };
+                let plan = |entry: &Entry| match entry.kind {
+                    EntryKind::File { .. } => Plan::Fetch,
+                    EntryKind::Folder => Plan::Folder,
+                    EntryKind::HardLink { .. } | EntryKind::Symlink { .. } => Plan::Link,
+                };
                 let plans = self.receiver.listing().unwrap().entries().iter().map(plan).collect();
                 self.tell(Input::Accepted(plans));
             }
@@ -182,11 +259,29 @@ impl Pair {
             }
             Output::Publish { entry, root } => {
                 assert_eq!(root.0, *blake3::hash(&self.stored[&entry]).as_bytes(), "what is published has its root");
+                self.order.push(format!("file {}", entry.0));
                 self.published.insert(entry, root.0);
                 self.tell(Input::FilePublished { entry });
             }
-            Output::FinishFolders => self.tell(Input::FoldersFinished),
-            Output::FileFailed { entry, .. } => self.failed.push(entry),
+            Output::MakeLinks { entries } => {
+                self.order.push("links".into());
+                for entry in entries {
+                    if self.refused_links.contains(&entry) {
+                        self.tell(Input::FileFailed { entry, fault: FileFault::Exists });
+                        continue;
+                    }
+                    self.links_made.push(entry);
+                    self.tell(Input::FilePublished { entry });
+                }
+            }
+            Output::FinishFolders => {
+                self.order.push("folders".into());
+                self.tell(Input::FoldersFinished);
+            }
+            Output::FileFailed { entry, fault } => {
+                self.failed.push(entry);
+                self.faults.push(fault);
+            }
             Output::CloseLane { lane } => {
                 self.lanes_closed += 1;
                 self.sender.handle(Duration::ZERO, SenderInput::LaneLost { lane });
@@ -229,7 +324,10 @@ impl Pair {
                 }
                 self.sender.handle(Duration::ZERO, SenderInput::Sealed { lane, outcome: Ok(seal.finish()) });
             }
-            SenderOutput::End { end, .. } => self.sender_end = Some(end),
+            SenderOutput::End { end, failed } => {
+                self.sender_end = Some(end);
+                self.sender_failed = Some(failed);
+            }
             SenderOutput::CloseLane { .. } | SenderOutput::Granted { .. } | SenderOutput::OpenLanes { .. } => {}
         }
     }

@@ -365,7 +365,7 @@ fn walk_of(path: &Path) -> Walk {
 fn geometry(walk: &Walk, entry: u32) -> Geometry {
     match walk.entries[entry as usize].kind {
         EntryKind::File { length } => Geometry::of(length).unwrap(),
-        EntryKind::Folder => panic!("entry {entry} is a folder"),
+        _ => panic!("entry {entry} is no file"),
     }
 }
 

@@ -42,9 +42,9 @@ fn kind_mode_and_time_are_as_on_disk() {
     fs::File::open(temp.at("t/run")).unwrap().set_modified(modified).unwrap();
     fs::set_permissions(temp.at("t"), fs::Permissions::from_mode(0o1770)).unwrap();
     let walk = temp.walk(&["t"]);
-    assert_eq!((walk.entries[0].kind, walk.entries[0].mode), (EntryKind::Folder, 0o770));
+    assert_eq!((&walk.entries[0].kind, walk.entries[0].mode), (&EntryKind::Folder, 0o770));
     let file = &walk.entries[1];
-    assert_eq!((file.kind, file.mode), (EntryKind::File { length: Length(5) }, 0o751));
+    assert_eq!((&file.kind, file.mode), (&EntryKind::File { length: Length(5) }, 0o751));
     assert_eq!((file.mtime_seconds, file.mtime_nanoseconds), (1_000_000_007, 123_456_789));
 }
 

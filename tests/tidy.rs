@@ -117,7 +117,7 @@ const FUZZ_TARGETS: &[(&str, &[(&str, &str)])] = &[
         &[("src/wire/frame.rs", "decode"), ("src/wire/frame.rs", "decode_frame"), ("src/wire/message.rs", "decode")],
     ),
     ("link_parse", &[("src/secret/link.rs", "parse")]),
-    ("manifest_decode", &[]),
+    ("manifest_decode", &[("src/manifest/link_target.rs", "parse")]),
     ("manifest_file", &[("src/wire/manifest_file.rs", "decode"), ("src/manifest/b3sum.rs", "parse_line")]),
     ("pair_sim", &[]),
     ("partial_open", &[("src/store/record.rs", "parse")]),

@@ -40,6 +40,23 @@ fn identical_content_is_never_fetched_again() {
 }
 
 #[test]
+fn an_empty_file_that_is_there_is_identical_to_an_empty_one() {
+    let playground = Playground::new();
+    let file = playground.file("empty", 0, 1);
+    let sending = playground.send(&[&file], &["--keep"]);
+    for rule in ["", "--overwrite", "--rename"] {
+        let into = playground.dir(&format!("into{rule}"));
+        fs::write(into.join("empty"), b"").unwrap();
+        let rules: Vec<&str> = Some(rule).filter(|rule| !rule.is_empty()).into_iter().collect();
+        let received = playground.receive(&sending.link, &into, &rules).wait();
+        received.assert_ok();
+        assert_eq!(file_event(&received)["how"], "identical", "{rule}");
+        assert_eq!(names(&into), ["empty"], "{rule}");
+    }
+    sending.kill();
+}
+
+#[test]
 fn row_29_other_content_fails_or_goes_by_the_rule() {
     let offered = Offered::new();
     for (case, old) in [("same", noise(LENGTH, 99)), ("shorter", noise(1000, 99)), ("empty", Vec::new())] {

@@ -45,20 +45,60 @@ fn what_is_wrong_is_fetched_and_what_is_whole_is_left_alone() {
 }
 
 #[test]
-#[ignore = "needs the chunks of an older version under the same name to be taken over"]
-fn only_the_chunks_that_differ_travel() {
-    let copied = Copied::new();
-    flip(&copied.at("big"), 5 * CHUNK);
-    flip(&copied.at("big"), 6 * CHUNK + 1);
-    let file = OpenOptions::new().write(true).open(copied.at("good")).unwrap();
-    file.set_len(BIG as u64 - 3).unwrap();
-    let repaired = copied.repair();
-    let done = repaired.assert_ok();
-    copied.assert_whole();
-    // Two chunks of one file, and the last one of another, which is 7 bytes long.
-    assert_eq!(done["bytes_fetched"], 2 * CHUNK + 7);
-    assert!(done["wire_bytes"].as_u64().unwrap() < 3 * CHUNK);
-    copied.sending.kill();
+fn links_are_checked_and_mended() {
+    let playground = Playground::new();
+    let tree = playground.dir("tree");
+    fs::write(tree.join("first"), noise(5000, 1)).unwrap();
+    fs::hard_link(tree.join("first"), tree.join("second")).unwrap();
+    fs::write(tree.join("third"), noise(5000, 1)).unwrap();
+    symlink("first", tree.join("to")).unwrap();
+    symlink("third", tree.join("other")).unwrap();
+    let manifest = playground.path("m");
+    let mut command = playground.command("manifest");
+    assert_eq!(run(command.arg(&tree).arg("--symlinks").arg("-o").arg(&manifest)).code, Some(0));
+    let mut lines = playground.command("manifest");
+    let lines = run(lines.arg(&tree).args(["--b3sum", "-o", "-"]));
+    let hashes: Vec<_> = lines.stdout.lines().map(|line| line.split_once("  ").unwrap()).collect();
+    assert!(hashes.len() == 3 && hashes.iter().all(|(hash, _)| *hash == hashes[0].0), "{lines:?}");
+    let copy = playground.dir("copy");
+    let at = |name: &str| copy.join("tree").join(name);
+    assert!(Command::new("cp").arg("-a").arg(&tree).arg(&copy).status().unwrap().success());
+    let check = || run(playground.command("verify").arg("--json").arg(&manifest).arg(&copy));
+    let findings = |ran: &process::Ran| -> Vec<_> {
+        let events = ran.events();
+        let found = events.iter().filter(|event| event["event"] == "finding");
+        found
+            .map(|event| (event["path"].as_str().unwrap().to_owned(), event["what"].as_str().unwrap().to_owned()))
+            .collect()
+    };
+    let ran = check();
+    assert_eq!((ran.code, findings(&ran)), (Some(0), vec![]), "{ran:?}");
+    // Whether two names share a file is no matter of content.
+    fs::remove_file(at("second")).unwrap();
+    fs::copy(at("first"), at("second")).unwrap();
+    fs::remove_file(at("third")).unwrap();
+    fs::hard_link(at("first"), at("third")).unwrap();
+    assert_eq!(check().code, Some(0));
+    fs::write(at("second"), b"else").unwrap();
+    fs::remove_file(at("to")).unwrap();
+    symlink("third", at("to")).unwrap();
+    fs::remove_file(at("other")).unwrap();
+    symlink("/etc/passwd", at("other")).unwrap();
+    let ran = check();
+    let expected = [("tree/other", "target"), ("tree/to", "target"), ("tree/second", "different")];
+    let mut found = findings(&ran);
+    found.sort();
+    let mut expected = expected.map(|(path, what)| (path.to_owned(), what.to_owned()));
+    expected.sort();
+    assert_eq!((ran.code, found), (Some(40), expected.to_vec()), "{ran:?}");
+    let sending = playground.send(&[&tree], &["--keep", "--symlinks"]);
+    let mut repair = playground.command("verify");
+    repair.arg("--json").arg(&manifest).arg(&copy).args(["--repair", &sending.link]);
+    Playground::start_receive(repair).wait().assert_ok();
+    let ran = check();
+    assert_eq!((ran.code, findings(&ran)), (Some(0), vec![]), "{ran:?}");
+    assert_eq!(fs::read_link(at("other")).unwrap(), Path::new("third"));
+    sending.kill();
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
 
-use haul::wire::{Change, Encoding, Frame, FrameHeader, Message, Piece, Refusal, SessionGrant, WireEntry, WireTotals};
+use haul::manifest::{Attribute, Attributes};
+use haul::wire::{
+    Change, Encoding, Frame, FrameHeader, Message, Piece, Refusal, SessionGrant, WireEntry, WireKind, WireTotals,
+};
 
 const SPEC: &str = include_str!("../src/wire/SPEC.md");
 
@@ -34,7 +37,32 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
 fn expected() -> Vec<(&'static str, Frame<'static>)> {
     let raw = Piece { chunk: 5, offset: 65536, length: 3 };
     let zero = Piece { chunk: 0, offset: 0, length: 262_144 };
-    let entry = WireEntry { path: "a/b".into(), length: Some(300), mode: 0o644, seconds: 1, nanoseconds: 7 };
+    let entry = WireEntry {
+        path: "a/b".into(),
+        kind: WireKind::File(300),
+        mode: 0o644,
+        seconds: 1,
+        nanoseconds: 7,
+        attributes: Attributes::NONE,
+    };
+    let value = |bytes: &[u8]| bytes.into();
+    let attributes = vec![
+        Attribute { name: "user.a".into(), value: value(b"xyz") },
+        Attribute { name: "user.b".into(), value: value(b"") },
+    ];
+    let of_each_kind = vec![
+        WireEntry {
+            path: "t".into(),
+            kind: WireKind::Folder,
+            mode: 0o755,
+            attributes: Attributes::of(attributes).unwrap(),
+            ..entry.clone()
+        },
+        WireEntry { path: "t/f".into(), kind: WireKind::File(0), ..entry.clone() },
+        WireEntry { path: "t/h".into(), kind: WireKind::HardLink(1), ..entry.clone() },
+        WireEntry { path: "t/s".into(), kind: WireKind::Symlink("./f".into()), mode: 0o777, ..entry.clone() },
+    ];
+    let links = Message::ListingPage { page: 1, entries: of_each_kind, totals: None };
     let totals = WireTotals { files: 1, folders: 1, bytes: 300, chunks: 1 };
     let page = Message::ListingPage { page: 0, entries: vec![entry], totals: Some(totals) };
     let chunks = Message::ChunksRequest { gaps: vec![(2, 4), (3, 1)], piece_bytes: 262_144, held: 0, reread: false };
@@ -51,6 +79,10 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
         ("Hello of version 1", Frame::Message(Message::Hello { version: 1, features: 0 })),
         ("ListingRequest of page 0", Frame::Message(Message::ListingRequest { page: 0 })),
         ("ListingPage with the file a/b of 300 bytes, mode 0644, and totals", Frame::Message(page)),
+        (
+            "ListingPage 1 with a folder t of two attributes, an empty file, a hard link to it and a symbolic one",
+            Frame::Message(links),
+        ),
         ("HashesRequest of 16 chunks from 0", Frame::Message(Message::HashesRequest { first: 0, count: 16 })),
         ("ChunksRequest of chunks 2 to 5 and 9, pieces of 256 KiB", Frame::Message(chunks)),
         ("SourceChanged of entry 3, gone", Frame::Message(Message::SourceChanged { entry: 3, change: Change::Gone })),

@@ -5,7 +5,7 @@
 pub mod pair;
 
 use haul::chunk::Length;
-use haul::manifest::{Entry, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
+use haul::manifest::{Attributes, Entry, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 
 /// `length` bytes without a pattern, the same in every run.
@@ -29,6 +29,7 @@ pub fn file(path: &str, bytes: u64) -> Entry {
         kind: EntryKind::File { length: Length(bytes) },
         mode: Mode::masked(0o644),
         modified: Timestamp::clamped(1_700_000_000, 0),
+        attributes: Attributes::NONE,
     }
 }
 

@@ -93,6 +93,9 @@ pub(crate) struct Send {
     /// Without it, a receiver that was lost is tried again without limit, and one that was never there is not.
     #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
     pub(crate) retry_for: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) tree: SentTree,
 }
 
 /// Fetches what a link or a code offers, or listens for senders
@@ -175,6 +178,9 @@ pub(crate) struct Receive {
 
     #[command(flatten, next_help_heading = "Listening")]
     pub(crate) announcing: Invitation,
+
+    #[command(flatten)]
+    pub(crate) tree: ReceivedTree,
 }
 
 /// Continues every unfinished transfer that a folder holds
@@ -193,6 +199,43 @@ pub(crate) struct Resume {
     /// Give up on a sender that could not be reached, or a disk that was full, for so long: 30s, 5m, 2h, 1d
     #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
     pub(crate) retry_for: Option<Duration>,
+}
+
+/// What of a tree is sent beside files and folders.
+#[derive(Args, Debug)]
+pub(crate) struct SentTree {
+    /// Send symbolic links as links, where they stay in the folder given; the receiver has to ask for them as well
+    ///
+    /// A link is sent if it is relative and leads to a place within the given folder that it lies in, and if `..` stands only
+    /// before its first name. Every other one is left out and named. Without this flag all of them are; none is ever
+    /// followed but a path that you give.
+    #[arg(long)]
+    pub(crate) symlinks: bool,
+
+    /// Send extended attributes, on Linux, those of users alone (`user.*`); the receiver has to ask for them as well
+    ///
+    /// Attributes named `security.*`, `system.*` and `trusted.*` are never sent or set: they grant rights to programs, hold
+    /// access rules for the users of one machine, or belong to its system.
+    #[arg(long)]
+    pub(crate) xattrs: bool,
+}
+
+/// What of a tree is made beside files and folders.
+#[derive(Args, Debug)]
+pub(crate) struct ReceivedTree {
+    /// Make the symbolic links of the offer, last of all, where they stay in the folder that they lie in
+    ///
+    /// The listing shows where each leads. Without this flag each is left out, and the transfer is partial.
+    #[arg(long)]
+    pub(crate) symlinks: bool,
+
+    /// Set the extended attributes of the offer, on Linux, those of users alone (`user.*`)
+    ///
+    /// One that the file system cannot hold is named, and the file is there without it. Attributes named `security.*`,
+    /// `system.*` and `trusted.*` are never sent or set: they grant rights to programs, hold access rules for the users of
+    /// one machine, or belong to its system.
+    #[arg(long)]
+    pub(crate) xattrs: bool,
 }
 
 /// How others learn where they can connect.
@@ -389,6 +432,16 @@ mod tests {
         assert_eq!(receive("haul receive L --skip-existing").conflict.chosen(), Some(Conflict::Skip));
         let both = parsed("haul receive L --rename --overwrite").unwrap_err();
         assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn links_and_attributes_are_asked_for_on_both_sides() {
+        let plain = receive("haul receive L");
+        assert!(!plain.tree.symlinks && !plain.tree.xattrs);
+        let received = receive("haul receive L --symlinks --xattrs");
+        assert!(received.tree.symlinks && received.tree.xattrs);
+        assert!(matches!(parsed("haul send a --xattrs").unwrap().command, Command::Send(send)
+            if send.tree.xattrs && !send.tree.symlinks));
     }
 
     #[test]

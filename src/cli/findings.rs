@@ -27,6 +27,10 @@ pub(crate) fn line(finding: &Finding, terminal: &Terminal) -> String {
         Difference::Missing(Kind::File) => ("missing:", String::new()),
         Difference::Missing(kind) => ("missing:", format!(": {kind}")),
         Difference::OtherKind { found, expected } => ("other kind:", format!(": {found} instead of {expected}")),
+        Difference::Target { found, expected } => {
+            let found = found.as_deref().map_or("a place that no link may name".into(), printable);
+            ("different:", format!(": leads to {found} instead of {}", printable(expected)))
+        }
         Difference::Unreadable(why) => ("unreadable:", format!(": {}", printable(why))),
     };
     format!("{} {}{more}", terminal.paint(Role::Error, label), printable(path))
@@ -69,6 +73,11 @@ pub(crate) fn value(finding: &Finding) -> Value {
             value["what"] = "other_kind".into();
             value["kind"] = kind_name(*found).into();
             value["kind_expected"] = kind_name(*expected).into();
+        }
+        Difference::Target { found, expected } => {
+            value["what"] = "target".into();
+            value["target"] = found.clone().into();
+            value["target_expected"] = expected.as_str().into();
         }
         Difference::Unreadable(why) => {
             value["what"] = "unreadable".into();
@@ -155,6 +164,14 @@ mod tests {
             (
                 Difference::OtherKind { found: Kind::Symlink, expected: Kind::File },
                 "other kind: a: a symbolic link instead of a file",
+            ),
+            (
+                Difference::Target { found: Some("b\x1b".into()), expected: "c".into() },
+                "different: a: leads to b\\u{1b} instead of c",
+            ),
+            (
+                Difference::Target { found: None, expected: "c".into() },
+                "different: a: leads to a place that no link may name instead of c",
             ),
             (Difference::Unreadable("no\x1b".into()), "unreadable: a: no\\u{1b}"),
             (

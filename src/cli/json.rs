@@ -4,8 +4,8 @@ use crate::cli::findings;
 use crate::cli::progress::phase_name;
 use crate::cli::report::Failure;
 use haul::transfer::{
-    CodeChange, Event, FailureClass, FileOutcome, LeftBehind, OfferSummary, PeerState, Phase, Progress, Summary,
-    Unfinished,
+    CodeChange, Event, FailureClass, FileOutcome, LeftBehind, LinkOutcome, OfferSummary, PeerState, Phase, Progress,
+    Summary, Unfinished,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -231,6 +231,16 @@ fn value(event: &Event) -> Value {
             json!({"event": "file", "ok": false, "path": path, "error": fault, "class": class_name(*class)})
         }
         Event::Found(finding) => findings::value(finding),
+        Event::LinkDone { path, to, how } => {
+            let (how, renamed_to) = match how {
+                LinkOutcome::Copied => ("copied", None),
+                LinkOutcome::Identical => ("identical", None),
+                LinkOutcome::Made => ("made", None),
+                LinkOutcome::Renamed(name) => ("renamed", Some(name)),
+                LinkOutcome::SkippedExisting => ("skipped", None),
+            };
+            json!({"event": "link", "path": path, "to": to, "how": how, "renamed_to": renamed_to})
+        }
         Event::Listening { link, code } => {
             json!({"event": "listening", "link": link.as_str(), "code": code.as_ref().map(|code| code.as_str())})
         }

@@ -4,7 +4,7 @@ use crate::cli::args::Output;
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
 use haul::printable::printable;
-use haul::transfer::{CodeChange, Event, FileOutcome};
+use haul::transfer::{CodeChange, Event, FileOutcome, LinkOutcome};
 
 /// What a person reads about an event that is neither progress nor an offer.
 pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Option<String> {
@@ -20,6 +20,19 @@ pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Optio
                 FileOutcome::Published if verbose => Some(format!("{path}  {}", units::size(*bytes))),
                 FileOutcome::Identical if verbose => Some(format!("{path}  the same content was here before")),
                 FileOutcome::SkippedExisting if verbose => Some(format!("{path}  left as it is here")),
+                _ => None,
+            }
+        }
+        Event::LinkDone { path, to, how } => {
+            let (path, to) = (printable(path), printable(to));
+            match how {
+                LinkOutcome::Renamed(name) if is_chatty => {
+                    Some(format!("`{path}` is taken here; saved as `{}`", printable(name)))
+                }
+                LinkOutcome::Copied if verbose => Some(format!("{path}  a copy of {to}")),
+                LinkOutcome::Identical if verbose => Some(format!("{path}  the same was here before")),
+                LinkOutcome::Made if verbose => Some(format!("{path}  a link to {to}")),
+                LinkOutcome::SkippedExisting if verbose => Some(format!("{path}  left as it is here")),
                 _ => None,
             }
         }

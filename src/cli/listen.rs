@@ -126,6 +126,8 @@ fn settings(receive: Receive, expect: Option<Expectation>) -> ListenSettings {
         allow_hidden: receive.allow_hidden,
         expect,
         state_dir: Places::detect().state,
+        symlinks: receive.tree.symlinks,
+        attributes: receive.tree.xattrs,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::cli::answers::Answers;
 use crate::cli::units;
 use haul::printable::printable;
-use haul::transfer::{Cancel, Conflict, Decision, OfferSummary};
+use haul::transfer::{Cancel, Conflict, Decision, OfferLink, OfferSummary};
 
 /// Entries shown where nobody is asked.
 pub(crate) const LINES_UNASKED: usize = 20;
@@ -14,13 +14,28 @@ const ROWS_RESERVED: usize = 6;
 pub(crate) fn text(offer: &OfferSummary, lines_max: usize, can_list_all: bool) -> String {
     let mut text = String::new();
     for entry in offer.entries.iter().take(lines_max) {
-        let size = if entry.folder { "folder".to_owned() } else { units::size(entry.bytes) };
-        let slash = if entry.folder { "/" } else { "" };
-        let remarks =
-            [(entry.exists, "exists here"), (entry.hidden, "hidden"), (entry.refused, "left out for its name")];
+        let size = match &entry.link {
+            Some(OfferLink::Hard(_)) => "hard link".to_owned(),
+            Some(OfferLink::Symbolic(_)) => "link".to_owned(),
+            None if entry.folder => "folder".to_owned(),
+            None => units::size(entry.bytes),
+        };
+        let tail = match &entry.link {
+            Some(OfferLink::Hard(first)) => format!(" = {}", printable(first)),
+            Some(OfferLink::Symbolic(target)) => format!(" -> {}", printable(target)),
+            None if entry.folder => "/".to_owned(),
+            None => String::new(),
+        };
+        let is_symbolic = matches!(entry.link, Some(OfferLink::Symbolic(_)));
+        let remarks = [
+            (entry.exists, "exists here"),
+            (entry.hidden, "hidden"),
+            (entry.refused && !is_symbolic, "left out for its name"),
+            (entry.refused && is_symbolic, "a link that is left out"),
+        ];
         let remarks: Vec<_> = remarks.into_iter().filter(|(holds, _)| *holds).map(|(_, remark)| remark).collect();
         let remarks = if remarks.is_empty() { String::new() } else { format!("  ({})", remarks.join(", ")) };
-        text.push_str(&format!("{size:>12}  {}{slash}{remarks}\n", printable(&entry.path)));
+        text.push_str(&format!("{size:>12}  {}{tail}{remarks}\n", printable(&entry.path)));
     }
     let cut = offer.entries.len().saturating_sub(lines_max) as u64;
     let left_out = units::grouped(cut + offer.truncated);
@@ -98,7 +113,8 @@ mod tests {
     use haul::transfer::OfferLine;
 
     fn line(path: &str, bytes: u64) -> OfferLine {
-        OfferLine { path: path.into(), folder: false, bytes, exists: false, hidden: false, refused: false }
+        let link = None;
+        OfferLine { path: path.into(), folder: false, bytes, exists: false, hidden: false, refused: false, link }
     }
 
     fn offer() -> OfferSummary {
@@ -131,6 +147,24 @@ mod tests {
                         900 B  x/.env\\u{1b}[2J  (exists here, hidden)\n3 files, 1 folder, 1.50 GiB; 5.00 GiB free here\n2 \
                         names are here already\n";
         assert_eq!(text(&offer(), 20, false), expected);
+    }
+
+    #[test]
+    fn links_show_where_they_lead_and_cannot_drive_a_terminal() {
+        let symbolic = |target: &str| Some(OfferLink::Symbolic(target.into()));
+        let entries = vec![
+            OfferLine { link: symbolic("../a"), ..line("t/l", 0) },
+            OfferLine { link: symbolic("b\x1b[2J\u{202e}"), refused: true, ..line("t/m", 0) },
+            OfferLine { link: Some(OfferLink::Hard("t/a\u{9b}".into())), ..line("t/n", 0) },
+        ];
+        let shown = text(&OfferSummary { entries, ..offer() }, 20, false);
+        assert!(
+            shown.starts_with(
+                "        link  t/l -> ../a\n        link  t/m -> b\\u{1b}[2J\\u{202e}  (a link that is left out)\n   \
+             hard link  t/n = t/a\\u{9b}\n"
+            ),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub(crate) struct Manifest {
     #[arg(long)]
     overwrite: bool,
 
+    /// List symbolic links as well, as `haul send --symlinks` offers them
+    #[arg(long)]
+    symlinks: bool,
+
     /// Write the hashes of whole files as text, for `b3sum --check`
     #[arg(long)]
     b3sum: bool,
@@ -42,7 +46,7 @@ pub(crate) fn run(manifest: Manifest, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
     let refused = refusal(&manifest, &output);
-    let Manifest { paths, out, overwrite, b3sum } = manifest;
+    let Manifest { paths, out, overwrite, symlinks, b3sum } = manifest;
     let out = Some(out).filter(|out| !is_stream(out));
     // Standard output belongs to the manifest then.
     let is_piped = out.is_none() && !output.json;
@@ -51,7 +55,7 @@ pub(crate) fn run(manifest: Manifest, output: Output) -> Exit {
     if let Some(failure) = refused {
         return view.finish(Err(failure));
     }
-    let settings = ManifestSettings { paths, out, overwrite, b3sum, cache_dir: Places::detect().cache };
+    let settings = ManifestSettings { paths, out, overwrite, symlinks, b3sum, cache_dir: Places::detect().cache };
     let last_word = |failure| {
         view.finish(Err(failure));
     };

@@ -135,6 +135,8 @@ fn run_send(send: Send, output: Output) -> Exit {
         ask_each: send.ask_each,
         limit: send.limit,
         controls: controls.clone(),
+        symlinks: send.tree.symlinks,
+        attributes: send.tree.xattrs,
     };
     let last_word = |failure| {
         view.finish(Err(failure));
@@ -230,6 +232,8 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         state_dir: Places::detect().state,
         resuming: None,
         expect,
+        symlinks: receive.tree.symlinks,
+        attributes: receive.tree.xattrs,
     })
 }
 

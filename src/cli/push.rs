@@ -41,6 +41,8 @@ pub(crate) fn run(send: Send, output: Output) -> Exit {
         lanes: send.lanes.count,
         retry_for: send.retry_for,
         cache_dir: Places::detect().cache,
+        symlinks: send.tree.symlinks,
+        attributes: send.tree.xattrs,
     };
     let last_word = |failure| {
         view.finish(Err(failure));

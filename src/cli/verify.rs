@@ -114,6 +114,9 @@ fn repair_settings(verify: &Verify, view: &View, cancel: &Cancel) -> Result<Opti
         state_dir: Places::detect().state,
         resuming: None,
         expect: None,
+        // Its manifest says which.
+        symlinks: true,
+        attributes: true,
     }))
 }
 

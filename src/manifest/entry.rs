@@ -1,13 +1,14 @@
-//! One file or folder of a listing.
+//! One file, folder or link of a listing.
 
+use super::{Attributes, LinkTarget};
 use crate::chunk::Length;
-use crate::rel_path::RelPath;
+use crate::rel_path::{PathFault, RelPath};
 
 /// Place of an entry in its listing, from 0.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EntryIndex(pub u32);
 
-/// A file or a folder, as its sender lists it.
+/// A file, a folder or a link, as its sender lists it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
     /// Where it goes, relative to the destination.
@@ -18,10 +19,12 @@ pub struct Entry {
     pub mode: Mode,
     /// When its content last changed.
     pub modified: Timestamp,
+    /// Extended attributes. Links have none.
+    pub attributes: Attributes,
 }
 
-/// What an entry is. Links, devices, sockets and pipes are not sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What an entry is. Devices, sockets and pipes are not sent.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EntryKind {
     /// Bytes.
     File {
@@ -30,6 +33,16 @@ pub enum EntryKind {
     },
     /// Holds other entries.
     Folder,
+    /// Another name of a file of the same listing. Bits, time and attributes are that file's.
+    HardLink {
+        /// That file, which comes before.
+        to: EntryIndex,
+    },
+    /// Text that leads elsewhere in what is sent.
+    Symlink {
+        /// Where.
+        target: LinkTarget,
+    },
 }
 
 /// Permission bits of user, group and others. Set-user-id, set-group-id and sticky never travel.
@@ -51,12 +64,26 @@ impl EntryIndex {
 }
 
 impl Entry {
-    /// Length of the file, or `None` for a folder.
+    /// Length of the file, or `None` for a folder or a link.
     pub fn file_length(&self) -> Option<Length> {
         match self.kind {
             EntryKind::File { length } => Some(length),
-            EntryKind::Folder => None,
+            EntryKind::Folder | EntryKind::HardLink { .. } | EntryKind::Symlink { .. } => None,
         }
+    }
+
+    /// Whether it is a link, of either kind.
+    pub fn is_link(&self) -> bool {
+        matches!(self.kind, EntryKind::HardLink { .. } | EntryKind::Symlink { .. })
+    }
+
+    /// Why this entry is refused, and nothing else of its offer.
+    pub fn refusal(&self) -> Option<PathFault> {
+        let of_target = || match &self.kind {
+            EntryKind::Symlink { target } => target.refusal(),
+            _ => None,
+        };
+        self.path.refusal().or_else(of_target)
     }
 }
 

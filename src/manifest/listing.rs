@@ -1,6 +1,6 @@
 //! The ordered list of everything that is sent, checked entry by entry as it comes.
 
-use super::{Entry, EntryIndex, EntryKind};
+use super::{Entry, EntryIndex, EntryKind, TargetFault};
 use crate::chunk::{ChunkIndex, Geometry, Length};
 use crate::digest::{ListingDigest, PurposeHasher};
 use crate::limits::{ENTRIES_MAX, LISTING_BYTES_MAX, TOTAL_BYTES_MAX};
@@ -15,6 +15,7 @@ pub struct Listing {
     /// Number of the first chunk of each entry.
     first_chunks: Vec<u64>,
     totals: Totals,
+    links: u32,
     digest: ListingDigest,
 }
 
@@ -24,7 +25,8 @@ pub struct ListingBuilder {
     entries: Vec<Entry>,
     first_chunks: Vec<u64>,
     totals: Totals,
-    /// Bytes of all entries: their paths, and 32 each for everything else.
+    links: u32,
+    /// Bytes of all entries, as [`listed_bytes`] counts them.
     listed_bytes: u64,
     hasher: PurposeHasher,
 }
@@ -32,7 +34,7 @@ pub struct ListingBuilder {
 /// What a listing adds up to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Totals {
-    /// Number of files.
+    /// Number of files, links among them: a link counts as a file without bytes.
     pub files: u32,
     /// Number of folders.
     pub folders: u32,
@@ -65,9 +67,18 @@ pub enum ListingFault {
     /// A file is longer than can be sent.
     #[error("a file is longer than can be sent")]
     FileTooLong,
+    /// A hard link is to something else than a file before it.
+    #[error("a hard link is to no file before it")]
+    HardLink,
+    /// A link has extended attributes.
+    #[error("a link has extended attributes")]
+    LinkAttributes,
     /// Entries are not in order, or their folder is not listed before them.
     #[error("an entry is out of order, or lies in a folder that is not listed")]
     Order,
+    /// A symbolic link leads out of the top entry that it lies in.
+    #[error("there is a symbolic link, and {0}")]
+    Symlink(TargetFault),
     /// Paths and what comes with them are longer together than a listing may be.
     #[error("the listing is longer than {LISTING_BYTES_MAX} bytes")]
     TooLong,
@@ -95,6 +106,7 @@ impl ListingBuilder {
             entries: Vec::new(),
             first_chunks: Vec::new(),
             totals: Totals::default(),
+            links: 0,
             listed_bytes: 0,
             hasher: PurposeHasher::new("haul 1 listing"),
         }
@@ -115,11 +127,12 @@ impl ListingBuilder {
         if self.len() >= ENTRIES_MAX {
             return Err(ListingFault::TooMany);
         }
-        self.listed_bytes += entry.path.as_str().len() as u64 + 32;
+        self.listed_bytes += listed_bytes(&entry);
         if self.listed_bytes > LISTING_BYTES_MAX {
             return Err(ListingFault::TooLong);
         }
         self.check_place(&entry.path)?;
+        self.check_link(&entry)?;
         let first_chunk = self.totals.chunks;
         match entry.kind {
             EntryKind::Folder => self.totals.folders += 1,
@@ -129,6 +142,10 @@ impl ListingBuilder {
                 self.totals.bytes = bytes.ok_or(ListingFault::TotalTooLong)?;
                 self.totals.chunks += u64::from(geometry.count().0);
                 self.totals.files += 1;
+            }
+            EntryKind::HardLink { .. } | EntryKind::Symlink { .. } => {
+                self.totals.files += 1;
+                self.links += 1;
             }
         }
         hash_entry(&mut self.hasher, &entry);
@@ -150,6 +167,7 @@ impl ListingBuilder {
             entries: self.entries,
             first_chunks: self.first_chunks,
             totals,
+            links: self.links,
         })
     }
 
@@ -175,6 +193,18 @@ impl ListingBuilder {
         let above_before = before.path.as_str().strip_prefix(parent.as_str()).is_some_and(|rest| rest.starts_with('/'));
         if in_before || above_before { Ok(()) } else { Err(ListingFault::Order) }
     }
+
+    fn check_link(&self, entry: &Entry) -> Result<(), ListingFault> {
+        match &entry.kind {
+            EntryKind::File { .. } | EntryKind::Folder => return Ok(()),
+            EntryKind::HardLink { to } => {
+                let first = self.entries.get(to.as_usize());
+                first.and_then(Entry::file_length).ok_or(ListingFault::HardLink)?;
+            }
+            EntryKind::Symlink { target } => target.check_from(&entry.path).map_err(ListingFault::Symlink)?,
+        }
+        if entry.attributes.is_empty() { Ok(()) } else { Err(ListingFault::LinkAttributes) }
+    }
 }
 
 impl Listing {
@@ -193,17 +223,22 @@ impl Listing {
         self.totals
     }
 
+    /// How many entries are links, of either kind.
+    pub fn links(&self) -> u32 {
+        self.links
+    }
+
     /// The digest of the canonical form of all entries.
     pub fn digest(&self) -> ListingDigest {
         self.digest
     }
 
-    /// The split of the file at `index`; `None` for a folder or past the end.
+    /// The split of the file at `index`; `None` for a folder, a link or past the end.
     pub fn geometry(&self, index: EntryIndex) -> Option<Geometry> {
         Geometry::of(self.entry(index)?.file_length()?)
     }
 
-    /// Numbers of the chunks of the entry at `index`; empty for folders and empty files.
+    /// Numbers of the chunks of the entry at `index`; empty for folders, links and empty files.
     pub fn chunks_of(&self, index: EntryIndex) -> Range<u64> {
         let start = self.first_chunks.get(index.as_usize()).copied().unwrap_or(self.totals.chunks);
         let end = self.first_chunks.get(index.as_usize() + 1).copied().unwrap_or(self.totals.chunks);
@@ -236,29 +271,50 @@ impl ChunkPlace {
     }
 }
 
+/// What an entry counts for in [`LISTING_BYTES_MAX`]: the text that it has, and 32 bytes for it and for each attribute.
+fn listed_bytes(entry: &Entry) -> u64 {
+    let target = match &entry.kind {
+        EntryKind::Symlink { target } => target.as_str().len(),
+        _ => 0,
+    };
+    let attributes = entry.attributes.list().iter().map(|attribute| attribute.bytes() as u64 + 32).sum::<u64>();
+    entry.path.as_str().len() as u64 + target as u64 + attributes + 32
+}
+
 fn hash_entry(hasher: &mut PurposeHasher, entry: &Entry) {
     let mut fixed = [0; 24];
-    let (kind, length) = match entry.kind {
+    let (kind, number) = match &entry.kind {
         EntryKind::Folder => (0, 0),
         EntryKind::File { length } => (1, length.0),
+        EntryKind::Symlink { .. } => (2, 0),
+        EntryKind::HardLink { to } => (3, u64::from(to.0)),
     };
     fixed[0] = kind;
+    // At most `ATTRIBUTES_MAX`.
+    fixed[1] = u8::try_from(entry.attributes.list().len()).unwrap_or(u8::MAX);
     fixed[2..4].copy_from_slice(&entry.mode.bits().to_le_bytes());
     fixed[4..8].copy_from_slice(&entry.modified.nanoseconds().to_le_bytes());
     fixed[8..16].copy_from_slice(&entry.modified.seconds().to_le_bytes());
-    fixed[16..24].copy_from_slice(&length.to_le_bytes());
+    fixed[16..24].copy_from_slice(&number.to_le_bytes());
     hasher.field(&fixed).field(entry.path.as_str().as_bytes());
+    if let EntryKind::Symlink { target } = &entry.kind {
+        hasher.field(target.as_str().as_bytes());
+    }
+    for attribute in entry.attributes.list() {
+        hasher.field(attribute.name.as_bytes()).field(&attribute.value);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::limits::{CHUNK_BYTES_MIN, FILE_BYTES_MAX};
-    use crate::manifest::{Mode, Timestamp};
+    use crate::manifest::{Attribute, Attributes, LinkTarget, Mode, Timestamp};
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
         let path = RelPath::parse(path).unwrap();
-        Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(1, 2) }
+        let (mode, modified) = (Mode::masked(0o644), Timestamp::clamped(1, 2));
+        Entry { path, kind, mode, modified, attributes: Attributes::NONE }
     }
 
     fn file(path: &str, bytes: u64) -> Entry {
@@ -315,6 +371,85 @@ mod tests {
         assert_eq!(build(vec![folder("a"), file("a/b/c", 1)]).unwrap_err(), ListingFault::Order);
         assert_eq!(build(vec![folder("a"), file("a/b", 1), file("ab/c", 1)]).unwrap_err(), ListingFault::Order);
         assert!(build(vec![folder("a"), folder("a/b"), file("a/b/c", 1), file("a/d", 1), file("a.b", 1)]).is_ok());
+    }
+
+    fn symlink(path: &str, target: &str) -> Entry {
+        entry(path, EntryKind::Symlink { target: LinkTarget::parse(target).unwrap() })
+    }
+
+    fn hard_link(path: &str, to: u32) -> Entry {
+        entry(path, EntryKind::HardLink { to: EntryIndex(to) })
+    }
+
+    #[test]
+    fn links_count_as_files_without_bytes_or_chunks() {
+        let listing =
+            build(vec![folder("d"), file("d/a", 5), symlink("d/b", "a"), hard_link("d/c", 1), file("e", 1)]).unwrap();
+        assert_eq!(listing.totals(), Totals { files: 4, folders: 1, bytes: 6, chunks: 2 });
+        assert_eq!(
+            (listing.links(), listing.chunks_of(EntryIndex(2)), listing.chunks_of(EntryIndex(3))),
+            (2, 1..1, 1..1)
+        );
+        assert_eq!(listing.files().collect::<Vec<_>>(), [EntryIndex(1), EntryIndex(4)]);
+        assert_eq!(listing.place(1).unwrap().entry, EntryIndex(4));
+    }
+
+    #[test]
+    fn row_25_a_link_out_of_its_top_entry_is_refused() {
+        for (path, target) in [("d/e/a", "../.."), ("d/e/a", "../../e"), ("d/f", ".."), ("d/f", "../e")] {
+            let entries = vec![folder("d"), folder("d/e"), symlink(path, target)];
+            assert_eq!(build(entries).unwrap_err(), ListingFault::Symlink(TargetFault::Leaves), "{path} -> {target}");
+        }
+        assert_eq!(build(vec![symlink("a", "b")]).unwrap_err(), ListingFault::Symlink(TargetFault::AtTop));
+    }
+
+    #[test]
+    fn row_26_nothing_lies_below_a_link() {
+        let entries = vec![folder("d"), symlink("d/l", "."), file("d/l/x", 1)];
+        assert_eq!(build(entries).unwrap_err(), ListingFault::Order);
+        let entries = vec![folder("d"), file("d/a", 1), hard_link("d/l", 1), file("d/l/x", 1)];
+        assert_eq!(build(entries).unwrap_err(), ListingFault::Order);
+    }
+
+    #[test]
+    fn row_27_a_hard_link_is_to_a_file_before_it() {
+        for to in [0, 2, 3, u32::MAX] {
+            let entries = vec![folder("d"), file("d/a", 1), symlink("d/b", "a"), hard_link("d/c", to)];
+            assert_eq!(build(entries).unwrap_err(), ListingFault::HardLink, "{to}");
+        }
+        let chain = vec![folder("d"), file("d/a", 1), hard_link("d/b", 1), hard_link("d/c", 2)];
+        assert_eq!(build(chain).unwrap_err(), ListingFault::HardLink);
+    }
+
+    #[test]
+    fn links_have_no_attributes_and_those_of_others_are_in_the_digest() {
+        let with = |entry: Entry, value: &[u8]| {
+            let attribute = Attribute { name: "user.a".into(), value: value.into() };
+            Entry { attributes: Attributes::of(vec![attribute]).unwrap(), ..entry }
+        };
+        let bad = vec![folder("d"), with(symlink("d/l", "."), b"1")];
+        assert_eq!(build(bad).unwrap_err(), ListingFault::LinkAttributes);
+        let digest = |entry| build(vec![folder("d"), entry]).unwrap().digest();
+        let (plain, one, other) =
+            (digest(file("d/a", 1)), digest(with(file("d/a", 1), b"1")), digest(with(file("d/a", 1), b"2")));
+        assert!(plain != one && one != other && plain != other);
+        assert_ne!(digest(symlink("d/l", "a")), digest(symlink("d/l", "b")));
+    }
+
+    #[test]
+    fn targets_and_attributes_count_in_the_length_of_a_listing() {
+        let value = vec![0; crate::limits::ATTRIBUTES_BYTES_MAX - 6];
+        let attributes = Attributes::of(vec![Attribute { name: "user.a".into(), value: value.into() }]).unwrap();
+        let heavy = |n: u64| Entry { attributes: attributes.clone(), ..file(&format!("{n:09}"), 0) };
+        let fitting = LISTING_BYTES_MAX / (crate::limits::ATTRIBUTES_BYTES_MAX as u64 + 9 + 64);
+        assert!(build((0..fitting).map(heavy).collect()).is_ok());
+        assert_eq!(build((0..=fitting).map(heavy).collect()).unwrap_err(), ListingFault::TooLong);
+        let target = "t".repeat(200) + &"/t".repeat(1900);
+        let link = |n: u64| symlink(&format!("d/{n:09}"), &target);
+        let fitting = (LISTING_BYTES_MAX - 33) / (4000 + 11 + 32);
+        let with_folder = |count| [folder("d")].into_iter().chain((0..count).map(link)).collect();
+        assert!(build(with_folder(fitting)).is_ok());
+        assert_eq!(build(with_folder(fitting + 1)).unwrap_err(), ListingFault::TooLong);
     }
 
     #[test]

@@ -176,7 +176,15 @@ mod tests {
         for (i, length) in LENGTHS.into_iter().enumerate() {
             let path = RelPath::parse(&format!("f{i}")).unwrap();
             let kind = EntryKind::File { length: Length(length) };
-            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(0, 0) }).unwrap();
+            builder
+                .push(Entry {
+                    path,
+                    kind,
+                    mode: Mode::masked(0o644),
+                    modified: Timestamp::clamped(0, 0),
+                    attributes: crate::manifest::Attributes::NONE,
+                })
+                .unwrap();
         }
         let totals = builder.totals();
         builder.finish(totals).unwrap()

@@ -1,8 +1,8 @@
 //! How a session, or one file in it, can end badly; whose fault it is stays apart.
 
-use crate::manifest::{ListingFault, PageFault};
+use crate::manifest::{ListingFault, PageFault, TargetFault};
 use crate::rel_path::PathFault;
-use crate::wire::{Change, Refusal};
+use crate::wire::{Change, EntryFault, Refusal};
 
 /// How a session ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,6 +31,9 @@ pub enum FileFault {
     /// This side's disk could not take it; the driver has the details.
     #[error("it could not be stored")]
     Disk,
+    /// It is another name of a file that is not there.
+    #[error("the file that it is another name of was not received")]
+    FirstFailed,
     /// Something is there under its name already.
     #[error("something else has its name already")]
     Exists,
@@ -78,10 +81,22 @@ pub enum PeerFault {
     /// Both sides' manifests differ.
     #[error("its manifest is not made of the hashes that it sent")]
     Seal,
+    /// A symbolic link's target breaks a rule that refuses the whole offer.
+    #[error("there is an unsafe symbolic link: {0}")]
+    Target(TargetFault),
     /// It names an entry that the listing does not have, or one that was not due.
     #[error("it named an entry that is not in question")]
     UnknownEntry,
     /// There is no version that both speak.
     #[error("it speaks another version of the protocol")]
     Version,
+}
+
+impl From<EntryFault> for PeerFault {
+    fn from(fault: EntryFault) -> Self {
+        match fault {
+            EntryFault::Path(fault) => Self::Path(fault),
+            EntryFault::Target(fault) => Self::Target(fault),
+        }
+    }
 }

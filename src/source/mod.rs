@@ -12,10 +12,12 @@
 //! file system's clock) is caught by the receiver, which hashes what it got: see
 //! [`Source::rehash_chunk`](crate::source::Source::rehash_chunk).
 
+mod attributes;
 mod buffers;
 mod check;
 mod fault;
 mod hash_cache;
+mod links;
 mod notice;
 mod open_files;
 mod place;
@@ -25,6 +27,7 @@ mod walk;
 
 use crate::chunk::{ChunkIndex, Geometry, Length};
 use crate::digest::ChunkDigest;
+use crate::manifest::{Attributes, LinkTarget};
 use crate::rel_path::RelPath;
 use buffers::Buffers;
 pub use check::{CheckedFolder, Standing, WantedChunk};
@@ -55,6 +58,10 @@ pub struct WalkOptions {
     pub open_files_max: usize,
     /// Set from elsewhere, it ends the walk with [`SourceError::Stopped`].
     pub stop: Option<Arc<AtomicBool>>,
+    /// Whether symbolic links below the given paths are listed as such; without it they are left out with a notice.
+    pub symlinks: bool,
+    /// Whether extended attributes of users are read, where the system has them.
+    pub attributes: bool,
 }
 
 /// The outcome of a walk.
@@ -75,7 +82,7 @@ pub struct Walk {
     pub total: Length,
 }
 
-/// A file or folder to send.
+/// A file, folder or link to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceEntry {
     /// Where the receiver puts it.
@@ -88,10 +95,12 @@ pub struct SourceEntry {
     pub mtime_seconds: i64,
     /// The part of that time below a second.
     pub mtime_nanoseconds: u32,
+    /// Extended attributes of a file or folder.
+    pub attributes: Attributes,
 }
 
 /// What an entry is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EntryKind {
     /// A regular file.
     File {
@@ -100,6 +109,16 @@ pub enum EntryKind {
     },
     /// A folder.
     Folder,
+    /// Another name of a file that was listed before.
+    HardLink {
+        /// That file's place in the listing.
+        to: u32,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it leads: nowhere but to a place within the given path that it lies in.
+        target: LinkTarget,
+    },
 }
 
 /// A file that changed, as it is when it is listed anew.
@@ -178,15 +197,16 @@ enum Above {
 
 impl Default for WalkOptions {
     fn default() -> Self {
-        Self { hash_cache: None, open_files_max: OPEN_FILES_DEFAULT, stop: None }
+        Self { hash_cache: None, open_files_max: OPEN_FILES_DEFAULT, stop: None, symlinks: false, attributes: false }
     }
 }
 
 impl Source {
     /// Walks files and folders into a listing. Each given path appears under its own last name.
     ///
-    /// A link among the given paths is followed, any other is left out with a notice, as is everything that is neither
-    /// a file nor a folder, what cannot be read, and what has no name that is good everywhere.
+    /// A link among the given paths is followed. Any other is left out with a notice unless it is asked for and leads
+    /// nowhere else, as is everything that is neither a file nor a folder, what cannot be read, and what has no name that
+    /// is good everywhere. Of a file with several names, the first is the file, and the others are links to it.
     pub fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Walk, SourceError> {
         walk::walk(paths, options)
     }

@@ -195,7 +195,7 @@ pub(super) fn read_at(file: &File, mut offset: u64, buffer: &mut [u8]) -> io::Re
 }
 
 /// What a failed look-up says about the entry that was listed there.
-fn lookup_trouble(error: impl Into<io::Error>) -> Trouble {
+pub(super) fn lookup_trouble(error: impl Into<io::Error>) -> Trouble {
     let error = error.into();
     match Errno::from_io_error(&error) {
         Some(Errno::NOENT) => Trouble::Vanished,

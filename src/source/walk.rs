@@ -1,11 +1,13 @@
 //! The walk: given paths to a listing in order, one folder handle per level open.
 
 use super::fault::{SourceError, Trouble};
+use super::links::FirstNames;
 use super::notice::{Notice, NoticeReason};
 use super::place::{self, Anchors, Identity};
-use super::{Above, EntryKind, Place, Source, SourceEntry, Walk, WalkOptions, permission_bits, top};
+use super::{Above, EntryKind, Place, Source, SourceEntry, Walk, WalkOptions, attributes, permission_bits, top};
 use crate::chunk::Length;
 use crate::limits::{ENTRIES_MAX, FILE_BYTES_MAX, TOTAL_BYTES_MAX};
+use crate::manifest::Attributes;
 use crate::rel_path::{PathFault, RelPath};
 use rustix::fs::{FileType, Stat};
 use std::borrow::Cow;
@@ -13,7 +15,7 @@ use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -22,16 +24,19 @@ const NOTICES_MAX: usize = 1000;
 
 /// A walk under way.
 #[derive(Default)]
-struct Walker {
+pub(super) struct Walker {
     entries: Vec<SourceEntry>,
     failures: u64,
+    first_names: FirstNames,
     identities: Vec<Identity>,
+    pub(super) lists_symlinks: bool,
     /// Path of what is looked at, as the user would write it.
     local_path: PathBuf,
     names: Vec<u8>,
     notices: Vec<Notice>,
     notices_untold: u64,
     places: Vec<Place>,
+    reads_attributes: bool,
     stop: Option<Arc<AtomicBool>>,
     total: u64,
 }
@@ -53,7 +58,12 @@ pub(super) fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Walk, Sou
 
 /// Walks what may turn out to be nothing. A top that is a link is left out.
 pub(super) fn walk_tops(tops: Vec<top::Top>, options: &WalkOptions) -> Result<Walk, SourceError> {
-    let mut walker = Walker { stop: options.stop.clone(), ..Walker::default() };
+    let mut walker = Walker {
+        lists_symlinks: options.symlinks,
+        reads_attributes: options.attributes,
+        stop: options.stop.clone(),
+        ..Walker::default()
+    };
     let mut anchors = Anchors::default();
     for top in tops {
         walker.local_path.clone_from(&top.given);
@@ -111,7 +121,7 @@ impl Walker {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return self.take_folder(folder, name, &path, above),
             FileType::RegularFile => return self.take_file(folder, name, path, above, &stat),
-            FileType::Symlink => self.notice(NoticeReason::Symlink),
+            FileType::Symlink => return self.take_symlink(folder, name, path, above, &stat),
             FileType::Fifo => self.notice(NoticeReason::Fifo),
             FileType::Socket => self.notice(NoticeReason::Socket),
             _ => self.notice(NoticeReason::Device),
@@ -131,6 +141,10 @@ impl Walker {
             self.leave_out(trouble);
             return Ok(());
         }
+        if let Some(to) = self.first_names.find(stat) {
+            let kind = EntryKind::HardLink { to };
+            return self.list(name, path, above, kind, stat, Attributes::NONE).map(|_| ());
+        }
         let length = Identity::of(stat).bytes;
         if length > FILE_BYTES_MAX {
             self.notice(NoticeReason::TooLong);
@@ -141,7 +155,36 @@ impl Walker {
         if self.total > TOTAL_BYTES_MAX {
             return Err(SourceError::TooManyBytes);
         }
-        self.list(name, path, above, EntryKind::File { length: Length(length) }, stat).map(|_| ())
+        let attributes =
+            if self.reads_attributes { self.attributes_of(folder, name, stat) } else { Ok(Attributes::NONE) };
+        match attributes {
+            Ok(attributes) => {
+                let kind = EntryKind::File { length: Length(length) };
+                let entry = self.list(name, path, above, kind, stat, attributes)?;
+                self.first_names.keep(stat, entry);
+            }
+            Err(trouble) => self.leave_out(trouble),
+        }
+        Ok(())
+    }
+
+    /// The extended attributes of the file that `stat` is of.
+    fn attributes_of(&mut self, folder: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<Attributes, Trouble> {
+        let (file, opened) = place::open_file(folder, Path::new(name))?;
+        if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+            return Err(Trouble::Changed);
+        }
+        Ok(self.attributes(file.as_fd()))
+    }
+
+    /// The extended attributes of an open file or folder. What cannot be read of them is told, and not sent.
+    fn attributes(&mut self, handle: BorrowedFd<'_>) -> Attributes {
+        let unread = attributes::Found { attributes: Attributes::NONE, left_out: 1 };
+        let attributes::Found { attributes, left_out } = attributes::read(handle).unwrap_or(unread);
+        if left_out > 0 {
+            self.notice(NoticeReason::Attributes(left_out));
+        }
+        attributes
     }
 
     fn take_folder(
@@ -159,7 +202,8 @@ impl Walker {
         match opened {
             Ok((_, _, names)) if names.len() > room => Err(SourceError::TooManyEntries),
             Ok((opened, stat, names)) => {
-                let entry = self.list(name, path.clone(), above, EntryKind::Folder, &stat)?;
+                let attributes = if self.reads_attributes { self.attributes(opened.as_fd()) } else { Attributes::NONE };
+                let entry = self.list(name, path.clone(), above, EntryKind::Folder, &stat, attributes)?;
                 self.walk_folder(&opened, names, path, entry)
             }
             Err(trouble) => {
@@ -189,13 +233,14 @@ impl Walker {
     }
 
     /// Adds an entry and returns its place.
-    fn list(
+    pub(super) fn list(
         &mut self,
         name: &OsStr,
         path: RelPath,
         above: Above,
         kind: EntryKind,
         stat: &Stat,
+        attributes: Attributes,
     ) -> Result<u32, SourceError> {
         let entry = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         if entry >= ENTRIES_MAX {
@@ -206,7 +251,7 @@ impl Walker {
             return Err(SourceError::TooManyEntries);
         };
         self.names.extend_from_slice(name.as_bytes());
-        self.places.push(Place { above, is_file: kind != EntryKind::Folder, name_at, name_bytes });
+        self.places.push(Place { above, is_file: matches!(kind, EntryKind::File { .. }), name_at, name_bytes });
         self.identities.push(identity);
         self.entries.push(SourceEntry {
             path,
@@ -214,18 +259,19 @@ impl Walker {
             mode: permission_bits(stat.st_mode),
             mtime_seconds: identity.modified.seconds,
             mtime_nanoseconds: identity.modified.nanoseconds,
+            attributes,
         });
         Ok(entry)
     }
 
-    fn leave_out(&mut self, trouble: Trouble) {
+    pub(super) fn leave_out(&mut self, trouble: Trouble) {
         self.notice(match trouble {
             Trouble::Changed | Trouble::Vanished => NoticeReason::Vanished,
             Trouble::Unreadable(error) => NoticeReason::Unreadable(error),
         });
     }
 
-    fn notice(&mut self, reason: NoticeReason) {
+    pub(super) fn notice(&mut self, reason: NoticeReason) {
         let notice = Notice { path: self.local_path.clone(), reason };
         self.failures += u64::from(notice.is_failure());
         if self.notices.len() < NOTICES_MAX {

@@ -1,5 +1,6 @@
 //! Files of one chunk or none: written whole, published many at a time for the price of one sync.
 
+use super::attributes::{AttributeLost, set_on};
 use super::disk::{self, Disk, DiskFile, DiskFolder, Facts, FileKind, OpenHow};
 use super::fault::StoreError;
 use super::publish::{Publication, Published};
@@ -27,6 +28,7 @@ pub struct SingleFile<D: Disk> {
     identity: (u64, u64),
     geometry: Geometry,
     digest: ChunkDigest,
+    attributes_lost: Vec<AttributeLost>,
     is_placed: bool,
 }
 
@@ -42,10 +44,12 @@ impl<D: Disk> Store<D> {
         let work = self.inner.work()?;
         let (name, file) = self.inner.with_room(|| work.create_scratch().map_err(refused))?;
         let digest = ChunkDigest([0; 32]);
-        let mut single = SingleFile { work, name, wish, identity: (0, 0), geometry, digest, is_placed: false };
+        let (identity, attributes_lost) = ((0, 0), Vec::new());
+        let mut single = SingleFile { work, name, wish, identity, geometry, digest, attributes_lost, is_placed: false };
         self.inner.with_room(|| disk::write_all(&file, bytes, 0).map_err(refused))?;
         single.identity = file.facts().map_err(refused)?.identity;
         single.digest = self.inner.hash_single(&file, geometry).map_err(refused)?;
+        single.attributes_lost = set_on(&file, &single.wish.attributes);
         // While it is open: opening it again to publish it would cost as much as writing it.
         let set_meta = || file.set_meta(single.wish.mode, Some(single.wish.modified)).map_err(refused);
         self.inner.with_room(set_meta)?;
@@ -63,7 +67,7 @@ impl<D: Disk> Store<D> {
         let finished: Vec<Result<(), StoreError>> = files.iter().map(|(file, proof)| file.check(*proof)).collect();
         let is_many = finished.iter().filter(|finished| finished.is_ok()).count() > FILES_ONE_BY_ONE_MAX;
         let synced = if is_many { disk.sync_file_system() } else { Ok(false) };
-        let placed: Vec<Result<RelPath, StoreError>> = files
+        let placed: Vec<Result<(RelPath, Vec<AttributeLost>), StoreError>> = files
             .into_iter()
             .zip(finished)
             .map(|((mut file, _), finished)| {
@@ -81,16 +85,16 @@ impl<D: Disk> Store<D> {
                 }
                 let path = self.inner.place(&file.work, &file.name, &file.wish)?;
                 file.is_placed = true;
-                Ok(path)
+                Ok((path, std::mem::take(&mut file.attributes_lost)))
             })
             .collect();
-        let folders = self.inner.sync_folders(placed.iter().flatten().map(RelPath::parent));
+        let folders = self.inner.sync_folders(placed.iter().flatten().map(|(path, _)| path.parent()));
         placed
             .into_iter()
-            .map(|path| {
-                let path = path?;
+            .map(|placed| {
+                let (path, attributes_lost) = placed?;
                 let durability = folders.of(path.parent().as_ref())?;
-                Ok(Published { path, durability })
+                Ok(Published { path, durability, attributes_lost })
             })
             .collect()
     }

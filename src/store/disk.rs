@@ -41,12 +41,25 @@ pub trait DiskFolder: std::fmt::Debug + Send + Sync + Sized + 'static {
     fn remove_file(&self, name: &str) -> io::Result<()>;
     /// Moves a file in one step. With [`Replace::Never`], a name that is taken is [`io::ErrorKind::AlreadyExists`].
     fn rename(&self, name: &str, to: &Self, to_name: &str, replace: Replace) -> io::Result<()>;
+    /// Makes a symbolic link that holds `target`, whatever that leads to.
+    fn make_symlink(&self, target: &str, name: &str) -> io::Result<()>;
+    /// Sets the time of last change of a symbolic link itself.
+    fn set_symlink_time(&self, name: &str, modified: Timestamp) -> io::Result<()>;
+    /// What a symbolic link holds. Anything else is [`io::ErrorKind::InvalidInput`], and a text that is no UTF-8 is
+    /// [`io::ErrorKind::InvalidData`].
+    fn read_symlink(&self, name: &str) -> io::Result<String>;
+    /// Gives what `name` is, a link itself included, another name; a name that is taken is
+    /// [`io::ErrorKind::AlreadyExists`]. `Ok(false)`, with nothing done, where the file system has no second names, or no
+    /// more for this file.
+    fn link(&self, name: &str, to: &Self, to_name: &str) -> io::Result<bool>;
     /// All names in this folder.
     fn names(&self) -> io::Result<Vec<String>>;
     /// Makes the folder's entries durable.
     fn sync(&self) -> io::Result<Durability>;
     /// Makes everything on the file system durable and reports failures; `Ok(false)` where that cannot be had.
     fn sync_file_system(&self) -> io::Result<bool>;
+    /// Sets an extended attribute of this folder.
+    fn set_attribute(&self, name: &str, value: &[u8]) -> io::Result<()>;
     /// Sets permission bits and time of last change of this folder.
     fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()>;
     /// What is free for this user.
@@ -70,6 +83,8 @@ pub trait DiskFile: std::fmt::Debug + Send + Sync + 'static {
     fn punch(&self, offset: u64, length: u64) -> io::Result<bool>;
     /// Cuts or extends the file.
     fn set_length(&self, length: u64) -> io::Result<()>;
+    /// Sets an extended attribute.
+    fn set_attribute(&self, name: &str, value: &[u8]) -> io::Result<()>;
     /// Sets permission bits and time of last change.
     fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()>;
     /// Makes bytes and all that is known of the file durable.
@@ -123,7 +138,9 @@ pub enum FileKind {
     File,
     /// A folder.
     Folder,
-    /// A link, a pipe, a socket or a device.
+    /// A symbolic link.
+    Link,
+    /// A pipe, a socket or a device.
     Other,
 }
 
@@ -150,7 +167,7 @@ pub enum OpenHow {
 /// What a rename does to a name that is taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Replace {
-    /// Replaces a file.
+    /// Replaces a file, or a link itself where it is one.
     File,
     /// Fails.
     Never,

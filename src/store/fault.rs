@@ -1,5 +1,6 @@
 //! What can go wrong in the store, one variant per rule or cause.
 
+use super::platform;
 use std::io::{self, ErrorKind};
 
 /// Why the store did not do what it was asked to.
@@ -60,6 +61,14 @@ pub enum StoreError {
     /// The caller broke a rule of this module: our own bug.
     #[error("internal error: {0}")]
     Misuse(&'static str),
+    /// The file system has no such names: too long, or with characters that it keeps to itself.
+    #[error("the file system at the destination cannot hold the name of `{path}`: {source}")]
+    Name {
+        /// The path.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The disk or the quota is used up.
     #[error("no space for `{path}`: {needed} bytes are needed and {free} are free")]
     NoSpace {
@@ -115,7 +124,16 @@ impl StoreError {
             kind if is_full(kind) => Self::NoSpace { path, needed, free: free() },
             ErrorKind::FileTooLarge => Self::TooLong { path },
             ErrorKind::NotADirectory => Self::NotAFolder { path },
+            _ if platform::is_of_a_name(&source) => Self::Name { path, source },
             _ => Self::Io { doing, path, source },
+        }
+    }
+
+    /// The same of a call that looks for a name or makes one: what is invalid about such a call is the name.
+    pub(super) fn of_name(self) -> Self {
+        match self {
+            Self::Io { path, source, .. } if source.kind() == ErrorKind::InvalidInput => Self::Name { path, source },
+            other => other,
         }
     }
 

@@ -9,6 +9,7 @@
 //! ext4, xfs), and by pread(2) elsewhere. Storing through the map was measured and costs about a third more per byte
 //! on ext4, for its page faults.
 
+mod attributes;
 mod batch;
 mod buffers;
 mod disk;
@@ -16,6 +17,7 @@ mod fault;
 mod footer;
 mod lease;
 mod leftovers;
+mod links;
 mod opening;
 mod partial;
 mod places;
@@ -30,11 +32,13 @@ mod sync;
 mod vouched;
 mod work;
 
+pub use attributes::AttributeLost;
 pub use batch::SingleFile;
 pub use disk::{BootId, Disk, DiskFile, DiskFolder, Durability, Facts, FileKind, Lock, OpenHow, Replace, Space};
 pub use fault::StoreError;
 pub use lease::Lease;
 pub use leftovers::{LeftOver, PartGlance};
+pub use links::{Link, LinkWish, Linked, LinkedHow};
 pub use partial::{OpenedPartial, PartialFile, SealedFile, Standing};
 pub use publish::{OnConflict, Publication, Published};
 pub use real_disk::{RealDisk, RealFile, RealFolder};
@@ -188,12 +192,12 @@ impl<D: Disk> Store<D> {
             result => result?,
         };
         let found = folder.facts(path.name());
-        let found = found.map_err(|error| self.inner.fault("looking at", path.as_str(), 0, error))?;
+        let found = found.map_err(|error| self.inner.fault("looking at", path.as_str(), 0, error).of_name())?;
         Ok(match found {
             None => Existing::Nothing,
             Some(Facts { kind: FileKind::File, length, .. }) => Existing::File { length: Length(length) },
             Some(Facts { kind: FileKind::Folder, .. }) => Existing::Folder,
-            Some(Facts { kind: FileKind::Other, .. }) => Existing::Other,
+            Some(Facts { kind: FileKind::Link | FileKind::Other, .. }) => Existing::Other,
         })
     }
 
@@ -211,7 +215,7 @@ impl<D: Disk> Store<D> {
                 self.inner.mark_unsynced(path.parent());
                 Ok(())
             }
-            Err(error) => Err(self.inner.fault("making the folder", path.as_str(), 0, error)),
+            Err(error) => Err(self.inner.fault("making the folder", path.as_str(), 0, error).of_name()),
         }
     }
 

@@ -57,7 +57,8 @@ impl<F: DiskFolder> Places<F> {
         }
         let above = self.open(disk, path.parent().as_ref())?;
         let opened = above.open_folder(path.name());
-        let folder = opened.map_err(|error| StoreError::of("opening the folder", path.as_str(), 0, error, || 0))?;
+        let folder =
+            opened.map_err(|error| StoreError::of("opening the folder", path.as_str(), 0, error, || 0).of_name())?;
         let folder = Arc::new(folder);
         self.keep(path.clone(), Arc::clone(&folder));
         Ok(Place::Below(folder))

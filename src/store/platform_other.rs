@@ -19,6 +19,7 @@ pub(super) fn facts_at(folder: &Dir, name: &str) -> io::Result<Facts> {
     let kind = match found.file_type() {
         kind if kind.is_file() => FileKind::File,
         kind if kind.is_dir() => FileKind::Folder,
+        kind if kind.is_symlink() => FileKind::Link,
         _ => FileKind::Other,
     };
     Ok(Facts {
@@ -88,6 +89,40 @@ pub(super) fn rename_to_free_name(from: &Dir, name: &str, to: &Dir, to_name: &st
             result => return result,
         }
     }
+}
+
+/// Whether a call failed for the name that it was given, whatever the call.
+pub(super) fn is_of_a_name(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidFilename
+}
+
+/// Making a link takes a right here that users seldom have.
+pub(super) fn make_symlink(_folder: &Dir, _target: &str, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(super) fn set_symlink_time(_folder: &Dir, _name: &str, _modified: Timestamp) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(super) fn read_symlink(folder: &Dir, name: &str) -> io::Result<String> {
+    if !folder.symlink_metadata(name)?.is_symlink() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let target = folder.read_link_contents(name)?;
+    target.into_os_string().into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+pub(super) fn link(from: &Dir, name: &str, to: &Dir, to_name: &str) -> io::Result<bool> {
+    match from.hard_link(name, to, to_name) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+pub(super) fn set_attribute<T>(_handle: &T, _name: &str, _value: &[u8]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(super) fn opened_for_reading(folder: &Dir) -> io::Result<Dir> {

@@ -29,6 +29,7 @@ fn facts(stat: &fs::Stat) -> Facts {
     let kind = match fs::FileType::from_raw_mode(stat.st_mode) {
         fs::FileType::RegularFile => FileKind::File,
         fs::FileType::Directory => FileKind::Folder,
+        fs::FileType::Symlink => FileKind::Link,
         _ => FileKind::Other,
     };
     Facts {
@@ -63,6 +64,42 @@ pub(super) fn rename_to_free_name(from: &Dir, name: &str, to: &Dir, to_name: &st
         },
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a call failed for the name that it was given, whatever the call.
+pub(super) fn is_of_a_name(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NAMETOOLONG | Errno::ILSEQ))
+}
+
+pub(super) fn make_symlink(folder: &Dir, target: &str, name: &str) -> io::Result<()> {
+    Ok(fs::symlinkat(target, folder, name)?)
+}
+
+pub(super) fn set_symlink_time(folder: &Dir, name: &str, modified: Timestamp) -> io::Result<()> {
+    Ok(fs::utimensat(folder, name, &times(modified), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+pub(super) fn read_symlink(folder: &Dir, name: &str) -> io::Result<String> {
+    let text = fs::readlinkat(folder, name, Vec::new())?;
+    text.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+pub(super) fn link(from: &Dir, name: &str, to: &Dir, to_name: &str) -> io::Result<bool> {
+    match fs::linkat(from, name, to, to_name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::PERM | Errno::MLINK | Errno::XDEV | Errno::NOTSUP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub(super) fn set_attribute(handle: impl AsFd, name: &str, value: &[u8]) -> io::Result<()> {
+    Ok(fs::fsetxattr(handle, name, value, fs::XattrFlags::empty())?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn set_attribute(_handle: impl AsFd, _name: &str, _value: &[u8]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(super) fn sync_folder(folder: &Dir) -> io::Result<Durability> {
@@ -108,11 +145,15 @@ pub(super) fn set_file_meta(file: &File, mode: Mode, modified: Option<Timestamp>
 fn set_meta(handle: impl AsFd, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
     fs::fchmod(&handle, fs::Mode::from_raw_mode(mode.bits().into()))?;
     if let Some(modified) = modified {
-        let unchanged = fs::Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT };
-        let last_modification = fs::Timespec { tv_sec: modified.seconds(), tv_nsec: modified.nanoseconds().into() };
-        fs::futimens(&handle, &fs::Timestamps { last_access: unchanged, last_modification })?;
+        fs::futimens(&handle, &times(modified))?;
     }
     Ok(())
+}
+
+fn times(modified: Timestamp) -> fs::Timestamps {
+    let unchanged = fs::Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT };
+    let last_modification = fs::Timespec { tv_sec: modified.seconds(), tv_nsec: modified.nanoseconds().into() };
+    fs::Timestamps { last_access: unchanged, last_modification }
 }
 
 pub(super) fn space(folder: &Dir) -> io::Result<Space> {

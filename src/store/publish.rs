@@ -1,5 +1,6 @@
 //! The one step in which a complete file appears under its name.
 
+use super::attributes::{AttributeLost, set_on};
 use super::disk::{self, Disk, DiskFile, DiskFolder, Durability, FileKind, Replace};
 use super::fault::StoreError;
 use super::partial::{Core, Phase, SealedFile};
@@ -8,7 +9,7 @@ use super::{Existing, Inner, Store};
 use crate::chunk::ChunkIndex;
 use crate::digest::DIGEST_BYTES;
 use crate::limits::COMPONENT_BYTES_MAX;
-use crate::manifest::{Mode, Timestamp};
+use crate::manifest::{Attributes, Mode, Timestamp};
 use crate::rel_path::RelPath;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -32,6 +33,8 @@ pub struct Publication {
     pub conflict: OnConflict,
     /// Whether to read it back from the device and hash it once more before.
     pub read_back: bool,
+    /// Its extended attributes.
+    pub attributes: Attributes,
 }
 
 /// What to do if a path is taken.
@@ -52,13 +55,15 @@ pub struct Published {
     pub path: RelPath,
     /// Whether it is known to outlast a power cut.
     pub durability: Durability,
+    /// The attributes that the destination cannot hold.
+    pub attributes_lost: Vec<AttributeLost>,
 }
 
 impl<D: Disk> Store<D> {
     /// Publishes a file.
     ///
     /// The order is the safety (R8): writers are gone, the view is dropped and the root is right, or there would be no
-    /// [`SealedFile`]; the file is read back if asked for; table and footer are cut off; mode and time are set; then
+    /// [`SealedFile`]; the file is read back if asked for; attributes are set; table and footer are cut off; mode and time are set; then
     /// sync, rename, sync of the folder. So the name stands for complete, durable bytes from its first moment on. On an
     /// error before the rename, the partial file has its table back.
     #[allow(clippy::needless_pass_by_value, reason = "a sealed file is published once")]
@@ -74,6 +79,7 @@ impl<D: Disk> Store<D> {
         let read = disk::read_exact(&partial.file, &mut table, partial.layout.table());
         read.map_err(|error| partial.fault("reading the table of", error))?;
 
+        let attributes_lost = set_on(&partial.file, &publication.attributes);
         let cut = self.inner.with_room(|| {
             let cut = partial.file.set_length(partial.layout.data_bytes());
             let cut = cut.and_then(|()| partial.file.set_meta(publication.mode, Some(publication.modified)));
@@ -91,7 +97,7 @@ impl<D: Disk> Store<D> {
             Ok(path) => {
                 let folder = path.parent();
                 let durability = self.inner.sync_folders([folder.clone()].into_iter()).of(folder.as_ref())?;
-                Ok(Published { path, durability })
+                Ok(Published { path, durability, attributes_lost })
             }
             Err(error) => {
                 partial.reinstate(&table);
@@ -189,26 +195,43 @@ impl Synced {
 impl<D: Disk> Inner<D> {
     /// Moves the finished file `name` out of the work folder to its path, or to a free one.
     pub(super) fn place(&self, work: &Work<D>, name: &str, wish: &Publication) -> Result<RelPath, StoreError> {
-        let mut placed = self.try_place(work, name, wish);
+        self.place_over(work, name, wish, &[FileKind::File])
+    }
+
+    /// The same, where things of these kinds are what overwriting replaces.
+    pub(super) fn place_over(
+        &self,
+        work: &Work<D>,
+        name: &str,
+        wish: &Publication,
+        replaceable: &[FileKind],
+    ) -> Result<RelPath, StoreError> {
+        let mut placed = self.try_place(work, name, wish, replaceable);
         if let (Err(StoreError::Io { source, .. }), Some(parent)) = (&placed, wish.path.parent())
             && source.kind() == ErrorKind::NotFound
         {
             // The folder that is held open was removed; there may be another under its name.
             self.places.forget(&parent);
-            placed = self.try_place(work, name, wish);
+            placed = self.try_place(work, name, wish, replaceable);
         }
         let path = placed?;
         self.mark_unsynced(path.parent());
         Ok(path)
     }
 
-    fn try_place(&self, work: &Work<D>, name: &str, wish: &Publication) -> Result<RelPath, StoreError> {
+    fn try_place(
+        &self,
+        work: &Work<D>,
+        name: &str,
+        wish: &Publication,
+        replaceable: &[FileKind],
+    ) -> Result<RelPath, StoreError> {
         let folder = self.folder_of(&wish.path)?;
-        let refused = |error| self.fault("publishing", wish.path.as_str(), 0, error);
+        let refused = |error| self.fault("publishing", wish.path.as_str(), 0, error).of_name();
         let exists = || StoreError::Exists { path: wish.path.as_str().to_owned() };
         let replace = match wish.conflict {
             OnConflict::Overwrite => match folder.facts(wish.path.name()).map_err(refused)? {
-                Some(found) if found.kind != FileKind::File => return Err(exists()),
+                Some(found) if !replaceable.contains(&found.kind) => return Err(exists()),
                 _ => Replace::File,
             },
             OnConflict::Fail | OnConflict::Rename => Replace::Never,

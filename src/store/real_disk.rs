@@ -104,6 +104,22 @@ impl DiskFolder for RealFolder {
         }
     }
 
+    fn make_symlink(&self, target: &str, name: &str) -> io::Result<()> {
+        platform::make_symlink(&self.0, target, name)
+    }
+
+    fn set_symlink_time(&self, name: &str, modified: Timestamp) -> io::Result<()> {
+        platform::set_symlink_time(&self.0, name, modified)
+    }
+
+    fn read_symlink(&self, name: &str) -> io::Result<String> {
+        platform::read_symlink(&self.0, name)
+    }
+
+    fn link(&self, name: &str, to: &Self, to_name: &str) -> io::Result<bool> {
+        platform::link(&self.0, name, &to.0, to_name)
+    }
+
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in self.0.entries()? {
@@ -119,6 +135,10 @@ impl DiskFolder for RealFolder {
 
     fn sync_file_system(&self) -> io::Result<bool> {
         platform::sync_file_system(&self.0)
+    }
+
+    fn set_attribute(&self, name: &str, value: &[u8]) -> io::Result<()> {
+        platform::set_attribute(&self.0, name, value)
     }
 
     fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
@@ -157,6 +177,10 @@ impl DiskFile for RealFile {
 
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.0.set_len(length)
+    }
+
+    fn set_attribute(&self, name: &str, value: &[u8]) -> io::Result<()> {
+        platform::set_attribute(&self.0, name, value)
     }
 
     fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
@@ -222,7 +246,7 @@ mod tests {
             assert_eq!(root.facts(name).unwrap().unwrap().kind, kind);
         }
         for name in ["to_folder", "to_file"] {
-            assert_eq!(root.facts(name).unwrap().unwrap().kind, FileKind::Other);
+            assert_eq!(root.facts(name).unwrap().unwrap().kind, FileKind::Link);
             assert_eq!(root.open_folder(name).unwrap_err().kind(), io::ErrorKind::NotADirectory);
             assert!(root.open_file(name, OpenHow::Read).is_err() && root.open_file(name, OpenHow::Write).is_err());
             assert!(root.open_file(name, OpenHow::Create).is_err());

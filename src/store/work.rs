@@ -61,12 +61,17 @@ impl<D: Disk> Work<D> {
 
     /// Makes a file under a name that nothing else has, of the kind that is swept away if this process dies.
     pub(super) fn create_scratch(&self) -> io::Result<(String, super::FileOf<D>)> {
+        self.make_scratch(|name| self.folder.open_file(name, OpenHow::Create))
+    }
+
+    /// The same of whatever `make` makes under a name, unless it is taken.
+    pub(super) fn make_scratch<T>(&self, make: impl Fn(&str) -> io::Result<T>) -> io::Result<(String, T)> {
         loop {
             let name = format!("{:08x}{SCRATCH_ENDING}", self.scratch_names.fetch_add(1, Ordering::Relaxed));
-            match self.folder.open_file(&name, OpenHow::Create) {
+            match make(&name) {
                 // Left by a process that shares the folder.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                result => return result.map(|file| (name, file)),
+                result => return result.map(|made| (name, made)),
             }
         }
     }

@@ -126,7 +126,7 @@ fn decide(engine: &Engine<'_>, route: &Route) -> Result<Decided, NotTaken> {
         engine.notice("the sender is back with the files that were accepted before".into());
         return Ok(Decided { survey, conflict });
     }
-    let conflict = match engine.observer.accept(&plan::summary(listing, &survey)) {
+    let conflict = match engine.observer.accept(&plan::summary(listing, &survey, engine.settings.symlinks)) {
         Decision::Accept => engine.settings.conflict,
         Decision::AcceptWith(conflict) => conflict,
         Decision::Refuse => return Err(TransferError::Declined.into()),

@@ -1,12 +1,13 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
+use super::links::Links;
 use super::mailbox::{Mail, Mailbox};
 use super::queue::Queue;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, ReceiveSettings, failed};
 use crate::chunk::Geometry;
-use crate::digest::{FileDigest, ManifestId};
-use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
+use crate::digest::FileDigest;
+use crate::manifest::{Entry, EntryIndex, EntryKind, Listing, VerifiedChunk};
 use crate::rel_path::RelPath;
 use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
@@ -43,6 +44,7 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     ///
     /// [`HELD_CHUNKS_MAX`]: crate::limits::HELD_CHUNKS_MAX
     pub(super) set_aside: Mutex<HashMap<u64, Vec<u8>>>,
+    pub(super) links: Links,
     failures: Mutex<Vec<FailedFile>>,
     best_effort: AtomicBool,
     only_root: Mutex<Option<FileDigest>>,
@@ -90,6 +92,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             partials: Mutex::default(),
             singles: Mutex::default(),
             set_aside: Mutex::default(),
+            links: Links::default(),
             failures: Mutex::default(),
             disk_faults: Mutex::default(),
             inner: Mutex::new(inner),
@@ -112,23 +115,12 @@ impl<'a, D: Disk> Engine<'a, D> {
     /// Whether hashes and seal are those that the user demanded, where they did. Others end the session, which never hears of them.
     pub(super) fn is_expected(&self, message: &Message) -> bool {
         let Some(expect) = &self.settings.expect else { return true };
-        let checked = match message {
-            Message::HashPage { first, digests } => expect.check_digests(*first, digests),
-            // One that leaves files out is compared with what came of the others alone, as ever.
-            Message::Seal { manifest } if self.lock().receiver.seals_everything() => {
-                expect.check_seal(self.listing(), ManifestId(*manifest))
-            }
-            _ => Ok(()),
-        };
-        match checked {
-            Ok(()) => true,
-            Err(error) => {
-                self.main.push(MainEvent::Unexpected(error));
-                // Here and not there, since this lane is to say so before it waits for what is owed over it.
-                self.step(Input::Declined);
-                false
-            }
-        }
+        let seals_everything = || self.lock().receiver.seals_everything();
+        let Err(error) = expect.check(message, || self.listing(), seals_everything) else { return true };
+        self.main.push(MainEvent::Unexpected(error));
+        // Here and not there, since this lane is to say so before it waits for what is owed over it.
+        self.step(Input::Declined);
+        false
     }
 
     /// Makes a lane's mailbox before its first input.
@@ -252,6 +244,7 @@ impl<'a, D: Disk> Engine<'a, D> {
         let Some(listed) = self.listing().entry(entry) else { return };
         let path = listed.path.as_str().to_owned();
         let bytes = listed.file_length().map_or(0, |length| length.0);
+        self.links.file_done(entry, &listed.path, root, &how);
         if self.listing().totals().files == 1 {
             *lock(&self.only_root) = Some(root);
         }
@@ -334,6 +327,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::Compare { entry, root } => self.desk.push(DeskJob::Compare { entry, root }),
             Output::OpenFile { entry } => self.desk.push(DeskJob::Open { entry }),
             Output::Publish { entry, root } => self.publish(entry, root),
+            Output::MakeLinks { entries } => self.publisher.push(PublishJob::MakeLinks { entries }),
             Output::FinishFolders => self.publisher.push(PublishJob::FinishFolders),
             Output::FileFailed { entry, fault } => self.file_failed(entry, &fault),
             Output::Granted { grant, lanes } => self.main.push(MainEvent::Granted { grant, lanes }),
@@ -355,7 +349,10 @@ impl<'a, D: Disk> Engine<'a, D> {
             Some(length) => {
                 let settled = [&self.counters.files_done, &self.counters.files_failed];
                 let settled: u64 = settled.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-                let unsettled = u64::from(self.listing().totals().files).saturating_sub(settled);
+                let totals = self.listing().totals();
+                // Links are made after all files.
+                let files = totals.files.saturating_sub(self.listing().links());
+                let unsettled = u64::from(files).saturating_sub(settled);
                 let told = lock(&self.gathered).add((entry, root), length, unsettled);
                 if let Some(job) = told {
                     self.publisher.push(job);
@@ -373,10 +370,19 @@ impl<'a, D: Disk> Engine<'a, D> {
         let disk = lock(&self.disk_faults).remove(&entry);
         let Some(listed) = self.listing().entry(entry) else { return };
         self.counters.files_failed.fetch_add(1, Ordering::Relaxed);
-        let failure = failed::file(listed.path.as_str(), fault, disk.as_ref());
+        let mut failure = failed::file(listed.path.as_str(), fault, disk.as_ref());
+        if let (FileFault::FirstFailed, EntryKind::HardLink { to }) = (fault, &listed.kind) {
+            failure.class = self.class_of(*to).unwrap_or(failure.class);
+        }
         let FailedFile { path, fault, class } = failure.clone();
         self.observer.event(&Event::FileFailed { path, fault, class });
         lock(&self.failures).push(failure);
+    }
+
+    /// What kind of failure the entry's was, if it failed.
+    fn class_of(&self, entry: EntryIndex) -> Option<FailureClass> {
+        let path = self.listing().entry(entry)?.path.as_str();
+        lock(&self.failures).iter().find(|failure| failure.path == path).map(|failure| failure.class)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

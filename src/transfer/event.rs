@@ -3,7 +3,7 @@
 use crate::digest::FileDigest;
 use crate::transfer::failure::{FailureClass, TransferError};
 use crate::transfer::integrity::Finding;
-use crate::transfer::settings::Conflict;
+use crate::transfer::proposal::{Decision, OfferSummary};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -69,6 +69,15 @@ pub enum Event {
     },
     /// Checking: something is not as the manifest says.
     Found(Finding),
+    /// A link is there. Paths are raw, as above.
+    LinkDone {
+        /// Path within the offer.
+        path: String,
+        /// The file's path within the offer that it is another name of, or what a symbolic link holds.
+        to: String,
+        /// How it came to be there.
+        how: LinkOutcome,
+    },
     /// Something the user should know; printable.
     Notice {
         /// A sentence without a full stop.
@@ -255,50 +264,19 @@ pub enum FileOutcome {
     SkippedExisting,
 }
 
-/// What an offer would write.
-#[derive(Clone, Debug, Default)]
-pub struct OfferSummary {
-    /// The first entries in order.
-    pub entries: Vec<OfferLine>,
-    /// Entries beyond those.
-    pub truncated: u64,
-    /// Files in all.
-    pub files: u64,
-    /// Folders in all.
-    pub folders: u64,
-    /// Bytes of all files together.
-    pub bytes: u64,
-    /// Room at the destination, where the system can tell.
-    pub free_bytes: Option<u64>,
-}
-
-/// One entry of an offer.
-#[allow(clippy::struct_excessive_bools, reason = "independent remarks")]
+/// How a link came to be there.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct OfferLine {
-    /// Path within the offer, raw.
-    pub path: String,
-    /// Whether it is a folder.
-    pub folder: bool,
-    /// Length of the file; 0 for a folder.
-    pub bytes: u64,
-    /// Whether the destination has the name. Two folders of one name are no conflict and do not set it.
-    pub exists: bool,
-    /// Whether a name in the path starts with a dot.
-    pub hidden: bool,
-    /// Whether it has a name that is never written, and so is left out.
-    pub refused: bool,
-}
-
-/// What the user says to an offer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Decision {
-    /// Go on, by the conflict rule of the settings.
-    Accept,
-    /// Go on, by this conflict rule.
-    AcceptWith(Conflict),
-    /// Write nothing; the run ends with `Declined`.
-    Refuse,
+pub enum LinkOutcome {
+    /// The file system cannot give a file a second name: it is a copy.
+    Copied,
+    /// The same was there before, or, for a hard link, a file of the same content.
+    Identical,
+    /// It was made.
+    Made,
+    /// It was made under this name, because its own was taken.
+    Renamed(String),
+    /// What was there was left, because its name was taken.
+    SkippedExisting,
 }
 
 /// What a run did. A run that fails has one too, if it got so far.
@@ -349,6 +327,7 @@ impl fmt::Debug for Event {
             }
             Self::FileFailed { path, fault, class } => write!(formatter, "FileFailed({path:?}, {fault:?}, {class:?})"),
             Self::Found(finding) => write!(formatter, "{finding:?}"),
+            Self::LinkDone { path, to, how } => write!(formatter, "LinkDone({path:?}, {to:?}, {how:?})"),
             Self::Listening { link: _, code } => {
                 write!(formatter, "Listening([redacted], {})", if code.is_some() { "[redacted]" } else { "none" })
             }

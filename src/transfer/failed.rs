@@ -1,11 +1,14 @@
 //! What a failure is called, for one file and for a whole transfer.
 
+use super::engine::Engine;
 use super::{FailedFile, FailureClass, TransferError};
 use crate::limits::LANE_SILENCE_MAX;
-use crate::session::{End, FileFault};
-use crate::store::StoreError;
+use crate::manifest::{Entry, EntryKind};
+use crate::session::{End, FileFault, Plan};
+use crate::store::{Disk, StoreError};
 use crate::transport::TransportError;
 use crate::wire::Refusal;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The failure of the file at `path`.
@@ -15,8 +18,10 @@ pub(super) fn file(path: &str, fault: &FileFault, disk: Option<&StoreError>) -> 
         (FileFault::Disk, Some(StoreError::Damaged { .. } | StoreError::RootMismatch { .. })) => {
             FailureClass::Integrity
         }
+        (FileFault::Disk, Some(StoreError::Name { .. })) => FailureClass::Name,
         (FileFault::Disk, Some(StoreError::Misuse(_) | StoreError::Incomplete { .. })) => FailureClass::Bug,
         (FileFault::Disk, _) => FailureClass::Io,
+        (FileFault::FirstFailed, _) => FailureClass::Partial,
         (FileFault::Exists, _) => FailureClass::Exists,
         (FileFault::Integrity, _) => FailureClass::Integrity,
         (FileFault::SourceChanged(_), _) => FailureClass::SourceChanged,
@@ -41,6 +46,17 @@ pub(super) fn files(failures: &[FailedFile], total: u64, needed: u64, free: u64)
         }
         _ => TransferError::Partial { failed: count, total },
     })
+}
+
+impl<D: Disk> Engine<'_, D> {
+    /// Notes that an entry failed before anything of it was asked for, and plans for that.
+    pub(super) fn fail_plan(&self, entry: &Entry, fault: String, class: FailureClass) -> Plan {
+        if entry.kind != EntryKind::Folder {
+            self.counters.files_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.entry_failed(&entry.path, fault, class);
+        Plan::Failed
+    }
 }
 
 /// Why there is no lane.

@@ -178,6 +178,8 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
         state_dir: None,
         resuming: None,
         expect: settings.expect.clone(),
+        symlinks: settings.symlinks,
+        attributes: settings.attributes,
     }
 }
 

@@ -18,6 +18,10 @@ const MAGIC: &[u8; 8] = b"haulrec2";
 const MAGIC_OF_LINKS: &[u8; 8] = b"haulrec1";
 /// What follows in a record where the sender connected to its link.
 const PUSHED: &[u8] = b"p";
+/// What follows at the end, with one byte behind it, where any of these was chosen.
+const CHOICES: &[u8] = b"c";
+const SYMLINKS: u8 = 1;
+const ATTRIBUTES: u8 = 2;
 const CHECKSUM_BYTES: usize = 32;
 /// What follows after that where nothing but the files of a manifest is taken.
 const EXPECTING: &[u8] = b"e";
@@ -65,6 +69,7 @@ pub(super) struct Expected {
 }
 
 /// What a record holds.
+#[allow(clippy::struct_excessive_bools, reason = "independent rules")]
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pub(super) origin: Origin,
@@ -85,6 +90,8 @@ pub(super) struct Memory {
     pub(super) began: u64,
     /// What the offer has to be, if that was said.
     pub(super) expected: Option<Expected>,
+    pub(super) symlinks: bool,
+    pub(super) attributes: bool,
 }
 
 /// A session as a record holds it.
@@ -180,6 +187,8 @@ impl Memory {
             tops_total,
             began,
             expected: settings.expect.as_ref().map(Expected::of),
+            symlinks: settings.symlinks,
+            attributes: settings.attributes,
         }
     }
 
@@ -221,6 +230,12 @@ impl Memory {
             body[used..used + EXPECTING.len()].copy_from_slice(EXPECTING);
             used += EXPECTING.len();
             used += postcard::to_slice(expected, &mut body[used..]).expect(bounded).len();
+        }
+        let choices = if self.symlinks { SYMLINKS } else { 0 } | if self.attributes { ATTRIBUTES } else { 0 };
+        if choices != 0 {
+            body[used..used + CHOICES.len()].copy_from_slice(CHOICES);
+            body[used + CHOICES.len()] = choices;
+            used += CHOICES.len() + 1;
         }
         bytes.truncate(MAGIC.len() + used);
         let sum = checksum(&bytes);
@@ -267,9 +282,11 @@ impl Memory {
             }
             None => (None, rest),
         };
-        if !rest.is_empty() {
-            return None;
-        }
+        let choices = match rest.strip_prefix(CHOICES) {
+            Some(&[choices]) if choices & !(SYMLINKS | ATTRIBUTES) == 0 && choices != 0 => choices,
+            None if rest.is_empty() => 0,
+            _ => return None,
+        };
         Some(Self {
             origin,
             grant: written.grant,
@@ -284,6 +301,8 @@ impl Memory {
             tops_total: written.tops_total,
             began: written.began,
             expected,
+            symlinks: choices & SYMLINKS != 0,
+            attributes: choices & ATTRIBUTES != 0,
         })
     }
 }
@@ -348,7 +367,15 @@ mod tests {
                 None => (path.as_str(), EntryKind::File { length: Length(3) }),
             };
             let path = RelPath::parse(path).unwrap();
-            builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(0, 0) }).unwrap();
+            builder
+                .push(Entry {
+                    path,
+                    kind,
+                    mode: Mode::masked(0o644),
+                    modified: Timestamp::clamped(0, 0),
+                    attributes: crate::manifest::Attributes::NONE,
+                })
+                .unwrap();
         }
         let totals = builder.totals();
         builder.finish(totals).unwrap()
@@ -376,6 +403,8 @@ mod tests {
             state_dir: None,
             resuming: None,
             expect: None,
+            symlinks: with_grant,
+            attributes: paths.len() % 2 == 1,
         };
         let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
         let addresses = Link::parse(LINK).unwrap().addresses().to_vec();

@@ -4,8 +4,8 @@ pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use controls::Controls;
 pub use event::{
-    CodeChange, Decision, Event, FailedFile, FileOutcome, HostedSession, Hosting, Observer, OfferLine, OfferSummary,
-    PeerState, Phase, Progress, Summary,
+    CodeChange, Event, FailedFile, FileOutcome, HostedSession, Hosting, LinkOutcome, Observer, PeerState, Phase,
+    Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use integrity::{
@@ -13,6 +13,7 @@ pub use integrity::{
     VerifySettings, manifest, repair, verify,
 };
 pub use listen::listen;
+pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;
 pub use receive::receive;
 pub use send::send;
@@ -53,6 +54,7 @@ mod hope;
 mod host;
 mod lane_thread;
 mod limit;
+mod links;
 mod listen;
 mod lobby;
 mod mailbox;
@@ -62,6 +64,7 @@ mod offer;
 mod panics;
 mod pieces;
 mod plan;
+mod proposal;
 mod publisher;
 mod push;
 mod pushed_lanes;

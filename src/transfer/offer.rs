@@ -322,12 +322,15 @@ pub(super) fn change(fault: &SourceError) -> Change {
 pub(super) fn listed(entry: &SourceEntry) -> Entry {
     Entry {
         path: entry.path.clone(),
-        kind: match entry.kind {
-            source::EntryKind::File { length } => EntryKind::File { length },
+        kind: match &entry.kind {
+            source::EntryKind::File { length } => EntryKind::File { length: *length },
             source::EntryKind::Folder => EntryKind::Folder,
+            source::EntryKind::HardLink { to } => EntryKind::HardLink { to: EntryIndex(*to) },
+            source::EntryKind::Symlink { target } => EntryKind::Symlink { target: target.clone() },
         },
         mode: Mode::masked(u32::from(entry.mode)),
         modified: Timestamp::clamped(entry.mtime_seconds, entry.mtime_nanoseconds),
+        attributes: entry.attributes.clone(),
     }
 }
 

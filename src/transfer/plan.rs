@@ -2,7 +2,8 @@
 
 use super::engine::Engine;
 use super::integrity::Need;
-use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferSummary, TransferError, failed};
+use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferLink, OfferSummary, TransferError, failed, links};
+use crate::chunk::Length;
 use crate::digest::FileDigest;
 use crate::limits::FREE_SPACE_MARGIN_BYTES;
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing};
@@ -10,12 +11,13 @@ use crate::rel_path::RelPath;
 use crate::session::Plan;
 use crate::store::{Disk, Existing, Folding, Store, StoreError};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 use unicode_normalization::UnicodeNormalization;
 
 /// What is under each entry's name at the destination.
 pub(super) struct Survey {
     existing: Vec<Existing>,
+    /// Entries whose names the destination cannot hold, with what it said.
+    unnameable: HashMap<EntryIndex, String>,
     /// Bytes that are free.
     pub(super) free: u64,
 }
@@ -29,8 +31,9 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
     let reserved: HashSet<_> = parts.into_iter().filter_map(|part| part.destined).collect();
     // Nothing lies in a folder that is not there, so it is not looked for: a new tree has one look for each folder.
     let mut missing = HashSet::new();
-    for entry in listing.entries() {
-        if entry.path.refusal().is_some() {
+    let mut unnameable = HashMap::new();
+    for (index, entry) in (0..).map(EntryIndex).zip(listing.entries()) {
+        if entry.refusal().is_some() {
             existing.push(Existing::Nothing);
             continue;
         }
@@ -40,6 +43,11 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
             match store.look(&entry.path) {
                 // Something else than a folder is in the way; making the folder fails with that reason.
                 Err(StoreError::NotAFolder { .. }) => Existing::Other,
+                // It fails alone, with that reason.
+                Err(fault @ StoreError::Name { .. }) => {
+                    unnameable.insert(index, fault.to_string());
+                    Existing::Nothing
+                }
                 found => found.map_err(refuse)?,
             }
         };
@@ -48,7 +56,8 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
         }
         if let EntryKind::File { length } = entry.kind {
             let is_same_length = found == (Existing::File { length });
-            if !is_same_length && !reserved.contains(&(entry.path.clone(), length)) {
+            let is_fetched = !is_same_length && !unnameable.contains_key(&index);
+            if is_fetched && !reserved.contains(&(entry.path.clone(), length)) {
                 needed = needed.saturating_add(length.0);
                 files += 1;
             }
@@ -61,19 +70,28 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
         return Err(TransferError::NoSpace { needed, free: space.bytes });
     }
     refuse_collisions(store, listing)?;
-    Ok(Survey { existing, free: space.bytes })
+    Ok(Survey { existing, unnameable, free: space.bytes })
 }
 
 /// What the user is asked about.
-pub(super) fn summary(listing: &Listing, survey: &Survey) -> OfferSummary {
+pub(super) fn summary(listing: &Listing, survey: &Survey, makes_symlinks: bool) -> OfferSummary {
     let totals = listing.totals();
+    let link = |entry: &Entry| match &entry.kind {
+        EntryKind::HardLink { .. } => links::leads_to(listing, entry).map(OfferLink::Hard),
+        EntryKind::Symlink { .. } => links::leads_to(listing, entry).map(OfferLink::Symbolic),
+        EntryKind::File { .. } | EntryKind::Folder => None,
+    };
+    let is_refused = |entry: &Entry| {
+        entry.refusal().is_some() || (matches!(entry.kind, EntryKind::Symlink { .. }) && !makes_symlinks)
+    };
     let lines = listing.entries().iter().zip(&survey.existing).map(|(entry, existing)| OfferLine {
         path: entry.path.as_str().to_owned(),
         folder: entry.kind == EntryKind::Folder,
         bytes: entry.file_length().map_or(0, |length| length.0),
         exists: *existing != Existing::Nothing,
         hidden: entry.path.is_hidden(),
-        refused: entry.path.refusal().is_some(),
+        refused: is_refused(entry),
+        link: link(entry),
     });
     OfferSummary {
         entries: lines.collect(),
@@ -103,22 +121,47 @@ pub(super) fn plans<D: Disk>(
     survey: &Survey,
     published: &HashMap<EntryIndex, FileDigest>,
 ) -> Vec<Plan> {
+    engine.links.expect(engine.listing());
+    note_unasked_attributes(engine);
     let entries = engine.listing().entries().iter().zip(&survey.existing);
-    (0..)
-        .map(EntryIndex)
-        .zip(entries)
-        .map(|(index, (entry, existing))| match (entry.path.refusal(), entry.kind) {
-            (Some(fault), _) => fail(engine, entry, fault.to_string(), FailureClass::Name),
-            (None, EntryKind::Folder) => make_folder(engine, entry),
-            (None, EntryKind::File { .. }) => plan_file(engine, index, entry, *existing, published.get(&index)),
-        })
-        .collect()
+    // Folders that cannot be there for their names, with what was said of the first on the way down.
+    let mut lost: HashMap<RelPath, String> = HashMap::new();
+    let mut plan = |(index, (entry, existing)): (EntryIndex, (&Entry, &Existing))| {
+        let of_name = survey.unnameable.get(&index).or_else(|| lost.get(&entry.path.parent()?)).cloned();
+        match (entry.refusal(), of_name, &entry.kind) {
+            (Some(fault), ..) => engine.fail_plan(entry, fault.to_string(), FailureClass::Name),
+            (None, Some(fault), kind) => {
+                if *kind == EntryKind::Folder {
+                    lost.insert(entry.path.clone(), fault.clone());
+                }
+                engine.fail_plan(entry, fault, FailureClass::Name)
+            }
+            (None, None, EntryKind::Folder) => make_folder(engine, entry, &mut lost),
+            (None, None, EntryKind::HardLink { .. } | EntryKind::Symlink { .. }) => {
+                links::plan(engine, entry, *existing)
+            }
+            (None, None, EntryKind::File { .. }) => plan_file(engine, index, entry, *existing, published.get(&index)),
+        }
+    };
+    (0..).map(EntryIndex).zip(entries).map(&mut plan).collect()
 }
 
-fn make_folder<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Plan {
+fn note_unasked_attributes<D: Disk>(engine: &Engine<'_, D>) {
+    let with_some = engine.listing().entries().iter().filter(|entry| !entry.attributes.is_empty()).count();
+    if with_some > 0 && !engine.settings.attributes {
+        engine
+            .notice(format!("the extended attributes of {with_some} files and folders are left out without --xattrs"));
+    }
+}
+
+fn make_folder<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, lost: &mut HashMap<RelPath, String>) -> Plan {
     match engine.store.make_folder(&entry.path) {
         Ok(()) => Plan::Folder,
-        Err(fault) => fail(engine, entry, fault.to_string(), FailureClass::Exists),
+        Err(fault @ StoreError::Name { .. }) => {
+            lost.insert(entry.path.clone(), fault.to_string());
+            engine.fail_plan(entry, fault.to_string(), FailureClass::Name)
+        }
+        Err(fault) => engine.fail_plan(entry, fault.to_string(), FailureClass::Exists),
     }
 }
 
@@ -145,11 +188,18 @@ fn plan_file<D: Disk>(
             engine.file_done(index, crate::digest::empty_file_digest(), FileOutcome::SkippedExisting);
             Plan::Skip
         }
+        (Existing::File { length: Length(0) }, ..) if same_length => {
+            // There is no chunk whose hash would tell.
+            let root = crate::digest::empty_file_digest();
+            engine.store.vouch_for(&entry.path, Length(0));
+            engine.file_done(index, root, FileOutcome::Identical);
+            Plan::Done { root }
+        }
         (Existing::File { .. }, ..) if same_length => Plan::Compare,
         (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Plan::Fetch,
         _ => {
             let fault = StoreError::Exists { path: entry.path.as_str().into() };
-            fail(engine, entry, fault.to_string(), FailureClass::Exists)
+            engine.fail_plan(entry, fault.to_string(), FailureClass::Exists)
         }
     }
 }
@@ -172,17 +222,9 @@ fn plan_repair<D: Disk>(
         (Need::Fetch | Need::Whole, Existing::File { .. } | Existing::Nothing, _) => Plan::Fetch,
         _ => {
             let fault = StoreError::Exists { path: entry.path.as_str().into() };
-            fail(engine, entry, fault.to_string(), FailureClass::Exists)
+            engine.fail_plan(entry, fault.to_string(), FailureClass::Exists)
         }
     }
-}
-
-fn fail<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, fault: String, class: FailureClass) -> Plan {
-    if entry.file_length().is_some() {
-        engine.counters.files_failed.fetch_add(1, Ordering::Relaxed);
-    }
-    engine.entry_failed(&entry.path, fault, class);
-    Plan::Failed
 }
 
 /// Refuses names that the destination takes for one. Whether it does is tried out there, not guessed.

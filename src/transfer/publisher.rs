@@ -3,11 +3,13 @@
 use super::engine::{Engine, lock};
 use super::queue::Popped;
 use super::work::PublishJob;
-use super::{Conflict, FileOutcome};
+use super::{Conflict, FileOutcome, links};
 use crate::digest::FileDigest;
-use crate::manifest::{Entry, EntryIndex};
+use crate::manifest::{Attributes, Entry, EntryIndex, EntryKind};
+use crate::printable::printable;
+use crate::rel_path::RelPath;
 use crate::session::Input;
-use crate::store::{Disk, OnConflict, Publication, Published, StoreError};
+use crate::store::{AttributeLost, Disk, OnConflict, Publication, Published, StoreError};
 use std::time::Duration;
 
 /// How long a batch that is not full waits for its next file.
@@ -25,6 +27,7 @@ pub(super) fn run_publisher<D: Disk>(engine: &Engine<'_, D>) {
             PublishJob::Full => publish_batch(engine),
             PublishJob::FinishFolders => finish_folders(engine),
             PublishJob::Large { entry, root } => publish_large(engine, entry, root),
+            PublishJob::MakeLinks { entries } => links::make(engine, entries),
         }
     }
 }
@@ -42,8 +45,9 @@ fn wait_for_batch<D: Disk>(engine: &Engine<'_, D>) -> Option<()> {
             Popped::Closed => return None,
             Popped::Item(PublishJob::Large { entry, root }) => publish_large(engine, entry, root),
             Popped::Item(PublishJob::Full) => publish_batch(engine),
-            // It comes when every file is published, so there is no batch any more.
+            // These come when every file is published, so there is no batch any more.
             Popped::Item(PublishJob::FinishFolders) => finish_folders(engine),
+            Popped::Item(PublishJob::MakeLinks { entries }) => links::make(engine, entries),
             Popped::TimedOut if now == seen => publish_batch(engine),
             Popped::Item(PublishJob::Begun) | Popped::TimedOut => {}
         }
@@ -114,6 +118,7 @@ fn finish<D: Disk>(
     match outcome {
         Ok(published) => {
             engine.note_durability(published.durability);
+            tell_of_lost_attributes(engine, &published.path, &published.attributes_lost);
             let listed = engine.listing().entry(entry).map(|listed| &listed.path);
             let how = if listed == Some(&published.path) {
                 FileOutcome::Published
@@ -128,8 +133,16 @@ fn finish<D: Disk>(
 }
 
 fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
-    let is_made = |entry: &&Entry| entry.file_length().is_none() && entry.path.refusal().is_none();
+    let is_made = |entry: &&Entry| entry.kind == EntryKind::Folder && entry.path.refusal().is_none();
     let folders = engine.listing().entries().iter().filter(is_made);
+    if engine.settings.attributes {
+        for folder in folders.clone() {
+            // What keeps it from being opened is told of its mode and time.
+            if let Ok(lost) = engine.store.set_folder_attributes(&folder.path, &folder.attributes) {
+                tell_of_lost_attributes(engine, &folder.path, &lost);
+            }
+        }
+    }
     let folders = folders.map(|entry| (entry.path.clone(), entry.mode, entry.modified)).collect();
     for (path, outcome) in engine.store.finish_folders(folders) {
         match outcome {
@@ -138,6 +151,13 @@ fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
         }
     }
     engine.step(Input::FoldersFinished);
+}
+
+fn tell_of_lost_attributes<D: Disk>(engine: &Engine<'_, D>, path: &RelPath, lost: &[AttributeLost]) {
+    let Some(AttributeLost { name, why }) = lost.first() else { return };
+    let others = if lost.len() > 1 { format!(" and {} more", lost.len() - 1) } else { String::new() };
+    let (path, name) = (printable(path.as_str()), printable(name));
+    engine.notice(format!("`{path}` is without the extended attribute `{name}`{others}: {why}"));
 }
 
 /// How an entry is to appear.
@@ -152,5 +172,6 @@ pub(super) fn publication<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Pub
             Conflict::Rename => OnConflict::Rename,
         },
         read_back: engine.settings.read_back,
+        attributes: if engine.settings.attributes { entry.attributes.clone() } else { Attributes::NONE },
     }
 }

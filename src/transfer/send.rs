@@ -33,8 +33,13 @@ pub fn send(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -
 fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
     let began = Instant::now();
     observer.event(&Event::Phase(Phase::Scanning));
-    let options =
-        WalkOptions { hash_cache: settings.cache_dir.clone(), stop: Some(cancel.flag()), ..WalkOptions::default() };
+    let options = WalkOptions {
+        hash_cache: settings.cache_dir.clone(),
+        stop: Some(cancel.flag()),
+        symlinks: settings.symlinks,
+        attributes: settings.attributes,
+        ..WalkOptions::default()
+    };
     let walk = Source::walk(&settings.paths, &options).map_err(source_failure)?;
     let left_out = tell_notices(&walk, observer);
     let id = offer_id(&settings.paths).map_err(source_failure)?;

@@ -37,6 +37,10 @@ pub struct SendSettings {
     pub limit: Option<NonZeroU64>,
     /// What is done about single receivers.
     pub controls: Controls,
+    /// Whether symbolic links are listed, as far as they stay in the path that they lie in.
+    pub symlinks: bool,
+    /// Whether extended attributes of users are listed.
+    pub attributes: bool,
 }
 
 /// What to push, and to whom.
@@ -54,6 +58,10 @@ pub struct PushSettings {
     pub retry_for: Option<Duration>,
     /// Where hashes of unchanged files are remembered. `None`: nowhere.
     pub cache_dir: Option<PathBuf>,
+    /// Whether symbolic links are listed, as far as they stay in the path that they lie in.
+    pub symlinks: bool,
+    /// Whether extended attributes of users are listed.
+    pub attributes: bool,
 }
 
 /// Where to listen for senders, and by which rules to receive from them.
@@ -86,9 +94,14 @@ pub struct ListenSettings {
     pub expect: Option<Expectation>,
     /// Where port, link and session secrets of a listening folder are remembered. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// Whether symbolic links are made. Without it, each is left out and counts as failed.
+    pub symlinks: bool,
+    /// Whether extended attributes are set, where the offer has them.
+    pub attributes: bool,
 }
 
 /// What to fetch, into which folder, and by which rules.
+#[allow(clippy::struct_excessive_bools, reason = "independent rules")]
 #[derive(Clone)]
 pub struct ReceiveSettings {
     /// The link or the code as it was given, not yet parsed. Empty where a transfer is resumed that a code began.
@@ -115,6 +128,10 @@ pub struct ReceiveSettings {
     pub resuming: Option<RecordId>,
     /// What the offer has to be, to the byte. `None`: whatever the user accepts.
     pub expect: Option<Expectation>,
+    /// Whether symbolic links are made. Without it, each is left out and counts as failed.
+    pub symlinks: bool,
+    /// Whether extended attributes are set, where the offer has them.
+    pub attributes: bool,
 }
 
 /// What happens to a file whose name is taken by different content.
@@ -147,6 +164,8 @@ impl fmt::Debug for ReceiveSettings {
             state_dir,
             resuming,
             expect,
+            symlinks,
+            attributes,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -162,6 +181,8 @@ impl fmt::Debug for ReceiveSettings {
             .field("state_dir", state_dir)
             .field("resuming", resuming)
             .field("expect", &expect.as_ref().map(|expect| expect.manifest().path()))
+            .field("symlinks", symlinks)
+            .field("attributes", attributes)
             .finish()
     }
 }
@@ -169,7 +190,7 @@ impl fmt::Debug for ReceiveSettings {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for PushSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { paths, to: _, at, lanes, retry_for, cache_dir } = self;
+        let Self { paths, to: _, at, lanes, retry_for, cache_dir, symlinks, attributes } = self;
         formatter
             .debug_struct("PushSettings")
             .field("paths", paths)
@@ -178,6 +199,8 @@ impl fmt::Debug for PushSettings {
             .field("lanes", lanes)
             .field("retry_for", retry_for)
             .field("cache_dir", cache_dir)
+            .field("symlinks", symlinks)
+            .field("attributes", attributes)
             .finish()
     }
 }
@@ -201,6 +224,8 @@ mod tests {
             state_dir: None,
             resuming: None,
             expect: None,
+            symlinks: false,
+            attributes: false,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
@@ -211,6 +236,8 @@ mod tests {
             lanes: None,
             retry_for: None,
             cache_dir: None,
+            symlinks: false,
+            attributes: false,
         };
         let text = format!("{push:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");

@@ -211,6 +211,8 @@ impl Unfinished {
             state_dir: None,
             resuming: Some(self.id),
             expect: None,
+            symlinks: memory.symlinks,
+            attributes: memory.attributes,
         }
     }
 

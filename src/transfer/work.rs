@@ -80,6 +80,10 @@ pub(super) enum PublishJob {
         entry: EntryIndex,
         root: FileDigest,
     },
+    /// Every file is final.
+    MakeLinks {
+        entries: Vec<EntryIndex>,
+    },
 }
 
 /// Small files that are stored and wait for their common sync.

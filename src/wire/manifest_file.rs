@@ -1,11 +1,10 @@
 //! A manifest as one file: the listing, the hash of every chunk, and the seal over both.
 
-use super::message::{WireEntry, WireTotals};
+use super::entry::{EntryFault, WireEntry, WireTotals};
 use crate::chunk::Length;
 use crate::digest::{ChunkDigest, DIGEST_BYTES, FileDigest, ManifestId, PurposeHasher, RootMerger, empty_file_digest};
 use crate::limits::{HASH_PAGE_CHUNKS_MAX, MESSAGE_BYTES_MAX};
 use crate::manifest::{EntryIndex, Listing, ListingBuilder, ListingFault, SealHasher};
-use crate::rel_path::PathFault;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -46,9 +45,9 @@ pub enum ManifestFault {
     /// The bytes do not begin as a manifest does.
     #[error("it is not a manifest")]
     NotManifest,
-    /// An entry's path breaks a rule that refuses the whole.
+    /// An entry's path, or where a link leads, breaks a rule that refuses the whole.
     #[error("an entry has an unsafe path: {0}")]
-    Path(PathFault),
+    Entry(EntryFault),
     /// Its id is not made of its listing and its hashes.
     #[error("its seal is not made of its listing and its hashes")]
     Seal,
@@ -257,7 +256,7 @@ impl ManifestDecoder {
             },
             Part::Entry(mut builder, _) => {
                 let wire: WireEntry = read(bytes)?;
-                let entry = wire.check().map_err(ManifestFault::Path)?;
+                let entry = wire.check().map_err(ManifestFault::Entry)?;
                 // Modes and times that a listing brings into range have another form there.
                 if WireEntry::from(&entry) != wire {
                     return Err(ManifestFault::NotCanonical);

@@ -1,13 +1,11 @@
 //! Messages: requests of the side that receives file data, and the answers to them.
 
+use super::entry::{WireEntry, WireTotals};
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
-use crate::chunk::Length;
 use crate::digest::{ChunkDigest, DIGEST_BYTES, ListingDigest};
 use crate::limits::{
     HASH_PAGE_CHUNKS_MAX, LISTING_PAGE_ENTRIES_MAX, MESSAGE_BYTES_MAX, REQUEST_RANGES_MAX, SEAL_WITHOUT_MAX,
 };
-use crate::manifest::{Entry, EntryKind, Mode, Timestamp, Totals};
-use crate::rel_path::{PathFault, RelPath};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -178,34 +176,6 @@ pub struct SessionGrant {
     pub secret: [u8; 32],
 }
 
-/// An entry as it travels, not yet checked.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct WireEntry {
-    /// Relative path, components separated by `/`.
-    pub path: Box<str>,
-    /// Length of a file; nothing for a folder.
-    pub length: Option<u64>,
-    /// Permission bits.
-    pub mode: u16,
-    /// Seconds since 1970 UTC.
-    pub seconds: i64,
-    /// Nanoseconds on top.
-    pub nanoseconds: u32,
-}
-
-/// Totals as they travel.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct WireTotals {
-    /// Number of files.
-    pub files: u32,
-    /// Number of folders.
-    pub folders: u32,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Chunks of all files.
-    pub chunks: u64,
-}
-
 /// The rule that a message's bytes break.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum MessageFault {
@@ -250,46 +220,6 @@ impl Message {
     }
 }
 
-impl WireEntry {
-    /// The entry, once its path is found safe; it may yet be [refused alone](RelPath::refusal). Mode and time are brought
-    /// into range.
-    pub fn check(&self) -> Result<Entry, PathFault> {
-        Ok(Entry {
-            path: RelPath::parse_listed(&self.path)?,
-            kind: match self.length {
-                Some(length) => EntryKind::File { length: Length(length) },
-                None => EntryKind::Folder,
-            },
-            mode: Mode::masked(u32::from(self.mode)),
-            modified: Timestamp::clamped(self.seconds, self.nanoseconds),
-        })
-    }
-}
-
-impl From<&Entry> for WireEntry {
-    fn from(entry: &Entry) -> Self {
-        Self {
-            path: entry.path.as_str().into(),
-            length: entry.file_length().map(|length| length.0),
-            mode: entry.mode.bits(),
-            seconds: entry.modified.seconds(),
-            nanoseconds: entry.modified.nanoseconds(),
-        }
-    }
-}
-
-impl From<WireTotals> for Totals {
-    fn from(WireTotals { files, folders, bytes, chunks }: WireTotals) -> Self {
-        Self { files, folders, bytes, chunks }
-    }
-}
-
-impl From<Totals> for WireTotals {
-    fn from(Totals { files, folders, bytes, chunks }: Totals) -> Self {
-        Self { files, folders, bytes, chunks }
-    }
-}
-
 impl fmt::Debug for SessionGrant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("SessionGrant([redacted])")
@@ -297,7 +227,7 @@ impl fmt::Debug for SessionGrant {
 }
 
 /// Reads a sequence of at most `MOST` items. Memory follows the items that are there, not the announced number.
-fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
+pub(super) fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     struct Bounded<T, const MOST: usize>(PhantomData<T>);
@@ -359,6 +289,7 @@ mod listing_digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::WireKind;
 
     #[test]
     fn row_40_an_announced_length_costs_nothing_until_its_bytes_are_there() {
@@ -388,7 +319,15 @@ mod tests {
 
     #[test]
     fn row_9_text_that_is_not_utf_8_is_refused() {
-        let entry = WireEntry { path: "ab".into(), length: None, mode: 0, seconds: 0, nanoseconds: 0 };
+        let kind = WireKind::Folder;
+        let entry = WireEntry {
+            path: "ab".into(),
+            kind,
+            mode: 0,
+            seconds: 0,
+            nanoseconds: 0,
+            attributes: crate::manifest::Attributes::NONE,
+        };
         let page = Message::ListingPage { page: 0, entries: vec![entry], totals: None };
         let mut body = page.to_frame().unwrap()[FRAME_HEADER_BYTES..].to_vec();
         let path = body.windows(2).position(|pair| pair == b"ab").unwrap();

@@ -4,11 +4,12 @@
 
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, ListingDigest, RootMerger, chunk_digest, empty_file_digest};
-use haul::manifest::{EntryIndex, Listing, ListingBuilder, SealHasher};
+use haul::manifest::{Attributes, EntryIndex, Listing, ListingBuilder, SealHasher};
 use haul::secret::{Key, Link, Room, SessionId, SessionSecret};
 use haul::transport::{DeviceKey, Gatekeeper, Lane, LaneIntro, Listener, ListenerEvent, TransportError};
 use haul::wire::{
-    Encoding, FRAME_HEADER_BYTES, FrameHeader, Message, Piece, SessionGrant, WireEntry, WireTotals, piece_head,
+    Encoding, FRAME_HEADER_BYTES, FrameHeader, Message, Piece, SessionGrant, WireEntry, WireKind, WireTotals,
+    piece_head,
 };
 use std::sync::Arc;
 
@@ -70,12 +71,13 @@ impl EvilSender {
 
 /// A plain file's entry.
 pub fn file(path: &str, length: u64) -> WireEntry {
-    WireEntry { path: path.into(), length: Some(length), mode: 0o644, seconds: 1, nanoseconds: 0 }
+    let kind = WireKind::File(length);
+    WireEntry { path: path.into(), kind, mode: 0o644, seconds: 1, nanoseconds: 0, attributes: Attributes::NONE }
 }
 
 /// A folder's entry.
 pub fn folder(path: &str) -> WireEntry {
-    WireEntry { length: None, mode: 0o755, ..file(path, 0) }
+    WireEntry { kind: WireKind::Folder, mode: 0o755, ..file(path, 0) }
 }
 
 /// Reads one message; a receiver sends nothing else.
@@ -106,10 +108,14 @@ pub fn send_piece(lane: &mut Lane, chunk: u64, offset: u64, bytes: &[u8]) -> Res
 
 /// What the files' lengths add up to, without a check.
 pub fn totals(files: &[(WireEntry, Vec<u8>)]) -> WireTotals {
-    let lengths = files.iter().filter_map(|(entry, _)| entry.length);
+    let lengths = files.iter().filter_map(|(entry, _)| match entry.kind {
+        WireKind::File(length) => Some(length),
+        _ => None,
+    });
+    let folders = files.iter().filter(|(entry, _)| entry.kind == WireKind::Folder).count();
     WireTotals {
-        files: lengths.clone().count() as u32,
-        folders: files.iter().filter(|(entry, _)| entry.length.is_none()).count() as u32,
+        files: (files.len() - folders) as u32,
+        folders: folders as u32,
         bytes: lengths.clone().fold(0, u64::wrapping_add),
         chunks: lengths.filter_map(|length| Geometry::of(Length(length))).map(|it| u64::from(it.count().0)).sum(),
     }

@@ -5,7 +5,7 @@
 use haul::chunk::Length;
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, ListingDigest};
-use haul::manifest::{Entry, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
+use haul::manifest::{Attributes, Entry, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::session::{
     End, Input, LaneId, LaneRole, Output, PeerFault, Plan, Receiver, ReceiverSettings, Sender, SenderInput,
@@ -257,7 +257,8 @@ pub fn listing(entries: &[(&str, Option<u64>)]) -> Listing {
     for &(path, length) in entries {
         let kind = length.map_or(EntryKind::Folder, |length| EntryKind::File { length: Length(length) });
         let path = RelPath::parse_listed(path).unwrap();
-        builder.push(Entry { path, kind, mode: Mode::masked(0o644), modified: Timestamp::clamped(0, 0) }).unwrap();
+        let (mode, modified) = (Mode::masked(0o644), Timestamp::clamped(0, 0));
+        builder.push(Entry { path, kind, mode, modified, attributes: Attributes::NONE }).unwrap();
     }
     let totals = builder.totals();
     builder.finish(totals).unwrap()
@@ -267,38 +268,61 @@ pub fn listing(entries: &[(&str, Option<u64>)]) -> Listing {
 #[derive(Clone, Debug)]
 pub struct HandEntry {
     pub path: Vec<u8>,
-    pub length: Option<u64>,
+    /// The kind's number and what belongs to it.
+    pub kind: Vec<u8>,
     pub mode: u16,
     pub seconds: i64,
     pub nanoseconds: u32,
+    /// The list of attributes, with its count.
+    pub attributes: Vec<u8>,
 }
 
 impl HandEntry {
     pub fn file(path: impl AsRef<[u8]>, length: u64) -> Self {
-        Self { path: path.as_ref().to_vec(), length: Some(length), mode: 0o644, seconds: 0, nanoseconds: 0 }
+        let mut kind = vec![1];
+        varint(&mut kind, length);
+        Self { path: path.as_ref().to_vec(), kind, mode: 0o644, seconds: 0, nanoseconds: 0, attributes: vec![0] }
+    }
+
+    pub fn symlink(path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
+        let mut kind = vec![2];
+        varint(&mut kind, target.as_ref().len() as u64);
+        kind.extend_from_slice(target.as_ref());
+        Self { kind, ..Self::file(path, 0) }
+    }
+
+    pub fn hard_link(path: impl AsRef<[u8]>, to: u32) -> Self {
+        let mut kind = vec![3];
+        varint(&mut kind, to.into());
+        Self { kind, ..Self::file(path, 0) }
     }
 
     pub fn folder(path: impl AsRef<[u8]>) -> Self {
-        Self { length: None, ..Self::file(path, 0) }
+        Self { kind: vec![0], ..Self::file(path, 0) }
     }
 
     pub fn of(entry: &Entry) -> Self {
         Self {
-            path: entry.path.as_str().into(),
-            length: entry.file_length().map(|length| length.0),
             mode: entry.mode.bits(),
             seconds: entry.modified.seconds(),
             nanoseconds: entry.modified.nanoseconds(),
+            ..match &entry.kind {
+                EntryKind::Folder => Self::folder(entry.path.as_str()),
+                EntryKind::File { length } => Self::file(entry.path.as_str(), length.0),
+                EntryKind::Symlink { target } => Self::symlink(entry.path.as_str(), target.as_str()),
+                EntryKind::HardLink { to } => Self::hard_link(entry.path.as_str(), to.0),
+            }
         }
     }
 
     fn push_to(&self, body: &mut Vec<u8>) {
         varint(body, self.path.len() as u64);
         body.extend_from_slice(&self.path);
-        option(body, self.length);
+        body.extend_from_slice(&self.kind);
         varint(body, u64::from(self.mode));
         varint(body, (self.seconds << 1 ^ self.seconds >> 63).cast_unsigned());
         varint(body, u64::from(self.nanoseconds));
+        body.extend_from_slice(&self.attributes);
     }
 }
 
@@ -458,13 +482,6 @@ pub fn varint(body: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     body.push(number as u8);
-}
-
-fn option(body: &mut Vec<u8>, number: Option<u64>) {
-    body.push(u8::from(number.is_some()));
-    if let Some(number) = number {
-        varint(body, number);
-    }
 }
 
 /// The chunks that a request asks for.

@@ -16,7 +16,29 @@ pub fn may_mount() -> bool {
     std::env::var_os("HAUL_NO_LOOP").is_none_or(|value| value != "1")
 }
 
+/// Whether this machine lets tests mount file systems of FUSE. Where it does not, they fail; `HAUL_NO_FUSE=1` leaves them
+/// out.
+pub fn may_fuse() -> bool {
+    let may = std::env::var_os("HAUL_NO_FUSE").is_none_or(|value| value != "1");
+    if !may {
+        println!("NTFS is left out: HAUL_NO_FUSE=1");
+    }
+    may
+}
+
 impl Mount {
+    /// A new NTFS that takes names for one that differ in case, and has no names that Windows has not.
+    pub fn ntfs(image: &Path, place: &Path) -> Self {
+        let advice = "needs root, /dev/fuse and lowntfs-3g (or HAUL_NO_FUSE=1 to leave it out)";
+        File::create(image).unwrap().set_len(32 << 20).unwrap();
+        let make = Command::new("mkntfs").args(["-Q", "-F", "-q"]).arg(image).stdout(Stdio::null()).status();
+        assert!(make.is_ok_and(|made| made.success()), "mkntfs: {advice}");
+        let mounted =
+            Command::new("lowntfs-3g").args(["-o", "ignore_case,windows_names"]).arg(image).arg(place).status();
+        assert!(mounted.is_ok_and(|mounted| mounted.success()), "lowntfs-3g: {advice}");
+        Self { place: place.to_owned() }
+    }
+
     /// A tmpfs with the mount options `options`.
     pub fn tmpfs(place: &Path, options: &str) -> Self {
         Self::mount(place, &["-t", "tmpfs", "-o", options, "tmpfs"])

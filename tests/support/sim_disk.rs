@@ -63,6 +63,7 @@ pub(crate) enum Failure {
 pub(crate) struct Seeded(pub(crate) u64);
 
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what file systems offer, each by itself")]
 struct State {
     inodes: BTreeMap<u64, Inode>,
     /// Names as the device has them: folder to entries.
@@ -81,6 +82,12 @@ struct State {
     folds_case: bool,
     /// Whether room can be set aside.
     reserves: bool,
+    /// Whether a file can have two names.
+    links: bool,
+    /// Longest name, in bytes.
+    name_bytes_max: usize,
+    /// Whether attributes can be set.
+    holds_attributes: bool,
     /// What another program puts under the name that the next move is for, just before it.
     rival: Option<Vec<u8>>,
     /// Files and folders that can still be opened.
@@ -107,12 +114,20 @@ struct Inode {
     meta: Meta,
     durable_meta: Meta,
     links: u64,
+    attributes: BTreeMap<String, Vec<u8>>,
+    durable_attributes: BTreeMap<String, Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
 enum Node {
-    File { cached: Vec<u8>, durable: Vec<u8>, dirty: BTreeSet<usize> },
+    File {
+        cached: Vec<u8>,
+        durable: Vec<u8>,
+        dirty: BTreeSet<usize>,
+    },
     Folder(BTreeMap<String, u64>),
+    /// Its text is made together with its inode, which a journal keeps or loses as a whole.
+    Link(String),
     Other,
 }
 
@@ -143,12 +158,7 @@ enum Kind {
 
 impl SimDisk {
     pub(crate) fn new() -> Self {
-        let folder = Inode {
-            node: Node::Folder(BTreeMap::new()),
-            meta: Meta { mode: 0o755, modified: None },
-            durable_meta: Meta { mode: 0o755, modified: None },
-            links: 2,
-        };
+        let folder = Inode::new(Node::Folder(BTreeMap::new()), Meta { mode: 0o755, modified: None }, 2);
         Self::from_state(State {
             inodes: BTreeMap::from([(TOP, folder)]),
             durable_names: BTreeMap::from([(TOP, BTreeMap::new())]),
@@ -162,6 +172,9 @@ impl SimDisk {
             syncs_file_system: true,
             folds_case: false,
             reserves: true,
+            links: true,
+            name_bytes_max: 255,
+            holds_attributes: true,
             rival: None,
             descriptors: u64::MAX,
             calls: 0,
@@ -185,6 +198,24 @@ impl SimDisk {
     /// A file system that cannot set room aside.
     pub(crate) fn without_reservation(self) -> Self {
         self.state().reserves = false;
+        self
+    }
+
+    /// A file system where a file has one name.
+    pub(crate) fn without_links(self) -> Self {
+        self.state().links = false;
+        self
+    }
+
+    /// A file system that holds no extended attributes.
+    pub(crate) fn without_attributes(self) -> Self {
+        self.state().holds_attributes = false;
+        self
+    }
+
+    /// A file system with a limit of its own for names.
+    pub(crate) fn with_names_up_to(self, bytes: usize) -> Self {
+        self.state().name_bytes_max = bytes;
         self
     }
 
@@ -264,12 +295,33 @@ impl SimDisk {
         Some((meta.mode, meta.modified))
     }
 
+    /// Extended attributes at a path.
+    pub(crate) fn attributes(&self, path: &str) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        let inode = state.walk(path).and_then(|inode| state.inodes.get(&inode));
+        inode.map(|inode| inode.attributes.clone()).unwrap_or_default()
+    }
+
+    /// What the symbolic link at a path holds.
+    pub(crate) fn target(&self, path: &str) -> Option<String> {
+        let state = self.state();
+        match &state.inodes.get(&state.walk(path)?)?.node {
+            Node::Link(target) => Some(target.clone()),
+            _ => None,
+        }
+    }
+
+    /// What tells files apart that have one content.
+    pub(crate) fn inode(&self, path: &str) -> Option<u64> {
+        self.state().walk(path)
+    }
+
     /// Puts a durable file at a path, as if it had been there for long.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();
         let meta = Meta { mode: 0o644, modified: None };
         let node = Node::File { cached: bytes.to_vec(), durable: bytes.to_vec(), dirty: BTreeSet::new() };
-        let inode = state.add(Inode { node, meta, durable_meta: meta, links: 1 });
+        let inode = state.add(Inode::new(node, meta, 1));
         state.entries(TOP).unwrap().insert(name.to_owned(), inode);
         state.durable_names.get_mut(&TOP).unwrap().insert(name.to_owned(), inode);
     }
@@ -328,6 +380,7 @@ impl DiskFolder for SimFolder {
 
     fn facts(&self, name: &str) -> io::Result<Option<Facts>> {
         let mut state = self.enter(Kind::Looks)?;
+        state.check_name(name)?;
         let folds = state.folds_case;
         let is_same = |found: &str| found == name || (folds && found.to_lowercase() == name.to_lowercase());
         let found = state.entries(self.inode)?.iter().find(|(found, _)| is_same(found)).map(|(_, &inode)| inode);
@@ -341,6 +394,7 @@ impl DiskFolder for SimFolder {
     fn open_folder(&self, name: &str) -> io::Result<Self> {
         let mut state = self.enter(Kind::Looks)?;
         state.take_descriptor()?;
+        state.check_name(name)?;
         let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
         state.entries(inode)?;
         Ok(Self { shared: Arc::clone(&self.shared), inode })
@@ -348,11 +402,12 @@ impl DiskFolder for SimFolder {
 
     fn make_folder(&self, name: &str, private: bool) -> io::Result<()> {
         let mut state = self.enter(Kind::Allocates)?;
+        state.check_name(name)?;
         if state.entries(self.inode)?.contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
         }
         let meta = Meta { mode: if private { 0o700 } else { 0o755 }, modified: None };
-        let inode = state.add(Inode { node: Node::Folder(BTreeMap::new()), meta, durable_meta: meta, links: 2 });
+        let inode = state.add(Inode::new(Node::Folder(BTreeMap::new()), meta, 2));
         state.durable_names.insert(inode, BTreeMap::new());
         state.link(self.inode, name, inode)
     }
@@ -369,6 +424,7 @@ impl DiskFolder for SimFolder {
     fn open_file(&self, name: &str, how: OpenHow) -> io::Result<SimFile> {
         let mut state = self.enter(if how == OpenHow::Create { Kind::Allocates } else { Kind::Looks })?;
         state.take_descriptor()?;
+        state.check_name(name)?;
         let found = state.entries(self.inode)?.get(name).copied();
         let inode = match (found, how) {
             (Some(_), OpenHow::Create) => return Err(ErrorKind::AlreadyExists.into()),
@@ -376,7 +432,7 @@ impl DiskFolder for SimFolder {
             (None, OpenHow::Create) => {
                 let meta = Meta { mode: 0o600, modified: None };
                 let node = Node::File { cached: Vec::new(), durable: Vec::new(), dirty: BTreeSet::new() };
-                let inode = state.add(Inode { node, meta, durable_meta: meta, links: 0 });
+                let inode = state.add(Inode::new(node, meta, 0));
                 state.link(self.inode, name, inode)?;
                 inode
             }
@@ -384,6 +440,9 @@ impl DiskFolder for SimFolder {
         };
         if matches!(state.inodes[&inode].node, Node::Folder(_)) {
             return Err(ErrorKind::IsADirectory.into());
+        }
+        if matches!(state.inodes[&inode].node, Node::Link(_)) {
+            return Err(io::Error::from_raw_os_error(40));
         }
         Ok(self.handle(&mut state, inode))
     }
@@ -395,11 +454,12 @@ impl DiskFolder for SimFolder {
 
     fn rename(&self, name: &str, to: &Self, to_name: &str, replace: Replace) -> io::Result<()> {
         let mut state = self.enter(Kind::Allocates)?;
+        state.check_name(to_name)?;
         let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
         if let Some(bytes) = state.rival.take() {
             let meta = Meta { mode: 0o644, modified: None };
             let node = Node::File { cached: bytes.clone(), durable: bytes, dirty: BTreeSet::new() };
-            let rival = state.add(Inode { node, meta, durable_meta: meta, links: 0 });
+            let rival = state.add(Inode::new(node, meta, 0));
             state.link(to.inode, to_name, rival)?;
         }
         if let Some(&there) = state.entries(to.inode)?.get(to_name) {
@@ -409,6 +469,10 @@ impl DiskFolder for SimFolder {
             if matches!(state.inodes[&there].node, Node::Folder(_)) {
                 return Err(ErrorKind::IsADirectory.into());
             }
+            // Two names of one file: rename(2) does nothing.
+            if there == inode {
+                return Ok(());
+            }
             state.inodes.get_mut(&there).unwrap().links -= 1;
         }
         state.entries(self.inode)?.remove(name);
@@ -416,6 +480,45 @@ impl DiskFolder for SimFolder {
         let (from, to, name, to_name) = (self.inode, to.inode, name.to_owned(), to_name.to_owned());
         state.pending.push(Change::Moved { from, name, to, to_name, inode });
         Ok(())
+    }
+
+    fn make_symlink(&self, target: &str, name: &str) -> io::Result<()> {
+        let mut state = self.enter(Kind::Allocates)?;
+        state.check_name(name)?;
+        if state.entries(self.inode)?.contains_key(name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let meta = Meta { mode: 0o777, modified: None };
+        let inode = state.add(Inode::new(Node::Link(target.to_owned()), meta, 0));
+        state.link(self.inode, name, inode)
+    }
+
+    fn set_symlink_time(&self, name: &str, modified: Timestamp) -> io::Result<()> {
+        let mut state = self.enter(Kind::Moves)?;
+        let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
+        state.set_meta(inode, Mode::masked(0o777), Some(modified));
+        Ok(())
+    }
+
+    fn read_symlink(&self, name: &str) -> io::Result<String> {
+        let mut state = self.enter(Kind::Looks)?;
+        let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
+        match &state.inodes[&inode].node {
+            Node::Link(target) => Ok(target.clone()),
+            _ => Err(ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn link(&self, name: &str, to: &Self, to_name: &str) -> io::Result<bool> {
+        let mut state = self.enter(Kind::Allocates)?;
+        if !state.links {
+            return Ok(false);
+        }
+        let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
+        if state.entries(to.inode)?.contains_key(to_name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        state.link(to.inode, to_name, inode).map(|()| true)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
@@ -441,6 +544,10 @@ impl DiskFolder for SimFolder {
         }
         state.sync_all();
         Ok(true)
+    }
+
+    fn set_attribute(&self, name: &str, value: &[u8]) -> io::Result<()> {
+        self.enter(Kind::Allocates)?.set_attribute(self.inode, name, value)
     }
 
     fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
@@ -554,6 +661,10 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn set_attribute(&self, name: &str, value: &[u8]) -> io::Result<()> {
+        self.enter(Kind::Allocates)?.0.set_attribute(self.inode, name, value)
+    }
+
     fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
         self.enter(Kind::Moves)?.0.set_meta(self.inode, mode, modified);
         Ok(())
@@ -592,6 +703,13 @@ impl Drop for SimFile {
         if let Some(holders) = state.locks.get_mut(&self.inode) {
             holders.remove(&self.handle);
         }
+    }
+}
+
+impl Inode {
+    fn new(node: Node, meta: Meta, links: u64) -> Self {
+        let none = BTreeMap::new();
+        Self { node, meta, durable_meta: meta, links, attributes: none.clone(), durable_attributes: none }
     }
 }
 
@@ -683,6 +801,7 @@ impl State {
         let (kind, length) = match &found.node {
             Node::File { cached, .. } => (FileKind::File, cached.len() as u64),
             Node::Folder(_) => (FileKind::Folder, 0),
+            Node::Link(target) => (FileKind::Link, target.len() as u64),
             Node::Other => (FileKind::Other, 0),
         };
         let is_private = matches!(found.meta.mode & 0o077, 0);
@@ -695,6 +814,23 @@ impl State {
         meta.modified = modified.or(meta.modified);
     }
 
+    fn set_attribute(&mut self, inode: u64, name: &str, value: &[u8]) -> io::Result<()> {
+        if !self.holds_attributes {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let inode = self.inodes.get_mut(&inode).unwrap();
+        // As on a real one: the bits count, however it was opened.
+        if inode.meta.mode & 0o200 == 0 {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        inode.attributes.insert(name.to_owned(), value.to_vec());
+        Ok(())
+    }
+
+    fn check_name(&self, name: &str) -> io::Result<()> {
+        if name.len() > self.name_bytes_max { Err(io::Error::from_raw_os_error(36)) } else { Ok(()) }
+    }
+
     fn used(&self) -> u64 {
         self.inodes
             .values()
@@ -705,6 +841,7 @@ impl State {
     fn sync_file(&mut self, inode: u64) {
         let inode = self.inodes.get_mut(&inode).unwrap();
         inode.durable_meta = inode.meta;
+        inode.durable_attributes.clone_from(&inode.attributes);
         if let Node::File { cached, durable, dirty } = &mut inode.node {
             durable.resize(cached.len(), 0);
             for sector in std::mem::take(dirty) {
@@ -745,6 +882,7 @@ impl State {
     fn sync_folder(&mut self, folder: u64) {
         let inode = self.inodes.get_mut(&folder).unwrap();
         inode.durable_meta = inode.meta;
+        inode.durable_attributes.clone_from(&inode.attributes);
         let (covered, rest) = std::mem::take(&mut self.pending).into_iter().partition(|change| change.touches(folder));
         let covered: Vec<Change> = covered;
         self.pending = rest;
@@ -780,7 +918,9 @@ impl State {
         for (number, inode) in &mut self.inodes {
             if random.below(2) == 0 {
                 inode.meta = inode.durable_meta;
+                inode.attributes.clone_from(&inode.durable_attributes);
             }
+            inode.durable_attributes.clone_from(&inode.attributes);
             inode.durable_meta = inode.meta;
             match &mut inode.node {
                 Node::Folder(entries) => entries.clone_from(names.get(number).unwrap_or(&BTreeMap::new())),
@@ -805,7 +945,7 @@ impl State {
                     cached.clone_from(&kept);
                     *durable = kept;
                 }
-                Node::Other => {}
+                Node::Link(_) | Node::Other => {}
             }
         }
         self.count_links();

@@ -178,8 +178,12 @@ impl<S: Shelf> Pair<S> {
         if self.receiver.shelf.leases() > 0 {
             return Err("chunks are leased after the end".to_owned());
         }
-        let is_excused =
-            |fault: &FileFault| *fault == FileFault::Exists && self.receiver.on_conflict() == OnConflict::Keep;
+        // Where a name was taken and is kept, so are further names of its file.
+        let is_excused = |fault: &FileFault| match fault {
+            FileFault::Exists => self.receiver.on_conflict() == OnConflict::Keep,
+            FileFault::FirstFailed => self.receiver.on_conflict() != OnConflict::Overwrite,
+            _ => false,
+        };
         let is_whole = self.receiver.watch.failed().values().all(is_excused);
         let is_over = is_whole && !sender.offer.is_stale(&self.source);
         let leftovers = self.receiver.shelf.leftovers();

@@ -9,7 +9,7 @@ use super::sim_watch::Watch;
 use haul::chunk::ChunkIndex;
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, FileDigest};
-use haul::manifest::{ChunkPlace, Entry, EntryIndex, Timestamp, VerifiedChunk};
+use haul::manifest::{ChunkPlace, Entry, EntryIndex, EntryKind, Timestamp, VerifiedChunk};
 use haul::rel_path::RelPath;
 use haul::session::{End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
 use haul::wire::{Encoding, Message, Piece};
@@ -92,6 +92,8 @@ pub(crate) enum ReceiverEvent {
     FileOpened { entry: EntryIndex },
     FoldersFinished,
     LaneEnds { lane: LaneId },
+    MakeLink { entry: EntryIndex },
+    LinkMade { entry: EntryIndex },
     Publish { entry: EntryIndex, root: FileDigest },
     Published { entry: EntryIndex, root: FileDigest },
     RetryLease { lane: LaneId },
@@ -186,6 +188,7 @@ impl<S: Shelf> ReceiverHost<S> {
     pub(crate) fn check_complete(&mut self, source: &Source) -> Result<(), String> {
         self.watch.check_finals(&self.shelf);
         let listing = self.session.listing().unwrap();
+        self.check_links(source)?;
         for (entry, plan) in listing.files().map(|file| (file, self.plans[file.as_usize()])) {
             let Entry { path, modified, .. } = listing.entry(entry).unwrap();
             let found = self.shelf.bytes_of(path);
@@ -199,6 +202,26 @@ impl<S: Shelf> ReceiverHost<S> {
             }
             if !self.watch.has_failed(entry) && plan != Plan::Skip {
                 self.watch.must_stay(path, &self.shelf);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_links(&self, source: &Source) -> Result<(), String> {
+        let listing = self.session.listing().unwrap();
+        let entries = (0..).map(EntryIndex).zip(listing.entries());
+        for (entry, listed) in entries.filter(|(_, listed)| listed.is_link()) {
+            let is_there = match &listed.kind {
+                _ if self.watch.has_failed(entry) || self.plans[entry.as_usize()] == Plan::Skip => true,
+                EntryKind::HardLink { to } => {
+                    let (first, modified) = self.file(*to);
+                    self.shelf.bytes_of(&listed.path).is_some_and(|it| it == source.listed_bytes(&first, modified))
+                }
+                EntryKind::Symlink { target } => self.shelf.target_of(&listed.path).as_deref() == Some(target.as_str()),
+                EntryKind::File { .. } | EntryKind::Folder => unreachable!("no link"),
+            };
+            if !is_there {
+                return Err(format!("the link {:?} is said to be complete and is not", listed.path));
             }
         }
         Ok(())
@@ -244,9 +267,12 @@ impl<S: Shelf> ReceiverHost<S> {
             ReceiverEvent::Publish { entry, root } => self.publish(around, entry, root),
             ReceiverEvent::Published { entry, root } => {
                 let (path, _) = self.file(entry);
+                self.watch.done(entry);
                 self.watch.recorded(path, self.session.listing().unwrap().digest(), root);
                 self.tell(around, Input::FilePublished { entry });
             }
+            ReceiverEvent::MakeLink { entry } => self.make_link(around, entry),
+            ReceiverEvent::LinkMade { entry } => self.tell(around, Input::FilePublished { entry }),
             ReceiverEvent::FoldersFinished => {
                 let finished = self.shelf.finish_folders(&self.folders());
                 self.watch.check(finished.is_ok() || around.core.has_bad_disk(), || format!("{finished:?}"));
@@ -293,6 +319,13 @@ impl<S: Shelf> ReceiverHost<S> {
             Output::Publish { entry, root } => {
                 self.watch.publish_begins(entry);
                 self.soon(around.core, ReceiverEvent::Publish { entry, root });
+            }
+            Output::MakeLinks { entries } => {
+                let are_final = self.session.listing().unwrap().files().all(|file| self.is_final(file));
+                self.watch.check(are_final, || "links are made before every file is final".to_owned());
+                for entry in entries {
+                    self.soon(around.core, ReceiverEvent::MakeLink { entry });
+                }
             }
             Output::FinishFolders => self.soon(around.core, ReceiverEvent::FoldersFinished),
             Output::FileFailed { entry, fault } => {
@@ -350,12 +383,18 @@ impl<S: Shelf> ReceiverHost<S> {
         (entry.path.clone(), entry.modified)
     }
 
+    /// Whether a file is published, was there, or failed.
+    fn is_final(&self, entry: EntryIndex) -> bool {
+        let is_settled = matches!(self.plans[entry.as_usize()], Plan::Done { .. } | Plan::Skip);
+        is_settled || self.watch.has_failed(entry) || self.watch.is_done(entry)
+    }
+
     pub(super) fn entry_of(&self, chunk: u64) -> EntryIndex {
         self.session.listing().unwrap().place(chunk).unwrap().entry
     }
 
     pub(super) fn folders(&self) -> Vec<RelPath> {
         let entries = self.session.listing().unwrap().entries();
-        entries.iter().filter(|entry| entry.file_length().is_none()).map(|entry| entry.path.clone()).collect()
+        entries.iter().filter(|entry| entry.kind == EntryKind::Folder).map(|entry| entry.path.clone()).collect()
     }
 }

@@ -2,11 +2,11 @@
 
 use super::sim_receiver::{OnConflict, ReceiverEvent, ReceiverHost};
 use super::sim_sender::Around;
-use super::sim_shelf::{Refused, Shelf};
+use super::sim_shelf::{Refused, Shelf, ShelfLink};
 use haul::chunk::ChunkIndex;
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, FileDigest};
-use haul::manifest::EntryIndex;
+use haul::manifest::{Entry, EntryIndex, EntryKind};
 use haul::session::{FileFault, Input, Plan, Verdict};
 
 impl<S: Shelf> ReceiverHost<S> {
@@ -23,8 +23,11 @@ impl<S: Shelf> ReceiverHost<S> {
             return;
         }
         let plans = listing.entries().iter().map(|entry| {
-            if entry.file_length().is_none() {
+            if entry.kind == EntryKind::Folder {
                 Plan::Folder
+            } else if entry.is_link() {
+                let is_skipped = self.on_conflict == OnConflict::Skip && self.shelf.exists(&entry.path);
+                if is_skipped { Plan::Skip } else { Plan::Link }
             } else if let Some(root) = self.watch.root_recorded(&entry.path, listing.digest()) {
                 Plan::Done { root }
             } else if self.shelf.exists(&entry.path) {
@@ -98,6 +101,7 @@ impl<S: Shelf> ReceiverHost<S> {
         let verdict = match self.shelf.root_of(&path, geometry) {
             Some(found) if found == root => {
                 self.shelf.vouch_for(&path, geometry);
+                self.watch.done(entry);
                 Verdict::Identical
             }
             _ if self.on_conflict == OnConflict::Overwrite => Verdict::Fetch,
@@ -136,6 +140,42 @@ impl<S: Shelf> ReceiverHost<S> {
         self.soon(around.core, ReceiverEvent::Published { entry, root });
     }
 
+    pub(super) fn make_link(&mut self, around: &mut Around, entry: EntryIndex) {
+        let listing = self.session.listing().unwrap().clone();
+        let Entry { path, kind, modified, .. } = listing.entry(entry).unwrap();
+        if around.core.disk_fails() {
+            self.disk_failed(around, entry, "the disk fails");
+            return;
+        }
+        let link = match kind {
+            EntryKind::Symlink { target } => ShelfLink::Symbolic(target.clone()),
+            EntryKind::HardLink { to } => {
+                if self.plans[to.as_usize()] == Plan::Skip {
+                    // What is under that name is something else.
+                    self.tell(around, Input::FileFailed { entry, fault: FileFault::FirstFailed });
+                    return;
+                }
+                let (first, listed) = self.file(*to);
+                let root = FileDigest(*blake3::hash(around.source.listed_bytes(&first, listed)).as_bytes());
+                self.watch.publishing(path, root);
+                ShelfLink::Hard { first, root, geometry: listing.geometry(*to).unwrap() }
+            }
+            EntryKind::File { .. } | EntryKind::Folder => unreachable!("no link"),
+        };
+        let replace = self.on_conflict == OnConflict::Overwrite;
+        match self.shelf.link(path, &link, *modified, replace) {
+            Ok(()) => {
+                if let ShelfLink::Hard { root, .. } = link {
+                    self.watch.published(&self.shelf, around.source, path, root);
+                }
+                around.core.counts.add("links made", 1);
+                self.soon(around.core, ReceiverEvent::LinkMade { entry });
+            }
+            Err(Refused::Exists) => self.tell(around, Input::FileFailed { entry, fault: FileFault::Exists }),
+            Err(Refused::Disk(error)) => self.disk_failed(around, entry, &error),
+        }
+    }
+
     pub(super) fn chunk_lies(&mut self, around: &mut Around, chunk: u64) {
         let (path, _) = self.file(self.entry_of(chunk));
         self.watch.stored(around.source, &self.shelf, &path, chunk);
@@ -155,6 +195,7 @@ fn plan_name(plan: &Plan) -> &'static str {
         Plan::Failed => "plan failed",
         Plan::Fetch => "plan fetch",
         Plan::Folder => "plan folder",
+        Plan::Link => "plan link",
         Plan::Skip => "plan skip",
     }
 }

@@ -4,7 +4,7 @@ use super::sim_rng::Rng;
 use haul::chunk::{ChunkIndex, Geometry};
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, FileDigest, chunk_digest};
-use haul::manifest::{ChunkPlace, Timestamp, VerifiedChunk};
+use haul::manifest::{ChunkPlace, LinkTarget, Timestamp, VerifiedChunk};
 use haul::rel_path::RelPath;
 use haul::session::LaneId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) enum Payload<'a> {
     Raw(&'a [u8]),
     Zero(u64),
+}
+
+/// What a link is to be.
+#[derive(Clone, Debug)]
+pub(crate) enum ShelfLink {
+    Hard { first: RelPath, root: FileDigest, geometry: Geometry },
+    Symbolic(LinkTarget),
 }
 
 /// Why a file cannot be published.
@@ -41,6 +48,10 @@ pub(crate) trait Shelf {
     fn release(&mut self, lane: LaneId);
     fn check(&mut self, path: &RelPath, index: ChunkIndex, promised: ChunkDigest) -> Result<bool, String>;
     fn publish(&mut self, path: &RelPath, root: FileDigest, at: Timestamp, replace: bool) -> Result<(), Refused>;
+    /// Makes a link; one that is there already is left.
+    fn link(&mut self, path: &RelPath, link: &ShelfLink, at: Timestamp, replace: bool) -> Result<(), Refused>;
+    /// What the symbolic link at a path holds.
+    fn target_of(&self, path: &RelPath) -> Option<String>;
     /// Closes what is open of a file.
     fn close(&mut self, path: &RelPath);
     /// A file that was there before counts as received.
@@ -79,6 +90,7 @@ pub(crate) trait Shelf {
 pub(crate) struct MemoryShelf {
     partials: BTreeMap<RelPath, Partial>,
     finals: BTreeMap<RelPath, Vec<u8>>,
+    targets: BTreeMap<RelPath, LinkTarget>,
     leases: BTreeMap<LaneId, Leased>,
     /// Files of one chunk, whole and proven, with nothing that would outlive the process.
     singles: BTreeMap<RelPath, Vec<u8>>,
@@ -252,6 +264,42 @@ impl Shelf for MemoryShelf {
         bytes.iter_mut().take(u8::from(self.flips_published).into()).for_each(|byte| *byte ^= 1);
         self.finals.insert(path.clone(), bytes);
         Ok(())
+    }
+
+    fn link(&mut self, path: &RelPath, link: &ShelfLink, _: Timestamp, replace: bool) -> Result<(), Refused> {
+        let is_taken = self.finals.contains_key(path) || self.targets.contains_key(path);
+        match link {
+            ShelfLink::Hard { first, root, .. } => {
+                let bytes = self.finals.get(first).cloned();
+                let bytes = bytes.ok_or_else(|| Refused::Disk("a link to a file that is not there".to_owned()))?;
+                if blake3::hash(&bytes).as_bytes() != &root.0 {
+                    return Err(Refused::Disk("a link to a file that was changed".to_owned()));
+                }
+                if self.finals.get(path) == Some(&bytes) {
+                    return Ok(());
+                }
+                if is_taken && !replace {
+                    return Err(Refused::Exists);
+                }
+                self.targets.remove(path);
+                self.finals.insert(path.clone(), bytes);
+            }
+            ShelfLink::Symbolic(target) => {
+                if self.targets.get(path) == Some(target) {
+                    return Ok(());
+                }
+                if is_taken && !replace {
+                    return Err(Refused::Exists);
+                }
+                self.finals.remove(path);
+                self.targets.insert(path.clone(), target.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn target_of(&self, path: &RelPath) -> Option<String> {
+        self.targets.get(path).map(|target| target.as_str().to_owned())
     }
 
     fn close(&mut self, path: &RelPath) {

@@ -4,7 +4,7 @@ use super::sim_rng::Rng;
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, FileDigest, RootMerger, chunk_digest, empty_file_digest};
 use haul::limits::CHUNK_BYTES_MIN;
-use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, Timestamp};
+use haul::manifest::{Attributes, Entry, EntryIndex, EntryKind, LinkTarget, Listing, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 use haul::wire::Change;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,15 @@ struct Item {
     fault: Option<Change>,
     /// Readers of chunks do not notice that the content changed.
     is_sly: bool,
+    link: Option<SourceLink>,
+}
+
+/// A link of the tree.
+#[derive(Clone, Debug)]
+enum SourceLink {
+    /// Another name of the file at this path.
+    Hard(RelPath),
+    Symbolic(LinkTarget),
 }
 
 /// What a sending process listed.
@@ -85,9 +94,11 @@ impl Source {
                 versions: bytes.into_iter().map(Rc::new).collect(),
                 fault: None,
                 is_sly: false,
+                link: None,
             })
             .collect();
         items.sort_by(|one, other| one.path.cmp(&other.path));
+        add_links(&mut items, &folders);
         Self { items, digests: BTreeMap::new() }
     }
 
@@ -101,6 +112,7 @@ impl Source {
                 versions: bytes.into_iter().map(Rc::new).collect(),
                 fault: None,
                 is_sly: false,
+                link: None,
             })
             .collect();
         items.sort_by(|one, other| one.path.cmp(&other.path));
@@ -127,6 +139,10 @@ impl Source {
     /// Content that some file of the tree has, or had.
     pub(crate) fn was_ever(&self, path: &RelPath, bytes: &[u8]) -> bool {
         let item = self.items.iter().find(|item| item.path == *path);
+        let item = item.and_then(|item| match &item.link {
+            Some(SourceLink::Hard(first)) => self.items.iter().find(|item| item.path == *first),
+            _ => Some(item),
+        });
         item.is_some_and(|item| item.versions.iter().any(|version| ***version == *bytes))
     }
 
@@ -149,7 +165,9 @@ impl Source {
     /// Something happens to one file.
     pub(crate) fn change(&mut self, rng: &mut Rng) {
         let place = rng.below(self.items.len() as u64) as usize;
-        let is_last_one = self.readable() == 1;
+        // With a file go its further names.
+        let is_left = |item: &&Item| item.link.is_none() && item.fault.is_none();
+        let is_last_one = self.items.iter().filter(is_left).count() == 1;
         let item = &mut self.items[place];
         let Some(last) = item.versions.last() else { return };
         if rng.chance(300) && !is_last_one {
@@ -177,21 +195,35 @@ impl Source {
     }
 
     fn readable(&self) -> usize {
-        self.items.iter().filter(|item| item.fault.is_none()).count()
+        self.items.iter().filter(|item| self.is_listed(item)).count()
+    }
+
+    /// Whether a walk finds it. Of a file that is gone, or cannot be read, every name is.
+    fn is_listed(&self, item: &Item) -> bool {
+        let is_faultless = |path: &RelPath| self.items.iter().any(|item| item.path == *path && item.fault.is_none());
+        match &item.link {
+            Some(SourceLink::Hard(first)) => is_faultless(first),
+            _ => item.fault.is_none(),
+        }
     }
 
     /// Walks the tree.
     pub(crate) fn offer(&self, rng: &mut Rng) -> Offer {
         let mut builder = ListingBuilder::new();
         let mut items = Vec::new();
-        for (place, item) in self.items.iter().enumerate().filter(|(_, item)| item.fault.is_none()) {
-            let kind = match item.versions.last() {
-                Some(bytes) => EntryKind::File { length: Length(bytes.len() as u64) },
-                None => EntryKind::Folder,
+        let mut indices = BTreeMap::new();
+        for (place, item) in self.items.iter().enumerate().filter(|(_, item)| self.is_listed(item)) {
+            indices.insert(&item.path, EntryIndex(builder.len()));
+            let kind = match (&item.link, item.versions.last()) {
+                (Some(SourceLink::Hard(first)), _) => EntryKind::HardLink { to: indices[first] },
+                (Some(SourceLink::Symbolic(target)), _) => EntryKind::Symlink { target: target.clone() },
+                (None, Some(bytes)) => EntryKind::File { length: Length(bytes.len() as u64) },
+                (None, None) => EntryKind::Folder,
             };
             let version = item.versions.len() as u32;
             let modified = Timestamp::clamped(FIRST_SECOND + i64::from(version), 5);
-            builder.push(Entry { path: item.path.clone(), kind, mode: Mode::masked(0o644), modified }).unwrap();
+            let (path, mode) = (item.path.clone(), Mode::masked(0o644));
+            builder.push(Entry { path, kind, mode, modified, attributes: Attributes::NONE }).unwrap();
             items.push((place, version));
         }
         let totals = builder.totals();
@@ -275,6 +307,31 @@ impl Offer {
         }
         Ok(root)
     }
+}
+
+/// Further names of some files, and symbolic links in folders. The choices are made from the tree, so that those of a seed
+/// are the same with them and without.
+fn add_links(items: &mut Vec<Item>, folders: &[String]) {
+    let mut rng = Rng::new(items.iter().map(|item| item.path.as_str().len() as u64 + item.versions.len() as u64).sum());
+    let links = |path: String, link| Item {
+        path: RelPath::parse(&path).unwrap(),
+        versions: Vec::new(),
+        fault: None,
+        is_sly: false,
+        link: Some(link),
+    };
+    let firsts: Vec<RelPath> =
+        items.iter().filter(|item| !item.versions.is_empty()).map(|item| item.path.clone()).collect();
+    let hard_links = if firsts.is_empty() { 0 } else { rng.below(4) };
+    for number in 0..hard_links {
+        // After its first, wherever that is.
+        items.push(links(format!("z{number}"), SourceLink::Hard(rng.pick(&firsts).clone())));
+    }
+    for (number, folder) in folders.iter().enumerate() {
+        let target = LinkTarget::parse(["none", ".", "f1", "e/x"][rng.below(4) as usize]).unwrap();
+        items.push(links(format!("{folder}/s{number}"), SourceLink::Symbolic(target)));
+    }
+    items.sort_by(|one, other| one.path.cmp(&other.path));
 }
 
 /// What happened to a file since it was listed.

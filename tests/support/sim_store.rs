@@ -2,14 +2,16 @@
 
 use super::sim_disk::{Failure, SimDisk};
 use super::sim_rng::Rng;
-use super::sim_shelf::{Payload, Refused, Shelf};
+use super::sim_shelf::{Payload, Refused, Shelf, ShelfLink};
 use haul::chunk::{ChunkIndex, Geometry};
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, FileDigest};
-use haul::manifest::{ChunkPlace, Mode, Timestamp, VerifiedChunk};
+use haul::manifest::{Attributes, ChunkPlace, Mode, Timestamp, VerifiedChunk};
 use haul::rel_path::RelPath;
 use haul::session::LaneId;
-use haul::store::{Existing, Lease, OnConflict, PartialFile, Publication, SingleFile, Store, StoreError};
+use haul::store::{
+    Existing, Lease, Link, LinkWish, OnConflict, PartialFile, Publication, SingleFile, Store, StoreError,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -101,6 +103,7 @@ fn wish(path: &RelPath, at: Timestamp, replace: bool) -> Publication {
         modified: at,
         conflict: if replace { OnConflict::Overwrite } else { OnConflict::Fail },
         read_back: false,
+        attributes: Attributes::NONE,
     }
 }
 
@@ -254,6 +257,25 @@ impl Shelf for StoreShelf {
             Err(StoreError::Exists { .. }) => Err(Refused::Exists),
             Err(error) => Err(Refused::Disk(self.refused(path, &error))),
         }
+    }
+
+    fn link(&mut self, path: &RelPath, link: &ShelfLink, at: Timestamp, replace: bool) -> Result<(), Refused> {
+        let link = match link {
+            ShelfLink::Hard { first, root, geometry } => {
+                Link::Hard { first: first.clone(), root: *root, geometry: *geometry }
+            }
+            ShelfLink::Symbolic(target) => Link::Symbolic(target.clone()),
+        };
+        let store = self.store().map_err(Refused::Disk)?.clone();
+        let made = store.publish_links(&[LinkWish { publication: wish(path, at, replace), link }]).remove(0);
+        made.map(drop).map_err(|error| match error {
+            StoreError::Exists { .. } => Refused::Exists,
+            error => Refused::Disk(error.to_string()),
+        })
+    }
+
+    fn target_of(&self, path: &RelPath) -> Option<String> {
+        self.disk.target(path.as_str())
     }
 
     fn close(&mut self, path: &RelPath) {

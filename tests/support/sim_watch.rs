@@ -31,6 +31,8 @@ pub(crate) struct Watch {
     asked_again: u64,
     failed: BTreeMap<EntryIndex, FileFault>,
     publishing: BTreeSet<EntryIndex>,
+    /// Files that this process published, or found identical.
+    done: BTreeSet<EntryIndex>,
     /// What earlier processes noted as published.
     record: BTreeMap<RelPath, (ListingDigest, FileDigest)>,
     /// What may be under final names; more than one thing where a publication was interrupted.
@@ -56,6 +58,15 @@ impl Watch {
         self.claiming.clear();
         self.failed.clear();
         self.publishing.clear();
+        self.done.clear();
+    }
+
+    pub(crate) fn done(&mut self, entry: EntryIndex) {
+        self.done.insert(entry);
+    }
+
+    pub(crate) fn is_done(&self, entry: EntryIndex) -> bool {
+        self.done.contains(&entry)
     }
 
     pub(crate) fn offered(&mut self, listing: &Listing) {

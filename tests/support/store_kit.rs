@@ -5,7 +5,7 @@
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, FileDigest, RootMerger, chunk_digest, empty_file_digest};
 use haul::manifest::{
-    Entry, EntryIndex, EntryKind, HashPages, Listing, ListingBuilder, Mode, Timestamp, VerifiedChunk,
+    Attributes, Entry, EntryIndex, EntryKind, HashPages, Listing, ListingBuilder, Mode, Timestamp, VerifiedChunk,
 };
 use haul::rel_path::RelPath;
 use haul::store::{
@@ -44,7 +44,14 @@ pub(crate) fn when() -> Timestamp {
 }
 
 pub(crate) fn wish(text: &str, conflict: OnConflict) -> Publication {
-    Publication { path: path(text), mode: Mode::masked(0o640), modified: when(), conflict, read_back: false }
+    Publication {
+        path: path(text),
+        mode: Mode::masked(0o640),
+        modified: when(),
+        conflict,
+        read_back: false,
+        attributes: Attributes::NONE,
+    }
 }
 
 impl Offer {
@@ -57,7 +64,9 @@ impl Offer {
                 None => EntryKind::Folder,
             };
             let mode = Mode::masked(if bytes.is_some() { 0o640 } else { 0o750 });
-            builder.push(Entry { path: path(text), kind, mode, modified: when() }).unwrap();
+            builder
+                .push(Entry { path: path(text), kind, mode, modified: when(), attributes: Attributes::NONE })
+                .unwrap();
         }
         let totals = builder.totals();
         let listing = builder.finish(totals).unwrap();
@@ -185,6 +194,7 @@ impl Offer {
                 modified: entry.modified,
                 conflict,
                 read_back: false,
+                attributes: entry.attributes.clone(),
             };
             if self.geometry(number).is_single() {
                 let (file, found) = store.write_single(wish, self.bytes(number))?;

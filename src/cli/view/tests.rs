@@ -217,8 +217,15 @@ fn offer_ready() -> Event {
 }
 
 fn offer() -> OfferSummary {
-    let entry =
-        OfferLine { path: "a".into(), folder: false, bytes: 2048, exists: false, hidden: false, refused: false };
+    let entry = OfferLine {
+        path: "a".into(),
+        folder: false,
+        bytes: 2048,
+        exists: false,
+        hidden: false,
+        refused: false,
+        link: None,
+    };
     OfferSummary { entries: vec![entry], files: 1, bytes: 2048, ..OfferSummary::default() }
 }
 

@@ -173,6 +173,11 @@ pub enum Output {
         /// How many at most.
         lanes: u16,
     },
+    /// Every file is final: make these links, and answer with `FilePublished` or `FileFailed` for each.
+    MakeLinks {
+        /// The links, in listing order.
+        entries: Vec<EntryIndex>,
+    },
     /// The listing is complete: show it, and answer with `Accepted` or `Declined`.
     Offered,
     /// Open the partial file, reserve its space, and answer with `FileOpened` or `FileFailed`.
@@ -222,6 +227,8 @@ pub enum Plan {
     Fetch,
     /// A folder, which is made already.
     Folder,
+    /// A link, to be made once every file is final.
+    Link,
     /// Leave what is there.
     Skip,
     /// It failed before anything of it was asked for.

@@ -56,6 +56,8 @@ pub(super) enum Closing {
     Seal,
     /// The seal agrees; files are still under way.
     Files,
+    /// Every file is final; links are being made.
+    Links,
     /// Folders are being finished.
     Folders,
     /// Everything is done and said so once a control lane is there.
@@ -92,7 +94,7 @@ impl Fetch {
                 Plan::Compare => {
                     fetch.undecided.insert(index);
                 }
-                Plan::Failed | Plan::Folder | Plan::Skip => {}
+                Plan::Failed | Plan::Folder | Plan::Link | Plan::Skip => {}
             }
             if fetch.listing.entries()[index.as_usize()].file_length().is_some_and(|length| length.0 == 0) {
                 fetch.roots[index.as_usize()] = Some(empty_file_digest());

@@ -2,7 +2,7 @@
 
 use super::Plan;
 use crate::limits::OPEN_PARTIALS_MAX;
-use crate::manifest::{EntryIndex, EntryKind, Listing};
+use crate::manifest::{Entry, EntryIndex, EntryKind, Listing};
 use std::collections::BTreeMap;
 
 /// State of one entry.
@@ -12,10 +12,12 @@ pub(super) enum FileState {
     AwaitingRoot,
     /// It is being compared.
     Comparing,
-    /// Published, identical, skipped, or a folder.
+    /// Published, identical, skipped, made, or a folder.
     Done,
     /// Given up.
     Failed,
+    /// A link, which is made after all files.
+    Link,
     /// Its partial is open and takes chunks.
     Open,
     /// Its partial is being opened.
@@ -34,6 +36,8 @@ pub(super) struct Files {
     lacking: BTreeMap<EntryIndex, u64>,
     /// Entries that are not final.
     unfinished: u32,
+    /// How many of those are links.
+    links: u32,
     failed: u32,
     publishing: usize,
     opening: usize,
@@ -47,21 +51,16 @@ impl Files {
             states: Vec::with_capacity(listing.entries().len()),
             lacking: BTreeMap::new(),
             unfinished: 0,
+            links: 0,
             failed: 0,
             publishing: 0,
             opening: 0,
             empty_cursor: 0,
         };
         for (place, entry) in listing.entries().iter().enumerate() {
-            let state = match (entry.kind, plans.get(place)) {
-                (EntryKind::Folder, _) | (_, Some(Plan::Done { .. } | Plan::Folder | Plan::Skip)) => FileState::Done,
-                (_, Some(Plan::Compare)) if entry.file_length().is_some_and(|length| length.0 > 0) => {
-                    FileState::AwaitingRoot
-                }
-                (_, Some(Plan::Fetch | Plan::Compare)) => FileState::Wanted,
-                (_, Some(Plan::Failed) | None) => FileState::Failed,
-            };
+            let state = first_state(entry, plans.get(place));
             files.unfinished += u32::from(!matches!(state, FileState::Done | FileState::Failed));
+            files.links += u32::from(state == FileState::Link);
             files.failed += u32::from(state == FileState::Failed);
             files.states.push(state);
         }
@@ -75,6 +74,7 @@ impl Files {
     /// Moves an entry that is not final to another state that is not.
     pub(super) fn set(&mut self, entry: EntryIndex, state: FileState) {
         match self.states[entry.as_usize()] {
+            FileState::Link => self.links -= 1,
             FileState::Opening => self.opening -= 1,
             FileState::Publishing => self.publishing -= 1,
             _ => {}
@@ -159,7 +159,29 @@ impl Files {
         self.unfinished == 0
     }
 
+    /// Whether nothing but links is left.
+    pub(super) fn only_links_left(&self) -> bool {
+        self.unfinished == self.links
+    }
+
+    /// The links that are to be made, in listing order.
+    pub(super) fn links(&self) -> Vec<EntryIndex> {
+        let states = (0..).map(EntryIndex).zip(&self.states);
+        states.filter(|(_, state)| **state == FileState::Link).map(|(entry, _)| entry).collect()
+    }
+
     pub(super) fn failed(&self) -> u32 {
         self.failed
+    }
+}
+
+/// What a plan makes of an entry. One that does not fit its kind is a failure.
+fn first_state(entry: &Entry, plan: Option<&Plan>) -> FileState {
+    match (&entry.kind, plan) {
+        (EntryKind::Folder, _) | (_, Some(Plan::Done { .. } | Plan::Folder | Plan::Skip)) => FileState::Done,
+        (EntryKind::HardLink { .. } | EntryKind::Symlink { .. }, Some(Plan::Link)) => FileState::Link,
+        (EntryKind::File { length }, Some(Plan::Compare)) if length.0 > 0 => FileState::AwaitingRoot,
+        (EntryKind::File { .. }, Some(Plan::Fetch | Plan::Compare)) => FileState::Wanted,
+        _ => FileState::Failed,
     }
 }

@@ -298,7 +298,7 @@ impl Receiver {
         }
         *next_page += 1;
         for entry in entries {
-            builder.push(entry.check().map_err(PeerFault::Path)?).map_err(PeerFault::Listing)?;
+            builder.push(entry.check()?).map_err(PeerFault::Listing)?;
         }
         let Some(totals) = last else {
             let page = *next_page;

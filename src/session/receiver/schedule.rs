@@ -10,7 +10,8 @@ use crate::limits::{
     HASH_AHEAD_BYTES, HASH_AHEAD_CHUNKS, HASH_PAGE_CHUNKS_MAX, HASH_PAGE_DATA_BYTES, HASH_REQUESTS_MAX,
     PUBLISH_QUEUE_MAX, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUEST_RANGES_MAX, SEAL_WITHOUT_MAX,
 };
-use crate::session::{LaneId, LaneRole};
+use crate::manifest::EntryKind;
+use crate::session::{FileFault, LaneId, LaneRole};
 use crate::wire::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -37,9 +38,28 @@ impl Fetch {
             self.close(now, id, lane, outputs);
         }
         // For that nobody has to be there.
-        if self.closing == Closing::Files && self.files.all_final() {
+        if self.closing == Closing::Files && self.files.only_links_left() {
+            self.closing = Closing::Links;
+            self.make_links(outputs);
+        }
+        if self.closing == Closing::Links && self.files.all_final() {
             self.closing = Closing::Folders;
             outputs.push_back(Output::FinishFolders);
+        }
+    }
+
+    /// Has links made, but for those to a file that failed.
+    fn make_links(&mut self, outputs: &mut VecDeque<Output>) {
+        let mut entries = self.files.links();
+        entries.retain(|&entry| match self.listing.entry(entry).map(|listed| &listed.kind) {
+            Some(EntryKind::HardLink { to }) if self.files.state(*to) == FileState::Failed => {
+                self.fail(entry, FileFault::FirstFailed, outputs);
+                false
+            }
+            _ => true,
+        });
+        if !entries.is_empty() {
+            outputs.push_back(Output::MakeLinks { entries });
         }
     }
 

@@ -5,6 +5,7 @@ use super::expect::Expectation;
 use super::file::{ManifestFile, Reference, length_of};
 use super::finding::{Difference, Finding, Found, Kind, Tally};
 use super::rounds::Counted;
+use crate::chunk::Length;
 use crate::chunk_set::ChunkSet;
 use crate::manifest::{Entry, EntryIndex, EntryKind, Mode, SumList, Timestamp};
 use crate::printable::printable_path;
@@ -165,7 +166,8 @@ impl Check<'_> {
         let listing = manifest.listing();
         let mut tops: Vec<&str> = listing.entries().iter().filter_map(|entry| entry.path.components().next()).collect();
         tops.dedup();
-        let options = WalkOptions { stop: Some(cancel.flag()), ..WalkOptions::default() };
+        let symlinks = listing.entries().iter().any(|entry| matches!(entry.kind, EntryKind::Symlink { .. }));
+        let options = WalkOptions { stop: Some(cancel.flag()), symlinks, ..WalkOptions::default() };
         let walk = folder.walk(&tops, &options).map_err(source_failure)?;
         let reasons = reasons(&walk, folder.path());
         let itself = settings.manifest.canonicalize().ok();
@@ -178,11 +180,18 @@ impl Check<'_> {
             match here.next_if(|(_, found)| found.path == entry.path) {
                 Some((place, found)) => {
                     self.metadata(settings, entry, found);
-                    match (entry.kind, found.kind) {
-                        (EntryKind::File { .. }, source::EntryKind::File { length }) => {
-                            pairs.push(Pair { entry: index, here: place, length });
-                        }
+                    match (&entry.kind, &found.kind) {
                         (EntryKind::Folder, source::EntryKind::Folder) => {}
+                        (EntryKind::Symlink { target }, source::EntryKind::Symlink { target: here }) => {
+                            self.target(index, entry, target.as_str(), here.as_str());
+                        }
+                        _ if expected_kind(entry) == Kind::File && kind_of(found) == Kind::File => {
+                            // Whether two names share one file is no matter of content.
+                            let content = if let EntryKind::HardLink { to } = entry.kind { to } else { index };
+                            let here = if let source::EntryKind::HardLink { to } = found.kind { to } else { place };
+                            let length = walk.entries.get(here as usize).and_then(file_length).unwrap_or(Length(0));
+                            pairs.push(Pair { entry: index, content, here, length });
+                        }
                         _ => self.found(entry.path.as_str(), other_kind(entry, kind_of(found))),
                     }
                 }
@@ -193,7 +202,7 @@ impl Check<'_> {
             self.extra(&walk, place, extra, itself.as_deref());
         }
         self.observer.event(&Event::Phase(Phase::Verifying));
-        let bytes = pairs.iter().map(|pair| length_of(listing, pair.entry)).sum();
+        let bytes = pairs.iter().map(|pair| length_of(listing, pair.content)).sum();
         let counted = Counted::new(pairs.len() as u64, bytes);
         counted.told(self.observer, || {
             compare(manifest, &walk.source, &pairs, &counted, cancel, &mut |pair, finding| match finding {
@@ -260,6 +269,16 @@ impl Check<'_> {
         self.wanted.insert(u64::from(entry.0)..u64::from(entry.0) + 1);
     }
 
+    /// A symbolic link that is there.
+    fn target(&mut self, index: EntryIndex, entry: &Entry, expected: &str, here: &str) {
+        if here == expected {
+            return self.good(index, 0);
+        }
+        self.want(index);
+        let (found, expected) = (Some(here.to_owned()), expected.to_owned());
+        self.found(entry.path.as_str(), Difference::Target { found, expected });
+    }
+
     /// Something that is there and not listed. A manifest in the folder that it is about does not list itself.
     fn extra(&mut self, walk: &Walk, place: u32, extra: &SourceEntry, itself: Option<&Path>) {
         if itself.is_some_and(|itself| {
@@ -279,16 +298,21 @@ impl Check<'_> {
         };
         let what = match folder.look(&entry.path) {
             // Nothing is ever written under a name that is refused.
-            Standing::Missing if entry.path.refusal().is_some() => Difference::Missing(expected_kind(entry)),
+            Standing::Missing if entry.refusal().is_some() => Difference::Missing(expected_kind(entry)),
             Standing::Missing => {
-                if entry.file_length().is_some() {
+                if entry.kind != EntryKind::Folder {
                     self.want(index);
                 }
                 Difference::Missing(expected_kind(entry))
             }
             Standing::Unreadable(error) => unreadable(Some(error.to_string())),
+            Standing::Symlink if expected_kind(entry) == Kind::Symlink => {
+                self.want(index);
+                let expected = if let EntryKind::Symlink { target } = &entry.kind { target.as_str() } else { "" };
+                Difference::Target { found: None, expected: expected.to_owned() }
+            }
             other if kind_of_standing(&other) == expected_kind(entry) => {
-                if entry.file_length().is_some() {
+                if entry.kind != EntryKind::Folder {
                     self.want(index);
                 }
                 unreadable(reasons.get(Path::new(path)).cloned())
@@ -318,16 +342,22 @@ fn other_kind(entry: &Entry, found: Kind) -> Difference {
 
 fn expected_kind(entry: &Entry) -> Kind {
     match entry.kind {
-        EntryKind::File { .. } => Kind::File,
+        EntryKind::File { .. } | EntryKind::HardLink { .. } => Kind::File,
         EntryKind::Folder => Kind::Folder,
+        EntryKind::Symlink { .. } => Kind::Symlink,
     }
 }
 
 fn kind_of(entry: &SourceEntry) -> Kind {
     match entry.kind {
-        source::EntryKind::File { .. } => Kind::File,
+        source::EntryKind::File { .. } | source::EntryKind::HardLink { .. } => Kind::File,
         source::EntryKind::Folder => Kind::Folder,
+        source::EntryKind::Symlink { .. } => Kind::Symlink,
     }
+}
+
+fn file_length(entry: &SourceEntry) -> Option<Length> {
+    if let source::EntryKind::File { length } = entry.kind { Some(length) } else { None }
 }
 
 fn kind_of_standing(standing: &Standing) -> Kind {

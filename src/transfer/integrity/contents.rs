@@ -16,6 +16,8 @@ use crate::transfer::{Cancel, TransferError};
 pub(super) struct Pair {
     /// The entry of the manifest.
     pub(super) entry: EntryIndex,
+    /// The entry that has its content: another one where it is a link to that.
+    pub(super) content: EntryIndex,
     /// Place of the file in the source.
     pub(super) here: u32,
     /// Length of the file that is there.
@@ -41,7 +43,7 @@ pub(super) fn compare(
 ) -> Result<(), TransferError> {
     let listing = manifest.listing();
     // Rounds are told apart by the place of a pair: several files of the folder are never one, but nothing hangs on it.
-    let files = (0u32..).zip(pairs).map(|(place, pair)| (place, Length(length_of(listing, pair.entry))));
+    let files = (0u32..).zip(pairs).map(|(place, pair)| (place, Length(length_of(listing, pair.content))));
     let mut ending = Ending { manifest, pairs, next: 0, state: State::default(), each };
     for round in Rounds::new(files) {
         if cancel.is_cancelled() {
@@ -74,8 +76,8 @@ fn wanted(manifest: &ManifestFile, pairs: &[Pair], round: &[ChunkRun]) -> Result
     let mut wanted = Vec::new();
     for run in round {
         let Some(pair) = pairs.get(run.entry as usize) else { continue };
-        let Some(geometry) = listing.geometry(pair.entry) else { continue };
-        let first = listing.chunks_of(pair.entry).start;
+        let Some(geometry) = listing.geometry(pair.content) else { continue };
+        let first = listing.chunks_of(pair.content).start;
         let numbers = first + u64::from(run.chunks.start.0)..first + u64::from(run.chunks.end.0);
         for (index, digest) in (run.chunks.start.0..).zip(manifest.digests(numbers)?) {
             wanted.push(WantedChunk { entry: pair.here, geometry, index: ChunkIndex(index), digest });
@@ -123,12 +125,12 @@ impl Ending<'_> {
         if let Some(why) = state.unreadable {
             return Some(Finding { path, what: Difference::Unreadable(why) });
         }
-        let expected = length_of(listing, pair.entry);
+        let expected = length_of(listing, pair.content);
         let lengths = (pair.length.0 != expected).then_some((pair.length.0, expected));
         if state.bad.is_empty() && lengths.is_none() {
             return None;
         }
-        let geometry = listing.geometry(pair.entry)?;
+        let geometry = listing.geometry(pair.content)?;
         let bad = state.bad.ranges().filter_map(|range| bad_range(geometry, range)).collect();
         Some(Finding { path, what: Difference::Different(Found { bad, lengths }) })
     }

@@ -6,6 +6,7 @@ use crate::digest::{ChunkDigest, FileDigest, ManifestId};
 use crate::manifest::{EntryIndex, EntryKind, Listing, SealHasher};
 use crate::printable::printable;
 use crate::transfer::TransferError;
+use crate::wire::Message;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -66,6 +67,21 @@ impl Expectation {
         })
     }
 
+    /// Whether what the sender says of the content of `offered` is what the manifest says.
+    pub(in crate::transfer) fn check<'a>(
+        &self,
+        message: &Message,
+        offered: impl FnOnce() -> &'a Listing,
+        seals_everything: impl FnOnce() -> bool,
+    ) -> Result<(), TransferError> {
+        match message {
+            Message::HashPage { first, digests } => self.check_digests(*first, digests),
+            // A seal that leaves files out is compared with what came of the others alone, as ever.
+            Message::Seal { manifest } if seals_everything() => self.check_seal(offered(), ManifestId(*manifest)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether `offered` lists what the manifest does. Its chunks then have the same numbers.
     pub(in crate::transfer) fn check_listing(&self, offered: &Listing) -> Result<(), TransferError> {
         let expected = self.manifest.listing();
@@ -84,7 +100,7 @@ impl Expectation {
                 }
                 (_, Some(one), Some(other)) if one.kind == other.kind => {}
                 (_, Some(one), Some(other)) => {
-                    let what = match (one.kind, other.kind) {
+                    let what = match (&one.kind, &other.kind) {
                         (EntryKind::File { length: one }, EntryKind::File { length: other }) => {
                             format!("is offered with {} bytes instead of {}", other.0, one.0)
                         }
@@ -98,7 +114,7 @@ impl Expectation {
     }
 
     /// Whether the hashes of the chunks from `first` on are those of the manifest, as far as it has that many.
-    pub(in crate::transfer) fn check_digests(&self, first: u64, digests: &[ChunkDigest]) -> Result<(), TransferError> {
+    fn check_digests(&self, first: u64, digests: &[ChunkDigest]) -> Result<(), TransferError> {
         let listing = self.manifest.listing();
         let end = first.saturating_add(digests.len() as u64).min(listing.totals().chunks);
         if first >= end {
@@ -118,7 +134,7 @@ impl Expectation {
     }
 
     /// Whether `sealed`, the id that both sides of a complete transfer agree on, is made of the roots of the manifest.
-    pub(in crate::transfer) fn check_seal(&self, offered: &Listing, sealed: ManifestId) -> Result<(), TransferError> {
+    fn check_seal(&self, offered: &Listing, sealed: ManifestId) -> Result<(), TransferError> {
         let mut seal = SealHasher::new(offered.digest());
         for entry in offered.files() {
             seal.push(Some(self.manifest.root(entry)?));

@@ -36,6 +36,13 @@ pub enum Difference {
         /// What it should be.
         expected: Kind,
     },
+    /// A symbolic link that leads elsewhere.
+    Target {
+        /// Where it leads, raw; nothing where that is no place that a listing may name.
+        found: Option<String>,
+        /// Where it should lead.
+        expected: String,
+    },
     /// It cannot be read, for this reason: a printable sentence without a full stop.
     Unreadable(String),
 }
@@ -75,7 +82,7 @@ pub enum Kind {
 /// How many findings there are of each sort.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tally {
-    /// Files of other content.
+    /// Files of other content, and links that lead elsewhere.
     pub different: u64,
     /// What is not listed.
     pub extra: u64,
@@ -93,7 +100,7 @@ impl Tally {
     /// Counts a finding.
     pub fn add(&mut self, what: &Difference) {
         let count = match what {
-            Difference::Different(_) => &mut self.different,
+            Difference::Different(_) | Difference::Target { .. } => &mut self.different,
             Difference::Extra(_) => &mut self.extra,
             Difference::Metadata { .. } => &mut self.metadata,
             Difference::Missing(_) => &mut self.missing,

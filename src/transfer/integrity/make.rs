@@ -6,7 +6,7 @@ use super::sums::Roots;
 use crate::chunk::{ChunkIndex, Geometry, Length};
 use crate::digest::{ChunkDigest, DIGEST_BYTES, FileDigest, ManifestId, empty_file_digest};
 use crate::limits::HASH_PAGE_CHUNKS_MAX;
-use crate::manifest::{EntryIndex, Listing, ListingBuilder, b3sum_line};
+use crate::manifest::{self, Entry, EntryIndex, Listing, ListingBuilder, b3sum_line};
 use crate::printable::printable_path;
 use crate::source::{ChunkRun, EntryKind, HashedChunk, Source, SourceEntry, SourceError, Walk, WalkOptions};
 use crate::transfer::offer::listed;
@@ -14,7 +14,7 @@ use crate::transfer::panics::caught;
 use crate::transfer::send::{source_failure, tell_notices};
 use crate::transfer::{Cancel, Event, FailureClass, Observer, Phase, Summary, TransferError};
 use crate::wire::ManifestWriter;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub struct ManifestSettings {
     pub out: Option<PathBuf>,
     /// Whether to replace a file of that name.
     pub overwrite: bool,
+    /// Whether to list symbolic links, as an offer does that has them.
+    pub symlinks: bool,
     /// Whether to write lines as `b3sum` prints them, of files alone.
     pub b3sum: bool,
     /// Where hashes of unchanged files are remembered. `None`: nowhere.
@@ -73,8 +75,12 @@ fn make(
 ) -> Result<Summary, TransferError> {
     let began = Instant::now();
     observer.event(&Event::Phase(Phase::Scanning));
-    let options =
-        WalkOptions { hash_cache: settings.cache_dir.clone(), stop: Some(cancel.flag()), ..WalkOptions::default() };
+    let options = WalkOptions {
+        hash_cache: settings.cache_dir.clone(),
+        stop: Some(cancel.flag()),
+        symlinks: settings.symlinks,
+        ..WalkOptions::default()
+    };
     let walk = Source::walk(&settings.paths, &options).map_err(source_failure)?;
     let left_out = tell_notices(&walk, observer);
     let spool = settings.out.as_deref().map_or_else(std::env::temp_dir, folder_of);
@@ -156,28 +162,48 @@ impl Making<'_> {
         match outcome {
             Ok(hashed) => hashed.iter().try_for_each(|chunk| self.rows.write_all(&chunk.digest.0)),
             Err(fault) => {
-                if self.left_out.insert(run.entry) {
-                    self.failed += 1;
-                    let path = self.walk.entries[run.entry as usize].path.as_str().to_owned();
-                    let (fault, class) = (fault.to_string(), FailureClass::Io);
-                    self.observer.event(&Event::FileFailed { path, fault, class });
-                }
+                self.fail(run.entry, fault.to_string());
                 let count = run.chunks.end.0.saturating_sub(run.chunks.start.0);
                 (0..count).try_for_each(|_| self.rows.write_all(&[0; DIGEST_BYTES]))
             }
         }
     }
 
+    fn fail(&mut self, entry: u32, fault: String) {
+        if self.left_out.insert(entry) {
+            self.failed += 1;
+            let path = self.walk.entries[entry as usize].path.as_str().to_owned();
+            self.observer.event(&Event::FileFailed { path, fault, class: FailureClass::Io });
+        }
+    }
+
     /// The listing of everything that was read, and where the hashes of each of its files lie: chunk numbers among all
     /// entries.
-    fn listing(&self) -> Result<(Arc<Listing>, Vec<u64>), TransferError> {
+    fn listing(&mut self) -> Result<(Arc<Listing>, Vec<u64>), TransferError> {
         let bug = |fault| TransferError::Bug(Box::new(fault));
         let mut builder = ListingBuilder::new();
         let (mut next, mut rows) = (0, Vec::new());
-        for (entry, it) in (0u32..).zip(&self.walk.entries) {
+        // What an entry is called once those before it are left out that could not be read.
+        let mut left_out = 0;
+        let mut places = HashMap::new();
+        let walk = self.walk;
+        let linked = linked(walk);
+        for (entry, it) in (0u32..).zip(&walk.entries) {
             let geometry = length(it).and_then(Geometry::of);
-            if !self.left_out.contains(&entry) {
-                builder.push(listed(it)).map_err(bug)?;
+            let mut listed = listed(it);
+            if let manifest::EntryKind::HardLink { to } = &mut listed.kind {
+                match places.get(&to.0) {
+                    Some(&place) => *to = EntryIndex(place),
+                    None => self.fail(entry, "the file that it is another name of is left out".into()),
+                }
+            }
+            if self.left_out.contains(&entry) {
+                left_out += 1;
+            } else {
+                if linked.contains(&entry) {
+                    places.insert(entry, entry - left_out);
+                }
+                builder.push(listed).map_err(bug)?;
                 rows.push(next);
             }
             next += geometry.map_or(0, |geometry| u64::from(geometry.count().0));
@@ -225,11 +251,19 @@ impl Making<'_> {
         writer: &mut ManifestWriter<W>,
         mut lines: Option<&mut dyn Write>,
     ) -> io::Result<()> {
+        let to = |it: &Entry| if let manifest::EntryKind::HardLink { to } = it.kind { Some(to) } else { None };
+        let linked = listing.entries().iter().filter_map(to).map(|to| (to, empty_file_digest()));
+        let mut linked: HashMap<EntryIndex, FileDigest> = linked.collect();
         let mut at = 0;
         spool.seek(SeekFrom::Start(0))?;
         let mut spool = BufReader::with_capacity(64 * 1024, spool);
         for (index, &first) in (0..).map(EntryIndex).zip(rows) {
             let Some(entry) = listing.entry(index) else { continue };
+            if let (manifest::EntryKind::HardLink { to }, Some(lines)) = (&entry.kind, &mut lines)
+                && let Some(root) = linked.get(to)
+            {
+                writeln!(lines, "{}", b3sum_line(entry.path.as_str(), *root))?;
+            }
             let Some(length) = entry.file_length() else { continue };
             let chunks = listing.chunks_of(index);
             if at != first && !chunks.is_empty() {
@@ -252,6 +286,9 @@ impl Making<'_> {
                 at += many;
             }
             self.last_root = Some(root);
+            if linked.contains_key(&index) {
+                linked.insert(index, root);
+            }
             if let Some(lines) = &mut lines {
                 writeln!(lines, "{}", b3sum_line(entry.path.as_str(), root))?;
             }
@@ -260,11 +297,14 @@ impl Making<'_> {
     }
 }
 
+/// Entries that others are further names of.
+fn linked(walk: &Walk) -> BTreeSet<u32> {
+    let to = |it: &SourceEntry| if let EntryKind::HardLink { to } = it.kind { Some(to) } else { None };
+    walk.entries.iter().filter_map(to).collect()
+}
+
 fn length(entry: &SourceEntry) -> Option<Length> {
-    match entry.kind {
-        EntryKind::File { length } => Some(length),
-        EntryKind::Folder => None,
-    }
+    if let EntryKind::File { length } = entry.kind { Some(length) } else { None }
 }
 
 /// The entry that is the file to be written, where it is one of an earlier run.

@@ -5,11 +5,13 @@ use arbitrary::{Result, Unstructured};
 use haul::chunk::Length;
 use haul::digest::ChunkDigest;
 use haul::limits::{CHUNK_BYTES_MIN, COMPONENT_BYTES_MAX, ENTRIES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX};
-use haul::manifest::{EntryIndex, EntryKind, HashPages, Listing, ListingBuilder, Totals};
+use haul::manifest::{
+    Attribute, Attributes, EntryIndex, EntryKind, HashPages, LinkTarget, Listing, ListingBuilder, Totals,
+};
 use haul::rel_path::RelPath;
 use haul::secret::{CODE_WORDS, Code, CodeFault, Invitation, Link, code_words, complete_word};
 use haul::session::listing_page_starts;
-use haul::wire::{Frame, FrameHeader, Message, WireEntry, WireTotals};
+use haul::wire::{Frame, FrameHeader, Message, WireEntry, WireKind, WireTotals};
 use std::path::{Component, Path};
 use unicode_width::UnicodeWidthStr;
 
@@ -28,7 +30,7 @@ pub(super) fn frame_decode(bytes: &[u8]) {
     }
 }
 
-/// A listing entry of five bytes becomes a struct of 48, twice while its vector grows; announced lengths cost nothing.
+/// A listing entry of six bytes becomes a struct of 64, twice while its vector grows; announced lengths cost nothing.
 fn assert_memory_follows(input: usize, peak: usize) {
     assert!(peak <= 64 * 1024 + 16 * input, "{peak} bytes of memory for {input} bytes of input");
 }
@@ -56,23 +58,30 @@ fn encoded_pages(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         let suffix = if input.ratio(1, 4)? { input.arbitrary::<&str>()? } else { "" };
         let name = format!("{number:02}{suffix}");
         let path = folders.last().map_or(name.clone(), |folder| format!("{folder}/{name}"));
-        let length = match input.int_in_range(0..=5u8)? {
-            0 => None,
-            1 => Some(0),
-            2 => Some(input.arbitrary()?),
-            _ => Some(input.int_in_range(0..=5u64)? * CHUNK_BYTES_MIN + input.int_in_range(0..=2u64)?),
+        let kind = match input.int_in_range(0..=7u8)? {
+            0 => WireKind::Folder,
+            1 => WireKind::File(0),
+            2 => WireKind::File(input.arbitrary()?),
+            3 => WireKind::Symlink(any_target(input)?),
+            4 => WireKind::HardLink(any_file(input, &entries)?),
+            _ => WireKind::File(input.int_in_range(0..=5u64)? * CHUNK_BYTES_MIN + input.int_in_range(0..=2u64)?),
         };
+        let is_link = matches!(kind, WireKind::Symlink(_) | WireKind::HardLink(_));
+        let has_attributes = input.ratio(1, 4)? && (!is_link || input.ratio(1, 8)?);
+        let attributes = if has_attributes { any_attributes(input)? } else { Attributes::NONE };
+        let is_folder = kind == WireKind::Folder;
         entries.push(WireEntry {
             path: path.as_str().into(),
-            length,
+            kind,
             mode: input.arbitrary()?,
             seconds: input.arbitrary()?,
             nanoseconds: input.arbitrary()?,
+            attributes,
         });
-        match length {
-            None => folders.push(path),
-            Some(_) if input.ratio(1, 4)? => drop(folders.pop()),
-            Some(_) => {}
+        if is_folder {
+            folders.push(path);
+        } else if input.ratio(1, 4)? {
+            drop(folders.pop());
         }
     }
     let totals = honest_totals(&entries);
@@ -91,12 +100,36 @@ fn encoded_pages(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(stream)
 }
 
+/// Mostly a target that stays where it may.
+fn any_target(input: &mut Unstructured<'_>) -> Result<Box<str>> {
+    let climbs = "../".repeat(input.int_in_range(0..=3)?);
+    let rest = if input.ratio(1, 4)? { input.arbitrary::<&str>()? } else { "x/y" };
+    Ok(format!("{climbs}{rest}").into())
+}
+
+/// Mostly the index of a file.
+fn any_file(input: &mut Unstructured<'_>, entries: &[WireEntry]) -> Result<u32> {
+    let files = (0..).zip(entries).filter(|(_, entry)| matches!(entry.kind, WireKind::File(_))).map(|(index, _)| index);
+    let files: Vec<u32> = files.collect();
+    if files.is_empty() || input.ratio(1, 8)? { input.arbitrary() } else { input.choose(&files).copied() }
+}
+
+fn any_attributes(input: &mut Unstructured<'_>) -> Result<Attributes> {
+    let mut list = Vec::new();
+    for number in 0..input.int_in_range(0..=4u8)? {
+        let value: &[u8] = input.arbitrary()?;
+        list.push(Attribute { name: format!("user.{number}").into(), value: value.into() });
+    }
+    Ok(Attributes::of(list).unwrap_or_default())
+}
+
 fn honest_totals(entries: &[WireEntry]) -> WireTotals {
     let mut totals = Totals::default();
     for entry in entries {
-        match entry.length {
-            None => totals.folders += 1,
-            Some(length) => {
+        match entry.kind {
+            WireKind::Folder => totals.folders += 1,
+            WireKind::Symlink(_) | WireKind::HardLink(_) => totals.files += 1,
+            WireKind::File(length) => {
                 let geometry = haul::chunk::Geometry::of(Length(length));
                 totals.files += 1;
                 totals.bytes = totals.bytes.wrapping_add(length);
@@ -138,7 +171,8 @@ fn assert_valid(listing: &Listing) {
             assert_eq!(entries[at].kind, EntryKind::Folder);
         }
         let Some(geometry) = listing.geometry(index) else {
-            assert!(mine.is_empty() && entry.kind == EntryKind::Folder);
+            assert!(mine.is_empty());
+            assert_valid_link(listing, index);
             continue;
         };
         let count = geometry.file_length().0.div_ceil(geometry.chunk_length().0);
@@ -149,6 +183,28 @@ fn assert_valid(listing: &Listing) {
         }
     }
     assert_eq!((listing.totals().chunks, listing.place(chunks)), (chunks, None));
+}
+
+/// What has no chunks is a folder, or a link that leads to what the listing may hold.
+fn assert_valid_link(listing: &Listing, index: EntryIndex) {
+    let entry = listing.entry(index).unwrap();
+    assert!(entry.attributes.is_empty() || !entry.is_link());
+    match &entry.kind {
+        EntryKind::Folder => {}
+        EntryKind::HardLink { to } => {
+            assert!(*to < index && listing.entry(*to).unwrap().file_length().is_some());
+        }
+        EntryKind::Symlink { target } => {
+            assert_eq!(LinkTarget::parse(target.as_str()).as_ref(), Ok(target));
+            let folder = entry.path.parent().expect("nothing is below a link at the top");
+            let mut depth = folder.components().count();
+            for name in target.as_str().split('/').filter(|name| !matches!(*name, "" | ".")) {
+                depth = if name == ".." { depth - 1 } else { depth + 1 };
+                assert!(depth >= 1, "{:?} -> {:?}", entry.path, target);
+            }
+        }
+        EntryKind::File { .. } => panic!("a file without a geometry"),
+    }
 }
 
 fn assert_survives_the_wire(listing: &Listing) {

@@ -5,7 +5,7 @@ use arbitrary::{Result, Unstructured};
 use haul::chunk::Length;
 use haul::digest::{ChunkDigest, PurposeHasher};
 use haul::limits::CHUNK_BYTES_MIN;
-use haul::manifest::{Entry, EntryKind, ListingBuilder, Mode, SumList, Timestamp, b3sum_line};
+use haul::manifest::{Attributes, Entry, EntryKind, ListingBuilder, Mode, SumList, Timestamp, b3sum_line};
 use haul::rel_path::RelPath;
 use haul::wire::{ManifestDecoder, ManifestFault, ManifestHead, ManifestWriter};
 use std::sync::Arc;
@@ -44,7 +44,13 @@ fn written(input: &mut Unstructured<'_>) -> Result<Option<Vec<u8>>> {
         let kind = if is_folder { EntryKind::Folder } else { EntryKind::File { length } };
         let modified = Timestamp::clamped(input.arbitrary()?, input.arbitrary()?);
         let text = path.as_str().to_owned();
-        let pushed = builder.push(Entry { path, kind, mode: Mode::masked(input.arbitrary()?), modified });
+        let pushed = builder.push(Entry {
+            path,
+            kind,
+            mode: Mode::masked(input.arbitrary()?),
+            modified,
+            attributes: Attributes::NONE,
+        });
         if is_folder && pushed.is_ok() {
             folder = format!("{text}/");
         }

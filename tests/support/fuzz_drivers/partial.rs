@@ -140,7 +140,15 @@ fn digest_on_disk(disk: &SimDisk, index: ChunkIndex) -> Option<ChunkDigest> {
 fn listing_and_digests() -> (haul::manifest::Listing, Vec<ChunkDigest>) {
     let mut builder = ListingBuilder::new();
     let kind = EntryKind::File { length: Length(FILE_BYTES) };
-    builder.push(Entry { path: path(), kind, mode: Mode::masked(0), modified: Timestamp::clamped(0, 0) }).unwrap();
+    builder
+        .push(Entry {
+            path: path(),
+            kind,
+            mode: Mode::masked(0),
+            modified: Timestamp::clamped(0, 0),
+            attributes: haul::manifest::Attributes::NONE,
+        })
+        .unwrap();
     let totals = builder.totals();
     let digests = (0..3).map(ChunkIndex).map(|index| chunk_digest(geometry(), index, &chunk_bytes(index))).collect();
     (builder.finish(totals).unwrap(), digests)

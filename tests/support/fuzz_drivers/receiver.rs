@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use haul::chunk_set::ChunkSet;
 use haul::digest::ChunkDigest;
 use haul::limits::{OPEN_PARTIALS_MAX, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX};
-use haul::manifest::{EntryIndex, VerifiedChunk};
+use haul::manifest::{Entry, EntryIndex, EntryKind, VerifiedChunk};
 use haul::session::{End, FileFault, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Verdict};
 use haul::wire::{Change, Message, Piece};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -143,8 +143,20 @@ impl Model {
     }
 
     fn all_final(&self) -> bool {
-        let published = |entry: &EntryIndex| self.published.contains(entry);
-        self.world.listing.files().all(|entry| published(&entry) || self.failed.contains(&entry))
+        self.files_final() && self.links().all(|entry| self.is_final(entry))
+    }
+
+    fn files_final(&self) -> bool {
+        self.world.listing.files().all(|entry| self.is_final(entry))
+    }
+
+    fn is_final(&self, entry: EntryIndex) -> bool {
+        self.published.contains(&entry) || self.failed.contains(&entry)
+    }
+
+    fn links(&self) -> impl Iterator<Item = EntryIndex> + '_ {
+        let entries = (0..).map(EntryIndex).zip(self.world.listing.entries());
+        entries.filter(|(_, entry)| entry.is_link()).map(|(index, _)| index)
     }
 
     fn open_lane(&mut self, role: LaneRole) {
@@ -270,9 +282,10 @@ impl Model {
         for index in 0..self.world.listing.totals().files + self.world.listing.totals().folders {
             let entry = EntryIndex(index);
             let plan = match input.int_in_range(0..=7u8)? {
-                _ if self.world.listing.geometry(entry).is_none() => Plan::Folder,
+                _ if self.world.listing.entry(entry).is_some_and(|it| it.kind == EntryKind::Folder) => Plan::Folder,
                 0 => Plan::Skip,
                 1 => Plan::Failed,
+                _ if self.world.listing.geometry(entry).is_none() => Plan::Link,
                 2 => Plan::Done { root: self.world.root(entry) },
                 3 | 4 => Plan::Compare,
                 _ => Plan::Fetch,
@@ -293,7 +306,11 @@ impl Model {
         match task {
             Output::Offered => {
                 let entries = self.world.listing.entries();
-                let plan = |entry: &haul::manifest::Entry| entry.file_length().map_or(Plan::Folder, |_| Plan::Fetch);
+                let plan = |entry: &Entry| match entry.kind {
+                    EntryKind::File { .. } => Plan::Fetch,
+                    EntryKind::Folder => Plan::Folder,
+                    EntryKind::HardLink { .. } | EntryKind::Symlink { .. } => Plan::Link,
+                };
                 self.handle(Input::Accepted(entries.iter().map(plan).collect()));
             }
             Output::OpenFile { entry } => self.handle(Input::FileOpened { entry, claims: ChunkSet::new() }),
@@ -315,6 +332,12 @@ impl Model {
             Output::Publish { entry, .. } => {
                 self.published.insert(entry);
                 self.handle(Input::FilePublished { entry });
+            }
+            Output::MakeLinks { entries } => {
+                if let Some(entry) = self.next_link(entries) {
+                    self.published.insert(entry);
+                    self.handle(Input::FilePublished { entry });
+                }
             }
             Output::FinishFolders => self.handle(Input::FoldersFinished),
             Output::CloseLane { lane } => self.lose_lane(lane),
@@ -364,9 +387,24 @@ impl Model {
                 self.faultless = false;
                 self.handle(Input::FileFailed { entry, fault });
             }
+            Output::MakeLinks { entries } => {
+                self.faultless = false;
+                if let Some(entry) = self.next_link(entries) {
+                    self.handle(Input::FileFailed { entry, fault });
+                }
+            }
             other => self.tasks.push_back(other),
         }
         Ok(())
+    }
+
+    /// The first of these links; the others stay to be made.
+    fn next_link(&mut self, mut entries: Vec<EntryIndex>) -> Option<EntryIndex> {
+        let last = entries.pop();
+        if !entries.is_empty() {
+            self.tasks.push_front(Output::MakeLinks { entries });
+        }
+        last
     }
 
     fn compared(&mut self, entry: EntryIndex, verdict: Verdict) {
@@ -434,6 +472,17 @@ impl Model {
             Output::CloseLane { lane } => {
                 let lane = self.lanes.get_mut(&lane).expect("only a lane that is there is closed");
                 assert!(!std::mem::replace(&mut lane.closing, true), "a lane is closed once");
+                self.tasks.push_back(output);
+            }
+            Output::MakeLinks { ref entries } => {
+                assert!(self.files_final(), "links are made after all files");
+                assert!(entries.iter().all(|&entry| !self.is_final(entry)) && !entries.is_empty());
+                let listing = &self.world.listing;
+                let firsts = entries.iter().filter_map(|&entry| match listing.entry(entry)?.kind {
+                    EntryKind::HardLink { to } => Some(to),
+                    _ => None,
+                });
+                assert!(firsts.into_iter().all(|first| !self.failed.contains(&first)), "there is a file to link to");
                 self.tasks.push_back(output);
             }
             Output::FinishFolders => {

@@ -4,7 +4,7 @@ use arbitrary::Unstructured;
 use haul::chunk::{Geometry, Length};
 use haul::digest::chunk_digest;
 use haul::limits::CHUNK_BYTES_MIN;
-use haul::manifest::{Entry, EntryKind, HashPages, ListingBuilder, Mode, Timestamp};
+use haul::manifest::{Attributes, Entry, EntryKind, HashPages, ListingBuilder, Mode, Timestamp};
 use haul::rel_path::RelPath;
 
 /// Length near a multiple of the chunk length, content from one byte, pages cut where the rest of the bytes say.
@@ -32,7 +32,8 @@ pub(super) fn tree_hash(bytes: &[u8]) {
         let mut builder = ListingBuilder::new();
         let kind = EntryKind::File { length: Length(length) };
         let path = RelPath::parse("file").unwrap();
-        builder.push(Entry { path, kind, mode: Mode::masked(0), modified: Timestamp::clamped(0, 0) }).unwrap();
+        let (mode, modified) = (Mode::masked(0), Timestamp::clamped(0, 0));
+        builder.push(Entry { path, kind, mode, modified, attributes: Attributes::NONE }).unwrap();
         let totals = builder.totals();
         builder.finish(totals).unwrap()
     };

@@ -4,7 +4,9 @@ use arbitrary::{Result, Unstructured};
 use haul::chunk::Length;
 use haul::digest::{ChunkDigest, FileDigest, ListingDigest, RootMerger, empty_file_digest};
 use haul::limits::CHUNK_BYTES_MIN;
-use haul::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
+use haul::manifest::{
+    Attributes, Entry, EntryIndex, EntryKind, LinkTarget, Listing, ListingBuilder, Mode, SealHasher, Timestamp,
+};
 use haul::rel_path::RelPath;
 use haul::session::listing_page_starts;
 use haul::wire::{Change, Message, Refusal, SessionGrant, WireEntry};
@@ -19,18 +21,35 @@ pub(super) struct World {
 }
 
 impl World {
-    /// One to twelve entries; some files have several chunks, and some none.
+    /// One to twelve entries; some files have several chunks, and some none; some are links.
     pub(super) fn new(input: &mut Unstructured<'_>, is_pushed: bool) -> Self {
         let mut builder = ListingBuilder::new();
+        let (mut last_file, mut open_folder) = (None, None::<String>);
         for number in 0..input.int_in_range(1..=12u8).unwrap_or(1) {
-            let kind = match input.int_in_range(0..=4u64).unwrap_or(2) {
+            let symlink = || EntryKind::Symlink { target: LinkTarget::parse("none").expect("a plain name") };
+            let kind = match input.int_in_range(0..=6u64).unwrap_or(2) {
                 0 => EntryKind::Folder,
+                5 => last_file.map_or(EntryKind::Folder, |to| EntryKind::HardLink { to }),
+                6 => open_folder.as_ref().map_or(EntryKind::Folder, |_| symlink()),
                 1 => EntryKind::File { length: Length(0) },
                 2 => EntryKind::File { length: Length(1) },
                 chunks => EntryKind::File { length: Length((2 * chunks - 4) * CHUNK_BYTES_MIN + 1) },
             };
-            let path = RelPath::parse(&format!("{number:02}")).unwrap();
-            builder.push(Entry { path, kind, mode: Mode::masked(0o600), modified: Timestamp::clamped(0, 0) }).unwrap();
+            let path = match &kind {
+                EntryKind::Symlink { .. } => format!("{}/{number:02}", open_folder.clone().unwrap_or_default()),
+                _ => format!("{number:02}"),
+            };
+            match kind {
+                EntryKind::Folder => open_folder = Some(path.clone()),
+                EntryKind::Symlink { .. } => {}
+                EntryKind::File { .. } | EntryKind::HardLink { .. } => open_folder = None,
+            }
+            if matches!(kind, EntryKind::File { .. }) {
+                last_file = Some(EntryIndex(builder.len()));
+            }
+            let path = RelPath::parse(&path).unwrap();
+            let (mode, modified) = (Mode::masked(0o600), Timestamp::clamped(0, 0));
+            builder.push(Entry { path, kind, mode, modified, attributes: Attributes::NONE }).unwrap();
         }
         let totals = builder.totals();
         let listing = Arc::new(builder.finish(totals).unwrap());
