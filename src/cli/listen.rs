@@ -122,6 +122,7 @@ fn settings(receive: Receive) -> ListenSettings {
         retry_for: receive.retry_for,
         allow_hidden: receive.allow_hidden,
         state_dir: Places::detect().state,
+        compress: receive.compress.how,
     }
 }
 

@@ -127,6 +127,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         cache_dir: cache,
         ask_each: send.ask_each,
         limit: send.limit,
+        compress: send.compress.how,
         controls: controls.clone(),
     };
     let last_word = |failure| {
@@ -221,6 +222,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         allow_hidden: receive.allow_hidden,
         state_dir: Places::detect().state,
         resuming: None,
+        compress: receive.compress.how,
     })
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn run(send: Send, output: Output) -> Exit {
         lanes: send.lanes.count,
         retry_for: send.retry_for,
         cache_dir: Places::detect().cache,
+        compress: send.compress.how,
     };
     let last_word = |failure| {
         view.finish(Err(failure));

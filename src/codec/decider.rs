@@ -100,11 +100,19 @@ impl Decider {
     }
 
     /// The level to compress the piece with that is next at `now`, if it looks as if it shrinks; `None` sends it as it is.
-    pub fn level(&self, now: Duration) -> Option<Level> {
+    pub fn level(&mut self, now: Duration) -> Option<Level> {
         match self.compression {
             Compression::Off => None,
             Compression::Level(level) => Some(level),
-            Compression::Auto => (self.compresses || now >= self.probe_due).then_some(self.level),
+            Compression::Auto if self.compresses => Some(self.level),
+            Compression::Auto => {
+                let is_due = now >= self.probe_due;
+                if is_due {
+                    // Other lanes ask before this one has its answer.
+                    self.probe_due = now + PROBE_EVERY;
+                }
+                is_due.then_some(self.level)
+            }
         }
     }
 
@@ -113,9 +121,8 @@ impl Decider {
         self.compression == Compression::Auto
     }
 
-    /// A piece of `bytes` was compressed, or shown not to shrink, which took until `now`.
-    pub fn compressed(&mut self, now: Duration, bytes: u64, took: Duration, has_shrunk: bool) {
-        self.probe_due = now + PROBE_EVERY;
+    /// A piece of `bytes` was compressed, or shown not to shrink.
+    pub fn compressed(&mut self, bytes: u64, took: Duration, has_shrunk: bool) {
         self.slot.compressing += took;
         self.slot.shrunk += if has_shrunk { bytes } else { 0 };
         if has_shrunk && bytes >= COSTED_BYTES_MIN {
@@ -217,7 +224,15 @@ impl Decider {
 
 impl Slot {
     fn new(now: Duration) -> Self {
-        Self { began: now, last: now, is_settled: false, bytes: 0, shrunk: 0, wire_bytes: 0, compressing: Duration::ZERO }
+        Self {
+            began: now,
+            last: now,
+            is_settled: false,
+            bytes: 0,
+            shrunk: 0,
+            wire_bytes: 0,
+            compressing: Duration::ZERO,
+        }
     }
 
     /// Whether enough of it shrank to tell what compressing is worth.
@@ -275,7 +290,7 @@ const SHARE_FOR_LESS_WORK: f64 = 0.5;
 const SHARE_IN_DOUBT: f64 = 0.45;
 
 #[cfg(test)]
-#[allow(clippy::cast_precision_loss)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 mod tests {
     use super::*;
 
@@ -320,7 +335,7 @@ mod tests {
                     let took = if shrinks { self.compress * PIECE as f64 } else { 4e-6 };
                     (ratio, cpu) = (if shrinks { self.ratio } else { 1.0 }, took);
                     compressed += u64::from(shrinks);
-                    decider.compressed(at, PIECE, Duration::from_secs_f64(took), shrinks);
+                    decider.compressed(PIECE, Duration::from_secs_f64(took), shrinks);
                 }
                 cpu += (self.handle + self.handle_wire * ratio) * PIECE as f64;
                 now += (cpu / self.cores).max(PIECE as f64 * ratio / self.link);
@@ -331,9 +346,7 @@ mod tests {
 
         /// Seconds of automatic compression over those of the better of none and all, once it had time to find out.
         fn loss(&self, is_near: bool, pieces: u64) -> f64 {
-            let seconds = |compression| {
-                self.carry(&mut Decider::new(Duration::ZERO, compression, is_near), pieces).0
-            };
+            let seconds = |compression| self.carry(&mut Decider::new(Duration::ZERO, compression, is_near), pieces).0;
             let best = seconds(Compression::Off).min(seconds(Compression::Level(Level::BEST_CHEAP)));
             (seconds(Compression::Auto) - FINDING_OUT) / best
         }

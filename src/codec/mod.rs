@@ -195,6 +195,7 @@ const HASH_LOG_MAX: u32 = 17;
 const CHAIN_LOG_MAX: u32 = 18;
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

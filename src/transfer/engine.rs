@@ -5,6 +5,7 @@ use super::queue::Queue;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, ReceiveSettings, failed};
 use crate::chunk::Geometry;
+use crate::codec::Compression;
 use crate::digest::FileDigest;
 use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
 use crate::rel_path::RelPath;
@@ -106,6 +107,11 @@ impl<'a, D: Disk> Engine<'a, D> {
         while let Some(output) = inner.receiver.poll() {
             self.route(&mut inner, output);
         }
+    }
+
+    /// Whether compressed pieces may come.
+    pub(super) fn takes_zstd(&self) -> bool {
+        self.settings.compress != Compression::Off
     }
 
     /// Makes a lane's mailbox before its first input.

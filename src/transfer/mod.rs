@@ -53,6 +53,7 @@ mod mailbox;
 mod memory;
 mod neighbours;
 mod offer;
+mod outlet;
 mod panics;
 mod pieces;
 mod plan;

@@ -1,6 +1,7 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
 use super::Controls;
+use crate::codec::Compression;
 use crate::store::RecordId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +36,8 @@ pub struct SendSettings {
     pub ask_each: bool,
     /// Bytes per second that all receivers together may have at first. `None`: no limit.
     pub limit: Option<NonZeroU64>,
+    /// Whether pieces are made shorter for receivers that take them.
+    pub compress: Compression,
     /// What is done about single receivers.
     pub controls: Controls,
 }
@@ -54,6 +57,8 @@ pub struct PushSettings {
     pub retry_for: Option<Duration>,
     /// Where hashes of unchanged files are remembered. `None`: nowhere.
     pub cache_dir: Option<PathBuf>,
+    /// Whether pieces are made shorter, if the other end takes them.
+    pub compress: Compression,
 }
 
 /// Where to listen for senders, and by which rules to receive from them.
@@ -84,6 +89,8 @@ pub struct ListenSettings {
     pub allow_hidden: bool,
     /// Where port, link and session secrets of a listening folder are remembered. `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// [`Compression::Off`] has senders not compress; how far they do otherwise is theirs to decide.
+    pub compress: Compression,
 }
 
 /// What to fetch, into which folder, and by which rules.
@@ -111,6 +118,8 @@ pub struct ReceiveSettings {
     pub state_dir: Option<PathBuf>,
     /// The record of the transfer that is continued: its offer was accepted before, and another one is not taken.
     pub resuming: Option<RecordId>,
+    /// [`Compression::Off`] has the host not compress; how far it does otherwise is its own to decide.
+    pub compress: Compression,
 }
 
 /// What happens to a file whose name is taken by different content.
@@ -142,6 +151,7 @@ impl fmt::Debug for ReceiveSettings {
             allow_hidden,
             state_dir,
             resuming,
+            compress,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -156,6 +166,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("allow_hidden", allow_hidden)
             .field("state_dir", state_dir)
             .field("resuming", resuming)
+            .field("compress", compress)
             .finish()
     }
 }
@@ -163,7 +174,7 @@ impl fmt::Debug for ReceiveSettings {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for PushSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { paths, to: _, at, lanes, retry_for, cache_dir } = self;
+        let Self { paths, to: _, at, lanes, retry_for, cache_dir, compress } = self;
         formatter
             .debug_struct("PushSettings")
             .field("paths", paths)
@@ -172,6 +183,7 @@ impl fmt::Debug for PushSettings {
             .field("lanes", lanes)
             .field("retry_for", retry_for)
             .field("cache_dir", cache_dir)
+            .field("compress", compress)
             .finish()
     }
 }
@@ -194,6 +206,7 @@ mod tests {
             allow_hidden: false,
             state_dir: None,
             resuming: None,
+            compress: Compression::Auto,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
@@ -204,6 +217,7 @@ mod tests {
             lanes: None,
             retry_for: None,
             cache_dir: None,
+            compress: Compression::Auto,
         };
         let text = format!("{push:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");

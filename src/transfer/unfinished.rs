@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::memory::{Accepted, Memory, Origin};
 use super::{ReceiveSettings, TransferError, failed};
+use crate::codec::Compression;
 use crate::printable::printable_path;
 use crate::rel_path::WORK_FOLDER;
 use crate::secret::{Code, Invitation, Link};
@@ -210,6 +211,7 @@ impl Unfinished {
             allow_hidden: memory.allow_hidden,
             state_dir: None,
             resuming: Some(self.id),
+            compress: Compression::Auto,
         }
     }
 

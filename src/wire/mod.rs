@@ -10,4 +10,4 @@ mod version;
 
 pub use frame::{Encoding, FRAME_HEADER_BYTES, Frame, FrameFault, FrameHeader, PIECE_ADDRESS_BYTES, Piece, piece_head};
 pub use message::{Change, Message, MessageFault, Refusal, SessionGrant, WireEntry, WireTotals};
-pub use version::{ALPN, FEATURES, VERSION};
+pub use version::{ALPN, FEATURE_ZSTD, FEATURES, VERSION};
