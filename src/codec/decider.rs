@@ -37,6 +37,8 @@ pub struct Decider {
     /// Seconds that one core takes to compress a byte that shrinks; nothing where none was compressed yet.
     cost: Option<f64>,
     slot: Slot,
+    /// Bytes of files in a second, in the last slot.
+    plain_pace: f64,
     /// While the other thing is tried: the pace before.
     tried_against: Option<Pace>,
     /// Trials in a row that changed nothing.
@@ -85,6 +87,7 @@ impl Decider {
             level: Level::BEST_CHEAP,
             cost: None,
             slot: Slot::new(now),
+            plain_pace: 0.0,
             tried_against: None,
             failures: 0,
             trial_due: now,
@@ -116,9 +119,14 @@ impl Decider {
         }
     }
 
-    /// Whether pieces that do not look as if they shrink are left alone, and some are not even looked at.
-    pub fn may_skip(&self) -> bool {
+    /// Whether pieces that do not look as if they shrink are left alone.
+    pub fn looks_first(&self) -> bool {
         self.compression == Compression::Auto
+    }
+
+    /// Whether looking at each of them would cost too much.
+    pub fn may_skip(&self) -> bool {
+        self.looks_first() && self.plain_pace > SKIPPED_FROM
     }
 
     /// A piece of `bytes` was compressed, or shown not to shrink.
@@ -161,6 +169,7 @@ impl Decider {
 
     /// Takes the pace of a slot, and the share of the cores that compressed in it.
     fn judge(&mut self, now: Duration, pace: Pace, share: f64) {
+        self.plain_pace = pace.plain;
         if let Some((before, at)) = self.tried
             && (pace.wire > before * OTHER_RATE || pace.wire * OTHER_RATE < before)
         {
@@ -258,6 +267,8 @@ const MEASURE_TIME_MAX: Duration = Duration::from_millis(400);
 const PAUSE: Duration = Duration::from_secs(2);
 /// How often a piece is compressed, while none need be, to learn what that costs: a five-hundredth of one core.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
+/// From so many bytes in a second on, looking at each piece takes more than a two-hundredth of one core.
+const SKIPPED_FROM: f64 = 3e8;
 /// A shorter piece says more about what a call costs than what a byte does.
 const COSTED_BYTES_MIN: u64 = 1024;
 
@@ -396,9 +407,20 @@ mod tests {
         let level = Level::new(7).unwrap();
         let mut always = Decider::new(Duration::ZERO, Compression::Level(level), true);
         assert!((World::TEXT.carry(&mut always, 1000).1 - 1.0).abs() < 1e-9);
-        assert_eq!((always.level(Duration::ZERO), always.may_skip()), (Some(level), false));
+        assert_eq!((always.level(Duration::ZERO), always.looks_first()), (Some(level), false));
         let mut never = Decider::new(Duration::ZERO, Compression::Off, false);
         assert!(World { link: 1e6, ..World::TEXT }.carry(&mut never, 100).1 < 1e-9);
+    }
+
+    #[test]
+    fn pieces_are_looked_at_one_by_one_unless_there_are_very_many() {
+        for (link, may_skip) in [(5e7, false), (1e9, true)] {
+            let world = World { link, random_per_cent: 100, cores: 8.0, ..World::TEXT };
+            let mut decider = Decider::new(Duration::ZERO, Compression::Auto, false);
+            assert!(!decider.may_skip(), "before anything is known");
+            world.carry(&mut decider, 2000);
+            assert_eq!(decider.may_skip(), may_skip, "{link} bytes a second");
+        }
     }
 
     #[test]

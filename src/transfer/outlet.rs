@@ -28,7 +28,8 @@ pub(super) struct Outlet {
     wire_counted: u64,
 }
 
-/// Which pieces of a file are looked at to see whether they shrink: all, until several in a row did not.
+/// Which pieces of a file are looked at to see whether they shrink, where that costs too much for all: all, until several in a
+/// row did not.
 #[derive(Debug, Default)]
 struct Sampling {
     entry: Option<EntryIndex>,
@@ -93,16 +94,16 @@ impl Outlet {
         let Some(press) = press else {
             return Ok(lane.send(&[&piece_head(piece, Encoding::Raw, bytes.len()), bytes])?);
         };
-        let (level, may_skip) = {
+        let (level, looks_first, may_skip) = {
             let mut decider = press.lock(lane);
-            (decider.level(press.now()), decider.may_skip())
+            (decider.level(press.now()), decider.looks_first(), decider.may_skip())
         };
         let mut shrunk = None;
         if let Some(level) = level
-            && (!may_skip || sampling.is_due(entry))
+            && (sampling.is_due(entry) || !may_skip)
         {
             let began = Instant::now();
-            shrunk = shorter(encoder.get_or_insert_default(), bytes, level, may_skip);
+            shrunk = shorter(encoder.get_or_insert_default(), bytes, level, looks_first);
             let (took, has_shrunk) = (began.elapsed(), shrunk.is_some());
             sampling.found(has_shrunk);
             press.lock(lane).compressed(u64::from(piece.length), took, has_shrunk);
@@ -114,9 +115,9 @@ impl Outlet {
     }
 }
 
-/// What stands for `bytes` and is shorter, if there is such a thing and, where they may be left alone, if they look like it.
-fn shorter<'e>(encoder: &'e mut Encoder, bytes: &[u8], level: Level, may_skip: bool) -> Option<&'e [u8]> {
-    if may_skip && !encoder.seems_to_shrink(bytes) {
+/// What stands for `bytes` and is shorter, if there is such a thing and, with `looks_first`, if they look like it.
+fn shorter<'e>(encoder: &'e mut Encoder, bytes: &[u8], level: Level, looks_first: bool) -> Option<&'e [u8]> {
+    if looks_first && !encoder.seems_to_shrink(bytes) {
         return None;
     }
     encoder.encode(bytes, level)
