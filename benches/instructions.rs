@@ -6,12 +6,14 @@
 mod support;
 
 use haul::chunk::{ChunkIndex, Geometry, Length};
+use haul::codec::{Compression, Decider, Encoder, is_zero};
 use haul::digest::{RootMerger, chunk_digest};
-use haul::limits::{CHUNK_BYTES_MIN, HASH_PAGE_CHUNKS_MAX};
+use haul::limits::{CHUNK_BYTES_MIN, HASH_PAGE_CHUNKS_MAX, PIECE_BYTES_MAX};
 use haul::manifest::Entry;
 use haul::session::listing_page_starts;
-use haul::wire::{Frame, FrameHeader, Message, WireEntry};
+use haul::wire::{Encoding, Frame, FrameHeader, Message, Piece, WireEntry, piece_head};
 use std::hint::black_box;
+use std::time::Duration;
 use support::pair::Pair;
 
 /// Work that is set up and can be counted.
@@ -19,9 +21,11 @@ type Ready = Box<dyn FnOnce()>;
 /// Sets work up.
 type SetUp = fn() -> Ready;
 
-const WORKS: [(&str, SetUp); 5] = [
+const WORKS: [(&str, SetUp); 7] = [
     ("hash_16_mib", hash),
     ("listing_of_20000", listing),
+    ("looks_at_64_pieces_of_noise", looks),
+    ("raw_path_of_64_pieces", raw_path),
     ("session_of_10000_files", session_files),
     ("session_of_4096_chunks", session_chunks),
     ("wire_pages", wire),
@@ -65,6 +69,33 @@ fn listing() -> Ready {
         let listing = support::listing(entries);
         for number in 0..listing.totals().chunks {
             black_box(listing.place(number));
+        }
+    })
+}
+
+/// What is done to see that pieces do not shrink, where that matters.
+fn looks() -> Ready {
+    let piece = support::noise(PIECE_BYTES_MAX as usize);
+    let mut encoder = Encoder::new();
+    encoder.seems_to_shrink(&piece);
+    Box::new(move || (0..64).for_each(|_| assert!(!encoder.seems_to_shrink(black_box(&piece)))))
+}
+
+/// What is done to pieces that travel as they are, but for reading and sending them: a few instructions for each of them,
+/// and none for each of their bytes.
+fn raw_path() -> Ready {
+    let bytes = support::noise(PIECE_BYTES_MAX as usize);
+    let mut decider = Decider::new(Duration::ZERO, Compression::Auto, true);
+    decider.set_cores(2);
+    decider.level(Duration::ZERO);
+    decider.compressed(1 << 18, Duration::from_micros(500), true);
+    Box::new(move || {
+        for number in 0..64 {
+            let (chunk, now) = (black_box(number), Duration::from_micros(200 * number));
+            assert!(!is_zero(black_box(&bytes)) && decider.level(now).is_none());
+            let piece = Piece { chunk, offset: 0, length: PIECE_BYTES_MAX };
+            black_box(piece_head(piece, Encoding::Raw, bytes.len()));
+            decider.sent(now, u64::from(piece.length), u64::from(piece.length));
         }
     })
 }

@@ -34,7 +34,8 @@ fn main() {
     group.throughput(Throughput::Bytes(TRANSFER_BYTES));
     for piece_bytes in [16 << 10, PIECE_BYTES_MAX] {
         let (mut near, mut far) = lanes();
-        let head = move |chunk| piece_head(Piece { chunk, offset: 0, length: piece_bytes }, Encoding::Raw);
+        let piece = move |chunk| Piece { chunk, offset: 0, length: piece_bytes };
+        let head = move |chunk| piece_head(piece(chunk), Encoding::Raw, piece_bytes as usize);
         let sending = Sending::start(piece_bytes, move |chunk, bytes| {
             far.send(&[&head(chunk), bytes]).expect("the other end reads");
         });

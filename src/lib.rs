@@ -25,6 +25,8 @@ pub mod wire;
 pub mod session;
 /// Files mapped into memory.
 pub mod mmap;
+/// Pieces made shorter on their way.
+pub mod codec;
 /// What is sent: walked, read and hashed.
 pub mod source;
 /// Where what is received lies until it is complete, and how it appears.

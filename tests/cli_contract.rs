@@ -286,6 +286,8 @@ fn row_90_a_bad_environment_is_named_and_never_a_panic() {
             ("HAUL_ADDRESS", "send"),
             ("HAUL_LANES", "send"),
             ("HAUL_LANES", "receive"),
+            ("HAUL_COMPRESS", "send"),
+            ("HAUL_COMPRESS", "receive"),
             ("HAUL_COLOR", "receive"),
         ] {
             let subject = if verb == "send" { file.to_str().unwrap() } else { "LINK" };

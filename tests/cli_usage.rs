@@ -36,6 +36,7 @@ fn a_bad_value_from_the_environment_is_named_by_its_variable() {
         ("HAUL_BIND", "nowhere"),
         ("HAUL_ADDRESS", "1.2.3"),
         ("HAUL_COLOR", "red"),
+        ("HAUL_COMPRESS", "20"),
     ];
     for (variable, value) in bad {
         let ran = Ran::of(env.command(&["send", "a"]).env(variable, value).output().unwrap());

@@ -166,6 +166,7 @@ impl World {
             expect: None,
             symlinks: false,
             attributes: false,
+            compress: haul::codec::Compression::Auto,
         }
     }
 

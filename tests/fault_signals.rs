@@ -291,6 +291,7 @@ fn receive_settings() -> ReceiveSettings {
         expect: None,
         symlinks: false,
         attributes: false,
+        compress: haul::codec::Compression::Auto,
     }
 }
 

@@ -67,7 +67,8 @@ fn row_57_unknown_kinds_set_flags_and_trailing_bytes_are_refused() {
     }
     assert_refused_by_both(&[&header(1, 1, 0, 1)[..], &[11]].concat(), FrameFault::Reserved);
     assert_refused_by_both(&frame(1, &[11, 0]), FrameFault::Message(MessageFault::NotCanonical));
-    assert_refused_by_both(&[&header(2, 2, 0, 24)[..], &[0; 24]].concat(), FrameFault::Encoding);
+    assert_refused_by_both(&[&header(2, 3, 0, 24)[..], &[0; 24]].concat(), FrameFault::Encoding);
+    assert_refused_by_both(&[&header(2, 2, 0, 24)[..], &[0; 24]].concat(), FrameFault::Length);
 }
 
 #[test]

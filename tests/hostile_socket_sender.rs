@@ -8,15 +8,18 @@ mod evil_sender;
 mod process;
 
 use evil_sender::{EvilSender, Script, file, folder, raw_frame, send_message, send_piece};
+use haul::codec::{Encoder, Level};
 use haul::digest::ListingDigest;
 use haul::transport::{Lane, TransportError};
-use haul::wire::{FrameHeader, Message, WireEntry, WireKind, WireTotals};
+use haul::wire::{Encoding, FrameHeader, Message, Piece, WireEntry, WireKind, WireTotals, piece_head};
 use process::{Playground, Received, noise};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const CHUNK: usize = 256 * 1024;
+/// Length of a file that is one piece of any length.
+const SMALL: usize = 16_000;
 
 /// Entries alone, as they are.
 struct Listed(Vec<WireEntry>);
@@ -385,6 +388,51 @@ fn row_49_a_chunk_that_was_damaged_once_arrives_by_the_retry() {
     received.assert_ok();
     assert_eq!(ASKED.load(Ordering::SeqCst), 2);
     assert_eq!(left, ["a", "b"]);
+}
+
+/// Answers every request for chunks with one compressed piece, made as told from the chunk's bytes.
+struct Compressed(fn(&[u8]) -> Vec<u8>);
+
+impl Script for Compressed {
+    fn files(&self) -> Vec<(WireEntry, Vec<u8>)> {
+        vec![(file("a", SMALL as u64), vec![b'a'; SMALL])]
+    }
+
+    fn instead(&self, lane: &mut Lane, request: &Message) -> Result<bool, TransportError> {
+        let Message::ChunksRequest { .. } = request else { return Ok(false) };
+        let payload = self.0(&[b'a'; SMALL]);
+        let piece = Piece { chunk: 0, offset: 0, length: SMALL as u32 };
+        lane.send(&[&piece_head(piece, Encoding::Zstd, payload.len()), &payload])?;
+        Ok(true)
+    }
+}
+
+fn shrunk(bytes: &[u8]) -> Vec<u8> {
+    Encoder::new().encode(bytes, Level::MIN).unwrap().to_vec()
+}
+
+#[test]
+fn s14_a_compressed_piece_that_is_not_what_it_says_ends_the_transfer() {
+    let (received, left) = meet(Compressed(shrunk));
+    received.assert_ok();
+    assert_eq!(left, ["a"], "an honest one arrives");
+    let attacks: [(&str, fn(&[u8]) -> Vec<u8>, &str); 6] = [
+        ("noise", |_| noise(500, 1), "header that pieces do not have"),
+        ("one byte", |_| vec![0x28], "is damaged"),
+        ("a longer piece", |bytes| shrunk(&[bytes, bytes].concat()), "another number of bytes"),
+        ("a shorter piece", |bytes| shrunk(&bytes[1..]), "another number of bytes"),
+        ("bytes behind it", |bytes| [shrunk(bytes), vec![0; 9]].concat(), "behind its end"),
+        ("half of it", |bytes| shrunk(bytes)[..12].to_vec(), "is damaged"),
+    ];
+    for (case, payload, words) in attacks {
+        assert_refused(&meet(Compressed(payload)), 12, words, case);
+    }
+}
+
+#[test]
+fn a_compressed_piece_for_a_receiver_that_takes_none_ends_the_transfer() {
+    let met = meet_with(Compressed(shrunk), &["--compress", "off"]);
+    assert_refused(&met, 12, "unknown encoding", "not offered");
 }
 
 #[test]

@@ -55,6 +55,17 @@ fn a_tree_an_empty_file_and_a_large_one_arrive_and_end_both_runs() {
 }
 
 #[test]
+fn a_sender_counts_what_all_of_its_lanes_sent_by_the_time_that_the_receiver_has_it() {
+    let playground = Playground::new();
+    let file = playground.file("data", 8 << 20, 3);
+    let listening = playground.listen(&playground.dir("into"), &[]);
+    let pushed = playground.push(&[&file], &listening.link, &[]).wait();
+    let wire = pushed.assert_ok()["wire_bytes"].as_u64().unwrap();
+    assert!(wire > 8 << 20, "{wire} bytes for noise of 8 MiB");
+    listening.wait().assert_ok();
+}
+
+#[test]
 fn an_empty_file_alone_arrives() {
     let playground = Playground::new();
     let file = playground.file("nothing", 0, 0);

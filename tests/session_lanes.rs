@@ -283,7 +283,7 @@ impl Side {
         }
         let totals = builder.totals();
         let listing = builder.finish(totals).unwrap();
-        let receiver = Receiver::new(ReceiverSettings { lanes: 2, grant: None });
+        let receiver = Receiver::new(ReceiverSettings { lanes: 2, grant: None, features: FEATURES });
         let mut side =
             Self { receiver, listing, now: Duration::ZERO, seen: Vec::new(), hashes_owed: VecDeque::new(), hashed: 0 };
         side.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });

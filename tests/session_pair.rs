@@ -12,7 +12,7 @@ use haul::session::{
     End, FileFault, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Sender, SenderInput,
     SenderOutput, SenderSettings, listing_page_starts,
 };
-use haul::wire::{Piece, SessionGrant};
+use haul::wire::{FEATURES, Piece, SessionGrant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,7 +179,7 @@ impl Pair {
             stored: (0..).map(EntryIndex).zip(files.clone()).collect(),
             files,
             listing,
-            receiver: Receiver::new(ReceiverSettings { lanes: 1, grant: None }),
+            receiver: Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: FEATURES }),
             sender,
             claims: BTreeMap::new(),
             published: BTreeMap::new(),

@@ -2,12 +2,18 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
 
+use haul::codec::Decoder;
 use haul::manifest::{Attribute, Attributes};
 use haul::wire::{
-    Change, Encoding, Frame, FrameHeader, Message, Piece, Refusal, SessionGrant, WireEntry, WireKind, WireTotals,
+    Change, Encoding, FEATURE_ZSTD, Frame, FrameHeader, Message, Piece, Refusal, SessionGrant, WireEntry, WireKind,
+    WireTotals,
 };
 
 const SPEC: &str = include_str!("../src/wire/SPEC.md");
+
+/// 300 times the letter a, as one frame of zstd.
+const SHRUNK: &[u8] =
+    &[0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x2c, 0x00, 0x4d, 0x00, 0x00, 0x10, 0x61, 0x61, 0x01, 0x00, 0x27, 0x2a, 0xc0, 0x02];
 
 #[test]
 fn every_example_is_the_frame_that_its_title_says() {
@@ -23,6 +29,13 @@ fn every_example_is_the_frame_that_its_title_says() {
     }
 }
 
+#[test]
+fn the_example_of_a_compressed_piece_stands_for_what_its_title_says() {
+    let mut piece = [0; 300];
+    assert_eq!(Decoder::new().decode(SHRUNK, &mut piece), Ok(()));
+    assert_eq!(piece, [b'a'; 300]);
+}
+
 fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let mut examples = Vec::new();
     for block in SPEC.split("```golden ").skip(1) {
@@ -36,6 +49,8 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
 
 fn expected() -> Vec<(&'static str, Frame<'static>)> {
     let raw = Piece { chunk: 5, offset: 65536, length: 3 };
+    let shrunk = Piece { chunk: 1, offset: 16_384, length: 300 };
+    let hello = Message::Hello { version: 1, features: FEATURE_ZSTD };
     let zero = Piece { chunk: 0, offset: 0, length: 262_144 };
     let entry = WireEntry {
         path: "a/b".into(),
@@ -76,7 +91,11 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
             "a piece of 262144 zeros for chunk 0 at offset 0",
             Frame::Piece { piece: zero, encoding: Encoding::Zero, payload: b"" },
         ),
-        ("Hello of version 1", Frame::Message(Message::Hello { version: 1, features: 0 })),
+        (
+            "a piece of 300 times the letter a for chunk 1 at offset 16384",
+            Frame::Piece { piece: shrunk, encoding: Encoding::Zstd, payload: SHRUNK },
+        ),
+        ("Hello of version 1, from a receiver that takes zstd pieces", Frame::Message(hello)),
         ("ListingRequest of page 0", Frame::Message(Message::ListingRequest { page: 0 })),
         ("ListingPage with the file a/b of 300 bytes, mode 0644, and totals", Frame::Message(page)),
         (

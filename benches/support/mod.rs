@@ -22,6 +22,20 @@ pub fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
+/// `length` bytes of words in no order, which shrink as text does; the same in every run.
+pub fn text(length: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(length + 32);
+    for pair in noise(length).chunks_exact(2) {
+        let number = u32::from(pair[0]) * u32::from(pair[1]) % 4099;
+        text.extend_from_slice(format!("word{number:x} ").as_bytes());
+        if text.len() >= length {
+            break;
+        }
+    }
+    text.truncate(length);
+    text
+}
+
 /// The entry of a file.
 pub fn file(path: &str, bytes: u64) -> Entry {
     Entry {

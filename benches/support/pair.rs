@@ -7,7 +7,7 @@ use haul::session::{
     ChunksToServe, End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Sender, SenderInput,
     SenderOutput, SenderSettings, listing_page_starts,
 };
-use haul::wire::{Piece, SessionGrant};
+use haul::wire::{FEATURES, Piece, SessionGrant};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Pair {
         Self {
             manifest: manifest(&listing),
             listing,
-            receiver: Receiver::new(ReceiverSettings { lanes: 1, grant: None }),
+            receiver: Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: FEATURES }),
             sender,
             now: Duration::ZERO,
             landed: 0,

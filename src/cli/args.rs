@@ -4,11 +4,11 @@ use crate::cli::exit;
 use crate::cli::manifest::Manifest;
 use crate::cli::qr::{self, QrFile};
 use crate::cli::terminal::Color;
-use crate::cli::units;
 use crate::cli::verify::Verify;
+use crate::cli::{units, variables};
 use clap::builder::FalseyValueParser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use haul::codec::{Compression, Level};
 use haul::limits::DATA_LANES_MAX;
 use haul::transfer::Conflict;
 use std::ffi::OsString;
@@ -60,6 +60,9 @@ pub(crate) struct Send {
 
     #[command(flatten)]
     pub(crate) lanes: Lanes,
+
+    #[command(flatten)]
+    pub(crate) compress: Compress,
 
     /// Go on serving until Ctrl-C, to any number of receivers
     #[arg(long)]
@@ -148,6 +151,9 @@ pub(crate) struct Receive {
 
     #[command(flatten)]
     pub(crate) lanes: Lanes,
+
+    #[command(flatten)]
+    pub(crate) compress: Compress,
 
     /// Give up once the sender could not be reached, or the disk was full, for so long: 30s, 5m, 2h, 1d
     ///
@@ -286,6 +292,24 @@ pub(crate) struct Lanes {
     pub(crate) count: Option<u16>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Compress {
+    /// Compress what travels: auto, off, or a level from 1 to 19
+    ///
+    /// `auto` compresses what shrinks while that makes the transfer faster, as measured under way. A level has the sender
+    /// compress everything that shrinks. On the receiving side, `off` has the sender not compress, which spares a battery;
+    /// everything else leaves it to the sender.
+    #[arg(
+        long = "compress",
+        value_name = "HOW",
+        default_value = "auto",
+        env = "HAUL_COMPRESS",
+        hide_env_values = true,
+        value_parser = parse_compression,
+    )]
+    pub(crate) how: Compression,
+}
+
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Output")]
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
@@ -340,43 +364,25 @@ impl ConflictFlags {
 
 /// Reads a command line. A bad value that came from the environment is reported under its variable's name.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<CommandLine, clap::Error> {
-    CommandLine::try_parse_from(arguments).map_err(|error| name_variable(error, arguments))
+    CommandLine::try_parse_from(arguments).map_err(|error| variables::name(error, arguments))
 }
 
-fn name_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
-    let mut command = CommandLine::command();
-    command.build();
-    let variables: Vec<(String, &str, OsString)> = std::iter::once(&command)
-        .chain(command.get_subcommands())
-        .flat_map(clap::Command::get_arguments)
-        .filter_map(|argument| {
-            let name = argument.get_env()?.to_str()?;
-            Some((argument.to_string(), name, std::env::var_os(name)?))
-        })
-        .collect();
-    if error.kind() == ErrorKind::InvalidUtf8
-        && let Some((_, name, _)) = variables.iter().find(|(.., value)| value.to_str().is_none())
-    {
-        return CommandLine::command()
-            .error(ErrorKind::InvalidUtf8, format!("the environment variable {name} holds bytes that are not text"));
+fn parse_compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "auto" => Ok(Compression::Auto),
+        "off" => Ok(Compression::Off),
+        number => {
+            let level = number.parse().ok().and_then(Level::new);
+            level.map(Compression::Level).ok_or_else(|| "expected `auto`, `off` or a level from 1 to 19".into())
+        }
     }
-    let (Some(ContextValue::String(shown)), Some(ContextValue::String(invalid))) =
-        (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
-    else {
-        return error;
-    };
-    let is_typed = arguments.iter().any(|argument| argument.to_string_lossy().ends_with(invalid.as_str()));
-    let variable =
-        variables.iter().find(|(argument, _, value)| argument == shown && value.to_string_lossy() == *invalid);
-    if let (Some((_, name, _)), false) = (variable, is_typed && !invalid.is_empty()) {
-        error.insert(ContextKind::InvalidArg, ContextValue::String(format!("{name} (an environment variable)")));
-    }
-    error
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
 
     fn parsed(line: &str) -> Result<CommandLine, clap::Error> {
         parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
@@ -476,6 +482,20 @@ mod tests {
         assert!(parsed("haul send a --bind 127.0.0.1").is_err());
         assert!(parsed("haul send a --bind example.org:1").is_err());
         assert!(parsed("haul send a --address 127.0.0.1:1").is_err());
+    }
+
+    #[test]
+    fn compression_is_automatic_off_or_a_level() {
+        let how = |line| receive(line).compress.how;
+        assert_eq!(how("haul receive L"), Compression::Auto);
+        assert_eq!(how("haul receive L --compress auto"), Compression::Auto);
+        assert_eq!(how("haul receive L --compress off"), Compression::Off);
+        assert_eq!(how("haul receive L --compress 19"), Compression::Level(Level::MAX));
+        assert!(matches!(parsed("haul send a --compress 1").unwrap().command, Command::Send(send)
+            if send.compress.how == Compression::Level(Level::MIN)));
+        for bad in ["0", "20", "-1", "on", "300", ""] {
+            assert!(parsed(&format!("haul send a --compress={bad}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

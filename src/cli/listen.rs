@@ -128,6 +128,7 @@ fn settings(receive: Receive, expect: Option<Expectation>) -> ListenSettings {
         state_dir: Places::detect().state,
         symlinks: receive.tree.symlinks,
         attributes: receive.tree.xattrs,
+        compress: receive.compress.how,
     }
 }
 

@@ -47,6 +47,7 @@ mod signals;
 mod strand;
 mod terminal;
 mod units;
+mod variables;
 mod verify;
 mod view;
 
@@ -134,6 +135,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         cache_dir: cache,
         ask_each: send.ask_each,
         limit: send.limit,
+        compress: send.compress.how,
         controls: controls.clone(),
         symlinks: send.tree.symlinks,
         attributes: send.tree.xattrs,
@@ -234,6 +236,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         expect,
         symlinks: receive.tree.symlinks,
         attributes: receive.tree.xattrs,
+        compress: receive.compress.how,
     })
 }
 

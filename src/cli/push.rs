@@ -43,6 +43,7 @@ pub(crate) fn run(send: Send, output: Output) -> Exit {
         cache_dir: Places::detect().cache,
         symlinks: send.tree.symlinks,
         attributes: send.tree.xattrs,
+        compress: send.compress.how,
     };
     let last_word = |failure| {
         view.finish(Err(failure));

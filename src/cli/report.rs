@@ -186,6 +186,11 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
     if matches!(side, Side::Checking | Side::Repairing) {
         text.push_str("; everything is as the manifest says");
     }
+    // What a protocol adds to a file that does not shrink is nobody's business.
+    if summary.wire_bytes < summary.bytes_fetched / 10 * 9 {
+        let (plain, wire) = (units::size(summary.bytes_fetched), units::size(summary.wire_bytes));
+        text.push_str(&format!("; {plain} travelled as {wire}"));
+    }
     text.push('\n');
     if let Some(root) = &summary.root {
         line(&mut text, terminal, "root: ", root);
@@ -339,6 +344,28 @@ mod tests {
     }
 
     #[test]
+    fn a_summary_says_what_compression_saved_where_it_saved_something() {
+        let text = |bytes_fetched, wire_bytes| {
+            let summary = Summary {
+                ok: true,
+                files: 1,
+                bytes: 2 << 30,
+                bytes_fetched,
+                wire_bytes,
+                seconds: 4.0,
+                ..Summary::default()
+            };
+            summary_text(&summary, Side::Sending, &PLAIN)
+        };
+        assert_eq!(
+            text(2 << 30, 600 << 20),
+            "Sent 1 file, 2.00 GiB in 4.0 s, 512.0 MiB/s; 2.00 GiB travelled as 600.0 MiB\n"
+        );
+        assert_eq!(text(2 << 30, 2 << 30), "Sent 1 file, 2.00 GiB in 4.0 s, 512.0 MiB/s\n");
+        assert_eq!(text(0, 3000), "Sent 1 file, 2.00 GiB in 4.0 s\n");
+    }
+
+    #[test]
     fn a_summary_keeps_reused_bytes_apart() {
         let summary = Summary {
             ok: true,
@@ -346,6 +373,7 @@ mod tests {
             bytes: 3 << 30,
             bytes_fetched: 2 << 30,
             bytes_reused: 1 << 30,
+            wire_bytes: 2 << 30,
             seconds: 4.0,
             root: Some("abcd".into()),
             ..Summary::default()

@@ -9,6 +9,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::view::{Rules, View};
 use crate::cli::{host, keyboard, link, streams, units, warn_of_others, with_signals};
 use clap::Args;
+use haul::codec::Compression;
 use haul::transfer::{
     Cancel, Conflict, Decision, Event, Observer, OfferSummary, ReceiveSettings, Summary, TransferError, Verified,
     VerifySettings,
@@ -117,6 +118,7 @@ fn repair_settings(verify: &Verify, view: &View, cancel: &Cancel) -> Result<Opti
         // Its manifest says which.
         symlinks: true,
         attributes: true,
+        compress: Compression::Auto,
     }))
 }
 

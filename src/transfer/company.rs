@@ -60,6 +60,11 @@ impl Company {
         self.busy.store(sessions, Ordering::Relaxed);
     }
 
+    /// Cores that one session may use.
+    pub(super) fn cores_each(&self) -> usize {
+        self.lanes_at_work().min(self.cores)
+    }
+
     /// How many lanes of one session may be at work.
     pub(super) fn lanes_at_work(&self) -> usize {
         match self.busy.load(Ordering::Relaxed) {

@@ -216,6 +216,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         }
         match fault {
             Some(LaneFault::Frame(fault)) => Err(TransferError::Protocol(fault.into())),
+            Some(LaneFault::Payload(fault)) => Err(TransferError::Protocol(fault.into())),
             Some(LaneFault::Transport(error)) if is_control => self.control_lost(error),
             None if is_control => self.control_lost(TransportError::Silent),
             _ => {

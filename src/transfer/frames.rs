@@ -1,5 +1,7 @@
 //! Frames over a lane: one message or the head of one piece at a time.
 
+use crate::codec::CodecFault;
+use crate::limits::WORKING_EVERY;
 use crate::transport::{Lane, Purpose, TransportError};
 use crate::wire::{
     Encoding, FRAME_HEADER_BYTES, FrameFault, FrameHeader, Message, MessageFault, PIECE_ADDRESS_BYTES, Piece, Refusal,
@@ -20,6 +22,8 @@ pub(super) enum Incoming {
         piece: Piece,
         /// How its payload stands for the bytes.
         encoding: Encoding,
+        /// Length of the payload, as checked for that encoding.
+        payload_bytes: u32,
     },
 }
 
@@ -29,6 +33,9 @@ pub(super) enum LaneFault {
     /// The other side sent something that is not a frame.
     #[error(transparent)]
     Frame(#[from] FrameFault),
+    /// The other side sent a compressed piece that is none.
+    #[error(transparent)]
+    Payload(#[from] CodecFault),
     /// The connection.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -47,7 +54,8 @@ pub(super) fn read_frame(lane: &mut Lane) -> Result<Incoming, LaneFault> {
         FrameHeader::Piece { encoding, payload_bytes } => {
             let mut address = [0; PIECE_ADDRESS_BYTES];
             lane.read_exact(&mut address)?;
-            Ok(Incoming::Piece { piece: Piece::decode(&address, encoding, payload_bytes)?, encoding })
+            let piece = Piece::decode(&address, encoding, payload_bytes)?;
+            Ok(Incoming::Piece { piece, encoding, payload_bytes })
         }
     }
 }
@@ -67,6 +75,13 @@ pub(super) fn refuse(mut lane: Lane, purpose: Purpose, refusal: Refusal) {
         return;
     }
     while Instant::now() < until && read_frame(&mut lane).is_ok() {}
+}
+
+/// Turns a receiver away. Whether it hears why or only the close is the same to this side.
+pub(super) fn say_no(lane: &mut Lane, refusal: Refusal) {
+    lane.set_silence_limit(WORKING_EVERY);
+    let _ = send_message(lane, &Message::Refused { refusal });
+    let _ = lane.close();
 }
 
 /// Sends one message.

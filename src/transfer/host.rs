@@ -10,6 +10,7 @@ use super::pieces::counted;
 use super::serve::{Served, ServedCounters, ServedSession};
 use super::state::OfferState;
 use super::wish::Terms;
+use crate::codec::Compression;
 use crate::limits::{REFUSED_AT_ONCE_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
@@ -72,6 +73,8 @@ pub(super) struct Host {
     pub(super) company: Arc<Company>,
     /// Whether each receiver waits for the user's word.
     asks_each: bool,
+    /// Whether pieces are made shorter.
+    compression: Compression,
     turned_away: Mutex<TurnedAway>,
     /// Lanes that are being refused.
     refused: AtomicU32,
@@ -97,6 +100,7 @@ impl Host {
             counters: Arc::default(),
             company: Arc::default(),
             asks_each: false,
+            compression: Compression::Auto,
             turned_away: Mutex::default(),
             refused: AtomicU32::new(0),
             sessions: Mutex::default(),
@@ -108,6 +112,11 @@ impl Host {
     /// The same host, whose user is asked about each receiver.
     pub(super) fn asking_each(self, asks_each: bool) -> Self {
         Self { asks_each, ..self }
+    }
+
+    /// The same host, which compresses pieces as its user wants it.
+    pub(super) fn compressing(self, compression: Compression) -> Self {
+        Self { compression, ..self }
     }
 
     /// Every session that may be served further.
@@ -167,7 +176,7 @@ impl Host {
         let (offer, counters) = (Arc::clone(&self.offer), Arc::clone(&self.counters));
         let terms = Terms::Granting(grant);
         let session = ServedSession::new(number, intro.peer_address, offer, counters, terms, self.lanes);
-        let session = Arc::new(session.in_company(Arc::clone(&self.company)));
+        let session = Arc::new(session.in_company(Arc::clone(&self.company)).compressing(self.compression));
         if self.asks_each {
             session.ask_first();
         }

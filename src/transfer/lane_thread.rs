@@ -6,6 +6,7 @@ use super::mailbox::Mail;
 use super::publisher::publication;
 use super::work::LaneWork;
 use crate::chunk::ChunkIndex;
+use crate::codec::Decoder;
 use crate::digest::ChunkDigest;
 use crate::limits::{CHUNK_BYTES_MIN, HELD_CHUNKS_MAX};
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
@@ -30,12 +31,20 @@ struct LaneThread<'e, 'a, D: Disk> {
     due: VecDeque<LaneWork>,
     /// Frames to send before anything is read.
     unsent: Vec<u8>,
-    /// How the payload that is next on the lane is encoded.
-    encoding: Encoding,
+    /// How the payload that is next on the lane is encoded, and its length.
+    encoding: (Encoding, u32),
+    /// What makes compressed pieces whole; there once one came.
+    decoding: Option<Decoding>,
     landing: Option<Landing<D>>,
     /// Bytes of a chunk that is its whole file, until all are there.
     single: Vec<u8>,
     wire_counted: u64,
+}
+
+/// A decoder, and the payload that it is about to decode.
+struct Decoding {
+    decoder: Decoder,
+    payload: Vec<u8>,
 }
 
 /// Where a chunk's bytes go.
@@ -69,7 +78,8 @@ pub(super) fn run_lane<D: Disk>(engine: &Engine<'_, D>, id: LaneId, lane: Lane, 
         lane,
         due: VecDeque::new(),
         unsent: Vec::new(),
-        encoding: Encoding::Raw,
+        encoding: (Encoding::Raw, 0),
+        decoding: None,
         landing: None,
         single: Vec::new(),
         wire_counted: 0,
@@ -101,8 +111,11 @@ impl<D: Disk> LaneThread<'_, '_, D> {
                         }
                         Incoming::Message(message) if !self.engine.is_expected(&message) => {}
                         Incoming::Message(message) => self.step(Input::Message { lane: self.id, message }),
-                        Incoming::Piece { piece, encoding } => {
-                            self.encoding = encoding;
+                        Incoming::Piece { encoding: Encoding::Zstd, .. } if !self.engine.settings.takes_zstd() => {
+                            return Err(LaneFault::Frame(FrameFault::Encoding));
+                        }
+                        Incoming::Piece { piece, encoding, payload_bytes } => {
+                            self.encoding = (encoding, payload_bytes);
                             self.step(Input::PieceArrived { lane: self.id, piece });
                         }
                     }
@@ -147,16 +160,24 @@ impl<D: Disk> LaneThread<'_, '_, D> {
             self.land(place, piece);
         }
         let length = piece.length as usize;
-        let (lane, zero) = (&mut self.lane, self.encoding == Encoding::Zero);
+        let (lane, zero) = (&mut self.lane, self.encoding.0 == Encoding::Zero);
+        let (encoding, decoding) = (self.encoding, &mut self.decoding);
         let mut lane_fault = None;
         let mut fill = |into: &mut [u8]| -> Result<(), StoreError> {
-            if zero {
-                into.fill(0);
-            } else if let Err(fault) = lane.read_exact(into) {
+            let filled = match encoding {
+                (Encoding::Raw, _) => lane.read_exact(into).map_err(LaneFault::Transport),
+                (Encoding::Zero, _) => {
+                    into.fill(0);
+                    Ok(())
+                }
+                (Encoding::Zstd, payload_bytes) => {
+                    decoding.get_or_insert_with(Decoding::new).take(lane, payload_bytes as usize, into)
+                }
+            };
+            filled.map_err(|fault| {
                 lane_fault = Some(fault);
-                return Err(StoreError::Misuse("the lane broke while it filled a chunk"));
-            }
-            Ok(())
+                StoreError::Misuse("the lane broke while it filled a chunk")
+            })
         };
         let target = self.landing.as_mut().map(|landing| &mut landing.target);
         let stored = match target {
@@ -171,7 +192,7 @@ impl<D: Disk> LaneThread<'_, '_, D> {
             }
         };
         if let Some(fault) = lane_fault {
-            return Err(fault.into());
+            return Err(fault);
         }
         self.engine.note_first_byte();
         self.engine.counters.fetched.fetch_add(u64::from(piece.length), Ordering::Relaxed);
@@ -335,6 +356,22 @@ impl<D: Disk> LaneThread<'_, '_, D> {
         let total = self.lane.bytes_received() + self.lane.bytes_sent();
         self.engine.counters.wire.fetch_add(total - self.wire_counted, Ordering::Relaxed);
         self.wire_counted = total;
+    }
+}
+
+impl Decoding {
+    fn new() -> Self {
+        Self { decoder: Decoder::new(), payload: Vec::new() }
+    }
+
+    /// Reads a payload of that length, less than a piece, and fills `into` with what it stands for.
+    fn take(&mut self, lane: &mut Lane, payload_bytes: usize, into: &mut [u8]) -> Result<(), LaneFault> {
+        if self.payload.len() < payload_bytes {
+            self.payload.resize(payload_bytes, 0);
+        }
+        let payload = &mut self.payload[..payload_bytes];
+        lane.read_exact(payload)?;
+        Ok(self.decoder.decode(payload, into)?)
     }
 }
 

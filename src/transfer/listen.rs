@@ -180,6 +180,7 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
         expect: settings.expect.clone(),
         symlinks: settings.symlinks,
         attributes: settings.attributes,
+        compress: settings.compress,
     }
 }
 

@@ -61,6 +61,7 @@ mod mailbox;
 mod memory;
 mod neighbours;
 mod offer;
+mod outlet;
 mod panics;
 mod pieces;
 mod plan;

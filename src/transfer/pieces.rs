@@ -2,16 +2,26 @@
 
 use super::frames::{LaneFault, send_message};
 use super::offer::{Changed, change};
+use super::outlet::{Outlet, Press};
 use super::serve::ServedSession;
 use crate::limits::{PIECE_BYTES_MAX, WORKING_EVERY};
 use crate::manifest::{ChunkPlace, EntryIndex};
 use crate::session::ChunksToServe;
 use crate::transport::{Lane, TransportError};
-use crate::wire::{Encoding, Message, Piece, piece_head};
+use crate::wire::{Message, Piece};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
+
+/// Lanes of a session by what they do, for whoever watches.
+#[derive(Debug, Default)]
+pub(super) struct Doing {
+    /// They answer a request for chunks.
+    pub(super) serving: AtomicU32,
+    /// They wait until a limit lets them go on.
+    pub(super) limited: AtomicU32,
+}
 
 /// One of those that were counted, until it is dropped.
 pub(super) struct Counted<'a>(&'a AtomicU32);
@@ -22,8 +32,12 @@ impl ServedSession {
         &self,
         lane: &mut Lane,
         request: &ChunksToServe,
-        buffer: &mut [u8],
+        outlet: &mut Outlet,
     ) -> Result<(), LaneFault> {
+        let press = Some(&self.press).filter(|press| request.zstd && press.is_on());
+        if let Some(press) = press {
+            press.set_cores(lane, self.company.cores_each());
+        }
         let mut held = request.held;
         let mut given_up = None;
         for number in request.ranges.iter().cloned().flatten() {
@@ -32,7 +46,7 @@ impl ServedSession {
                 continue;
             }
             let offset = std::mem::take(&mut held);
-            if let Err((entry, change)) = self.send_chunk(lane, number, place, offset, request, buffer)? {
+            if let Err((entry, change)) = self.send_chunk(lane, number, place, offset, request, (outlet, press))? {
                 send_message(lane, &Message::SourceChanged { entry: entry.0, change })?;
                 given_up = Some(entry);
             }
@@ -47,7 +61,7 @@ impl ServedSession {
         place: ChunkPlace,
         mut offset: u64,
         request: &ChunksToServe,
-        buffer: &mut [u8],
+        (outlet, press): (&mut Outlet, Option<&Press>),
     ) -> Result<Result<(), Changed>, LaneFault> {
         let is_as_given = if request.reread {
             let offer = Arc::clone(&self.offer);
@@ -61,7 +75,7 @@ impl ServedSession {
         let chunk_bytes = place.length().0;
         while offset < chunk_bytes {
             let length = u64::from(request.piece_bytes).min(chunk_bytes - offset);
-            let Some(bytes) = usize::try_from(length).ok().and_then(|length| buffer.get_mut(..length)) else { break };
+            let bytes = outlet.room(length);
             self.wait_for_limits(lane, length)?;
             let turn = self.turns.take(self.company.lanes_at_work());
             let read = self.offer.source.read_chunk_into(place.entry.0, place.index, offset..offset + length, bytes);
@@ -69,18 +83,23 @@ impl ServedSession {
                 return Ok(Err((EntryIndex(place.entry.0), change(&fault))));
             }
             let piece = Piece { chunk: number, offset, length: u32::try_from(length).unwrap_or(PIECE_BYTES_MAX) };
-            if is_zero(bytes) {
-                lane.send(&[&piece_head(piece, Encoding::Zero)])?;
-            } else {
-                lane.send(&[&piece_head(piece, Encoding::Raw), bytes])?;
-            }
+            outlet.send(lane, place.entry, piece, press)?;
             drop(turn);
             for counters in [&self.own, &self.counters] {
                 counters.piece_bytes.fetch_add(length, Ordering::Relaxed);
             }
+            self.count_wire(lane, outlet);
             offset += length;
         }
         Ok(Ok(()))
+    }
+
+    /// Counts what the lane sent since it was counted last: a run may be over before its lanes are.
+    pub(super) fn count_wire(&self, lane: &Lane, outlet: &mut Outlet) {
+        let bytes = outlet.wire_bytes(lane);
+        for counters in [&self.own, &self.counters] {
+            counters.wire_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Waits until the limits let `bytes` go.
@@ -125,10 +144,4 @@ pub(super) fn work<T: Send + 'static>(
             Err(RecvTimeoutError::Disconnected) => return Err(LaneFault::Transport(TransportError::Lost)),
         }
     }
-}
-
-/// Whether every byte is zero. Data that is not mostly differs in its first bytes.
-fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<64>();
-    words.iter().all(|word| *word == [0; 64]) && rest.iter().all(|&byte| byte == 0)
 }

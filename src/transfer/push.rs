@@ -122,6 +122,7 @@ impl<'a> Pusher<'a> {
         let lanes = settings.lanes.unwrap_or(DATA_LANES_MAX);
         let counters = Arc::<ServedCounters>::default();
         let session = ServedSession::new(1, peer, Arc::clone(&offer), counters, Terms::Pushing(news.clone()), lanes);
+        let session = session.compressing(settings.compress);
         Self {
             settings,
             observer,

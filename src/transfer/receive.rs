@@ -12,11 +12,13 @@ use super::{
     Cancel, Event, Expectation, FailureClass, ManifestFile, Observer, Phase, ReceiveSettings, Summary, TransferError,
     failed,
 };
+use crate::codec::Compression;
 use crate::limits::DATA_LANES_MAX;
 use crate::printable::printable_path;
 use crate::secret::{Invitation, InvitationFault};
 use crate::session::{Receiver, ReceiverSettings};
 use crate::store::{Disk, RealDisk, Record, Store};
+use crate::wire::{FEATURE_ZSTD, FEATURES};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
@@ -48,7 +50,7 @@ fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -
     let lanes = settings.lanes.unwrap_or(LANES_MOST).min(DATA_LANES_MAX);
     let mut counters = Counters::default();
     loop {
-        let receiver = Receiver::new(ReceiverSettings { lanes, grant: None });
+        let receiver = Receiver::new(ReceiverSettings { lanes, grant: None, features: features(settings) });
         let mut engine = Engine::new(&store, settings, observer, receiver, began, counters);
         if let Some(record) = held.take() {
             // Nothing is there to be replaced: the engine is new.
@@ -86,7 +88,8 @@ pub(super) fn receive_visit(
         let began = Instant::now();
         let store = open_store(settings)?;
         let lanes = settings.lanes.unwrap_or(LANES_MOST).min(DATA_LANES_MAX);
-        let receiver = Receiver::new(ReceiverSettings { lanes, grant: Some(visit.grant.clone()) });
+        let (grant, features) = (Some(visit.grant.clone()), features(settings));
+        let receiver = Receiver::new(ReceiverSettings { lanes, grant, features });
         let mut engine = Engine::new(&store, settings, observer, receiver, began, Counters::default());
         engine.main = Arc::clone(&visit.main);
         let outcome = run(&engine, &Route::Visited(Arc::clone(visit)), cancel);
@@ -99,6 +102,11 @@ pub(super) fn receive_visit(
         }
     });
     Received { outcome, is_accepted, is_complete }
+}
+
+/// Optional features that this side offers.
+fn features(settings: &ReceiveSettings) -> u32 {
+    if settings.compress == Compression::Off { FEATURES & !FEATURE_ZSTD } else { FEATURES }
 }
 
 fn open_store(settings: &ReceiveSettings) -> Result<Store<RealDisk>, TransferError> {

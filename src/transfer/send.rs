@@ -50,7 +50,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let codes = if settings.no_code { Ok(CodeKeeper::without()) } else { CodeKeeper::new(None) };
     let codes = codes.map_err(|error| TransferError::Network(error.into()))?;
     let host = Host::new(Arc::clone(&offer), state, codes, settings.lanes.unwrap_or(DATA_LANES_MAX), events);
-    let host = Arc::new(host.asking_each(settings.ask_each));
+    let host = Arc::new(host.asking_each(settings.ask_each).compressing(settings.compress));
     host.company.limit.set(settings.limit);
     let listener = door::open(&sockets, &(Arc::clone(&host) as _))?;
     let port = listener.address().port();

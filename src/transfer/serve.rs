@@ -1,19 +1,21 @@
 //! One receiver being served: each of its lanes has a thread that reads requests and carries out their answers.
 
 use super::company::{Company, Turns};
-use super::frames::{Incoming, LaneFault, read_frame, send_message};
+use super::frames::{Incoming, LaneFault, read_frame, say_no, send_message};
 use super::limit::Limit;
 use super::offer::{Chore, Filled, Offer};
-use super::pieces::{counted, work};
+use super::outlet::{Outlet, Press};
+use super::pieces::{Doing, counted, work};
 use super::push::News;
 use super::wish::{Terms, Wish};
-use crate::limits::{LANE_SILENCE_MAX, PIECE_BYTES_MAX, SESSION_LANES_MAX, WORKING_EVERY};
+use crate::codec::Compression;
+use crate::limits::{LANE_SILENCE_MAX, SESSION_LANES_MAX, WORKING_EVERY};
 use crate::session::{End, LaneId, LaneRole, PeerFault, Sender, SenderInput, SenderOutput, SenderSettings};
 use crate::transport::{AbortHandle, Lane, TransportError};
 use crate::wire::{Message, Refusal};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +34,8 @@ pub(super) struct ServedSession {
     pub(super) doing: Doing,
     pub(super) company: Arc<Company>,
     pub(super) turns: Turns,
+    /// What is done to make its pieces shorter.
+    pub(super) press: Press,
     pub(super) offer: Arc<Offer>,
     /// Who is told what its receiver wants, where this side connected to it.
     wishes: Option<mpsc::Sender<News>>,
@@ -39,15 +43,6 @@ pub(super) struct ServedSession {
     inner: Mutex<Inner>,
     /// Its standing is another one.
     decided: Condvar,
-}
-
-/// Lanes of a session by what they do, for whoever watches.
-#[derive(Debug, Default)]
-pub(super) struct Doing {
-    /// They answer a request for chunks.
-    pub(super) serving: AtomicU32,
-    /// They wait until a limit lets them go on.
-    pub(super) limited: AtomicU32,
 }
 
 /// Whether a receiver may have what it asks for.
@@ -65,7 +60,7 @@ enum Standing {
 pub(super) struct ServedCounters {
     /// Bytes of files sent in pieces, zero pieces included.
     pub(super) piece_bytes: AtomicU64,
-    /// Bytes of TLS sent over lanes that ended.
+    /// Bytes of TLS sent.
     pub(super) wire_bytes: AtomicU64,
 }
 
@@ -139,6 +134,7 @@ impl ServedSession {
             doing: Doing::default(),
             company: Arc::default(),
             turns: Turns::default(),
+            press: Press::new(Compression::Auto),
             offer,
             wishes,
             began: Instant::now(),
@@ -150,6 +146,11 @@ impl ServedSession {
     /// The same session as one of several that share a machine, and a limit.
     pub(super) fn in_company(self, company: Arc<Company>) -> Self {
         Self { company, ..self }
+    }
+
+    /// The same session, with pieces compressed as the user wants it.
+    pub(super) fn compressing(self, compression: Compression) -> Self {
+        Self { press: Press::new(compression), ..self }
     }
 
     /// Tells its receiver nothing before [`ServedSession::let_in`].
@@ -190,16 +191,15 @@ impl ServedSession {
     /// Serves `lane` until it or the session ends. Says so once for the session, on its control lane.
     pub(super) fn serve(&self, mut lane: Lane, role: LaneRole) -> Option<Served> {
         let id = self.add_lane(&lane, role)?;
-        let outcome = self.serve_frames(&mut lane, id, role);
+        let mut outlet = Outlet::default();
+        let outcome = self.serve_frames(&mut lane, id, role, &mut outlet);
         let is_out = self.lock().standing == Standing::Out;
         match &outcome {
             _ if is_out => say_no(&mut lane, Refusal::Declined),
-            Err(LaneFault::Frame(_)) => self.end_badly(),
+            Err(LaneFault::Frame(_) | LaneFault::Payload(_)) => self.end_badly(),
             _ => {}
         }
-        for counters in [&self.own, &self.counters] {
-            counters.wire_bytes.fetch_add(lane.bytes_sent(), Ordering::Relaxed);
-        }
+        self.count_wire(&lane, &mut outlet);
         self.step(SenderInput::LaneLost { lane: id });
         // Nobody is left to read it where this fails.
         let _ = lane.close();
@@ -273,12 +273,10 @@ impl ServedSession {
         }
     }
 
-    fn serve_frames(&self, lane: &mut Lane, id: LaneId, role: LaneRole) -> Result<(), LaneFault> {
+    fn serve_frames(&self, lane: &mut Lane, id: LaneId, role: LaneRole, outlet: &mut Outlet) -> Result<(), LaneFault> {
         if role == LaneRole::Control {
             self.lock().control_lanes += 1;
         }
-        // Control lanes, and data lanes that are never asked for anything, do without.
-        let mut piece = Vec::new();
         let mut outputs = self.step(SenderInput::LaneOpened { lane: id, role });
         loop {
             while let Some(output) = outputs.pop() {
@@ -302,9 +300,8 @@ impl ServedSession {
                         self.step(SenderInput::Sealed { lane: id, outcome })
                     }
                     SenderOutput::Serve { request, .. } => {
-                        piece.resize(PIECE_BYTES_MAX as usize, 0);
                         let _serving = counted(&self.doing.serving);
-                        self.send_chunks(lane, &request, &mut piece)?;
+                        self.send_chunks(lane, &request, outlet)?;
                         self.step(SenderInput::ChunksServed { lane: id })
                     }
                     SenderOutput::CloseLane { .. } => return Ok(()),
@@ -390,11 +387,4 @@ impl Inner {
             oldest.abort.abort();
         }
     }
-}
-
-/// Turns a receiver away. Whether it hears why or only the close is the same to this side.
-pub(super) fn say_no(lane: &mut Lane, refusal: Refusal) {
-    lane.set_silence_limit(WORKING_EVERY);
-    let _ = send_message(lane, &Message::Refused { refusal });
-    let _ = lane.close();
 }

@@ -1,6 +1,7 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
 use super::{Controls, Expectation};
+use crate::codec::Compression;
 use crate::store::RecordId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +36,8 @@ pub struct SendSettings {
     pub ask_each: bool,
     /// Bytes per second that all receivers together may have at first. `None`: no limit.
     pub limit: Option<NonZeroU64>,
+    /// Whether pieces are made shorter for receivers that take them.
+    pub compress: Compression,
     /// What is done about single receivers.
     pub controls: Controls,
     /// Whether symbolic links are listed, as far as they stay in the path that they lie in.
@@ -62,6 +65,8 @@ pub struct PushSettings {
     pub symlinks: bool,
     /// Whether extended attributes of users are listed.
     pub attributes: bool,
+    /// Whether pieces are made shorter, if the other end takes them.
+    pub compress: Compression,
 }
 
 /// Where to listen for senders, and by which rules to receive from them.
@@ -98,6 +103,8 @@ pub struct ListenSettings {
     pub symlinks: bool,
     /// Whether extended attributes are set, where the offer has them.
     pub attributes: bool,
+    /// [`Compression::Off`] has senders not compress; how far they do otherwise is theirs to decide.
+    pub compress: Compression,
 }
 
 /// What to fetch, into which folder, and by which rules.
@@ -132,6 +139,15 @@ pub struct ReceiveSettings {
     pub symlinks: bool,
     /// Whether extended attributes are set, where the offer has them.
     pub attributes: bool,
+    /// [`Compression::Off`] has the host not compress; how far it does otherwise is its own to decide.
+    pub compress: Compression,
+}
+
+impl ReceiveSettings {
+    /// Whether compressed pieces may come.
+    pub(super) fn takes_zstd(&self) -> bool {
+        self.compress != Compression::Off
+    }
 }
 
 /// What happens to a file whose name is taken by different content.
@@ -166,6 +182,7 @@ impl fmt::Debug for ReceiveSettings {
             expect,
             symlinks,
             attributes,
+            compress,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -183,6 +200,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("expect", &expect.as_ref().map(|expect| expect.manifest().path()))
             .field("symlinks", symlinks)
             .field("attributes", attributes)
+            .field("compress", compress)
             .finish()
     }
 }
@@ -190,7 +208,7 @@ impl fmt::Debug for ReceiveSettings {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for PushSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { paths, to: _, at, lanes, retry_for, cache_dir, symlinks, attributes } = self;
+        let Self { paths, to: _, at, lanes, retry_for, cache_dir, symlinks, attributes, compress } = self;
         formatter
             .debug_struct("PushSettings")
             .field("paths", paths)
@@ -201,6 +219,7 @@ impl fmt::Debug for PushSettings {
             .field("cache_dir", cache_dir)
             .field("symlinks", symlinks)
             .field("attributes", attributes)
+            .field("compress", compress)
             .finish()
     }
 }
@@ -226,6 +245,7 @@ mod tests {
             expect: None,
             symlinks: false,
             attributes: false,
+            compress: Compression::Auto,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
@@ -238,6 +258,7 @@ mod tests {
             cache_dir: None,
             symlinks: false,
             attributes: false,
+            compress: Compression::Auto,
         };
         let text = format!("{push:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");

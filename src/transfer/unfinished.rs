@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::memory::{Accepted, Memory, Origin};
 use super::{ReceiveSettings, TransferError, failed};
+use crate::codec::Compression;
 use crate::printable::printable_path;
 use crate::rel_path::WORK_FOLDER;
 use crate::secret::{Code, Invitation, Link};
@@ -213,6 +214,7 @@ impl Unfinished {
             expect: None,
             symlinks: memory.symlinks,
             attributes: memory.attributes,
+            compress: Compression::Auto,
         }
     }
 

@@ -36,6 +36,8 @@ pub enum Encoding {
     Raw,
     /// There is no payload: all bytes are zero.
     Zero,
+    /// The payload is one frame of zstd, shorter than the bytes. Sent only where both ends have the feature.
+    Zstd,
 }
 
 /// Part of one chunk, at most 256 KiB.
@@ -93,6 +95,7 @@ impl FrameHeader {
                 let fits = match encoding {
                     Encoding::Raw => (1..=PIECE_BYTES_MAX).contains(&payload_bytes),
                     Encoding::Zero => payload_bytes == 0,
+                    Encoding::Zstd => (1..PIECE_BYTES_MAX).contains(&payload_bytes),
                 };
                 if fits { Ok(Self::Piece { encoding, payload_bytes }) } else { Err(FrameFault::Length) }
             }
@@ -157,7 +160,7 @@ impl Frame<'_> {
         match self {
             Self::Message(message) => message.to_frame(),
             Self::Piece { piece, encoding, payload } => {
-                let mut bytes = piece_head(*piece, *encoding).to_vec();
+                let mut bytes = piece_head(*piece, *encoding, payload.len()).to_vec();
                 bytes.extend_from_slice(payload);
                 Ok(bytes)
             }
@@ -170,6 +173,7 @@ impl Encoding {
         match byte {
             0 => Ok(Self::Raw),
             1 => Ok(Self::Zero),
+            2 => Ok(Self::Zstd),
             _ => Err(FrameFault::Encoding),
         }
     }
@@ -191,6 +195,7 @@ impl Piece {
         let fits = match encoding {
             Encoding::Raw => length == payload_bytes,
             Encoding::Zero => (1..=PIECE_BYTES_MAX).contains(&length),
+            Encoding::Zstd => (payload_bytes.saturating_add(1)..=PIECE_BYTES_MAX).contains(&length),
         };
         if field(20..24) != 0 {
             return Err(FrameFault::Reserved);
@@ -202,12 +207,13 @@ impl Piece {
     }
 }
 
-/// Header and address of a piece: what precedes its payload.
-pub fn piece_head(piece: Piece, encoding: Encoding) -> [u8; FRAME_HEADER_BYTES + PIECE_ADDRESS_BYTES] {
-    let payload_bytes = match encoding {
-        Encoding::Raw => piece.length,
-        Encoding::Zero => 0,
-    };
+/// Header and address of a piece: what precedes its payload of `payload_bytes`.
+pub fn piece_head(
+    piece: Piece,
+    encoding: Encoding,
+    payload_bytes: usize,
+) -> [u8; FRAME_HEADER_BYTES + PIECE_ADDRESS_BYTES] {
+    let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
     let mut bytes = [0; FRAME_HEADER_BYTES + PIECE_ADDRESS_BYTES];
     bytes[..8].copy_from_slice(&FrameHeader::Piece { encoding, payload_bytes }.encode());
     bytes[8..16].copy_from_slice(&piece.chunk.to_le_bytes());
@@ -236,7 +242,7 @@ mod tests {
         assert_eq!(header([1, 1, 0, 0], 1), Err(FrameFault::Reserved));
         assert_eq!(header([1, 0, 1, 0], 1), Err(FrameFault::Reserved));
         assert_eq!(header([2, 0, 0, 1], 25), Err(FrameFault::Reserved));
-        assert_eq!(header([2, 2, 0, 0], 25), Err(FrameFault::Encoding));
+        assert_eq!(header([2, 3, 0, 0], 25), Err(FrameFault::Encoding));
     }
 
     #[test]
@@ -253,12 +259,29 @@ mod tests {
         assert_eq!(header([2, 0, 0, 0], 24), Err(FrameFault::Length));
         assert_eq!(header([2, 1, 0, 0], 25), Err(FrameFault::Length));
         assert_eq!(header([2, 0, 0, 0], 23), Err(FrameFault::Length));
+        let payload_bytes = PIECE_BYTES_MAX - 1;
+        let piece = FrameHeader::Piece { encoding: Encoding::Zstd, payload_bytes };
+        assert_eq!(header([2, 2, 0, 0], payload_bytes + 24), Ok(piece));
+        assert_eq!(header([2, 2, 0, 0], payload_bytes + 25), Err(FrameFault::Length));
+        assert_eq!(header([2, 2, 0, 0], 24), Err(FrameFault::Length));
+    }
+
+    #[test]
+    fn row_50_a_compressed_piece_that_is_no_shorter_than_its_bytes_is_refused() {
+        for (payload, length, fits) in
+            [(3, 4, true), (3, PIECE_BYTES_MAX, true), (3, 3, false), (3, 2, false), (3, PIECE_BYTES_MAX + 1, false)]
+        {
+            let piece = Piece { chunk: 1, offset: 2, length };
+            let head = piece_head(piece, Encoding::Zstd, payload as usize);
+            let decoded = Piece::decode(head[8..].try_into().unwrap(), Encoding::Zstd, payload);
+            assert_eq!(decoded, if fits { Ok(piece) } else { Err(FrameFault::Length) }, "{payload} for {length}");
+        }
     }
 
     #[test]
     fn row_50_a_piece_whose_length_is_not_its_payload_is_refused() {
         let piece = Piece { chunk: 1, offset: 2, length: 3 };
-        let mut frame = piece_head(piece, Encoding::Raw).to_vec();
+        let mut frame = piece_head(piece, Encoding::Raw, 3).to_vec();
         frame.extend_from_slice(b"abc");
         let (decoded, used) = FrameHeader::decode_frame(&frame).unwrap();
         assert_eq!((decoded, used), (Frame::Piece { piece, encoding: Encoding::Raw, payload: b"abc" }, frame.len()));

@@ -8,5 +8,8 @@ pub const ALPN: &[u8] = b"haul/1";
 /// * 1: the first one.
 pub const VERSION: u16 = 1;
 
-/// Optional features that this program speaks, one bit each; both ends use what both have. Version 1 has none.
-pub const FEATURES: u32 = 0;
+/// The receiver takes pieces encoded as [`Zstd`](super::Encoding::Zstd).
+pub const FEATURE_ZSTD: u32 = 1;
+
+/// Optional features that this program speaks, one bit each; both ends use what both have.
+pub const FEATURES: u32 = FEATURE_ZSTD;

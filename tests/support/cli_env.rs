@@ -13,6 +13,7 @@ const VARIABLES: &[&str] = &[
     "HAUL_ADDRESS",
     "HAUL_BIND",
     "HAUL_COLOR",
+    "HAUL_COMPRESS",
     "HAUL_INTO",
     "HAUL_LANES",
     "HAUL_LIMIT",

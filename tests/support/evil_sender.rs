@@ -103,7 +103,7 @@ pub fn raw_frame(body: &[u8]) -> Vec<u8> {
 
 pub fn send_piece(lane: &mut Lane, chunk: u64, offset: u64, bytes: &[u8]) -> Result<(), TransportError> {
     let piece = Piece { chunk, offset, length: bytes.len() as u32 };
-    lane.send(&[&piece_head(piece, Encoding::Raw), bytes])
+    lane.send(&[&piece_head(piece, Encoding::Raw, bytes.len()), bytes])
 }
 
 /// What the files' lengths add up to, without a check.

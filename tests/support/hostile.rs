@@ -11,7 +11,7 @@ use haul::session::{
     End, Input, LaneId, LaneRole, Output, PeerFault, Plan, Receiver, ReceiverSettings, Sender, SenderInput,
     SenderOutput, SenderSettings, listing_page_starts,
 };
-use haul::wire::{Frame, FrameFault, FrameHeader, Message, SessionGrant};
+use haul::wire::{FEATURES, Frame, FrameFault, FrameHeader, Message, SessionGrant};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub struct SenderVictim {
 impl ReceiverVictim {
     /// A receiver whose control lane is open and which said `Hello`.
     pub fn new() -> Self {
-        let receiver = Receiver::new(ReceiverSettings { lanes: 4, grant: None });
+        let receiver = Receiver::new(ReceiverSettings { lanes: 4, grant: None, features: FEATURES });
         let mut victim = Self { receiver, now: Duration::ZERO, outputs: Vec::new(), end: None, frame_fault: None };
         victim.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
         victim
@@ -61,7 +61,7 @@ impl ReceiverVictim {
     /// A receiver whose sender connected, and which said `Hello` and granted the session.
     pub fn visited() -> Self {
         let grant = Some(SessionGrant { id: [1; 16], secret: [2; 32] });
-        let receiver = Receiver::new(ReceiverSettings { lanes: 4, grant });
+        let receiver = Receiver::new(ReceiverSettings { lanes: 4, grant, features: FEATURES });
         let mut victim = Self { receiver, now: Duration::ZERO, outputs: Vec::new(), end: None, frame_fault: None };
         victim.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
         victim

@@ -134,6 +134,7 @@ impl Playground {
             "HAUL_LANES",
             "HAUL_LIMIT",
             "HAUL_COLOR",
+            "HAUL_COMPRESS",
             "HAUL_NO_QR",
         ] {
             command.env_remove(variable);

@@ -2,7 +2,7 @@
 
 use super::sim_core::{Core, Event};
 use super::sim_net::{Arrival, ConnId, Side};
-use super::sim_receiver::{HostLane, LaneThread, ReceiverEvent, ReceiverHost};
+use super::sim_receiver::{HostLane, LaneThread, ReceiverEvent, ReceiverHost, features};
 use super::sim_sender::{Around, SenderEvent, SenderHost};
 use super::sim_shelf::Shelf;
 use haul::limits::LANE_SILENCE_MAX;
@@ -230,7 +230,7 @@ impl<S: Shelf> ReceiverHost<S> {
         let id = grant.unwrap_or(id);
         let lanes = around.core.rng.between(1, 4) as u16;
         let grant = Some(SessionGrant { id, secret: [7; 32] });
-        self.session = Receiver::new(ReceiverSettings { lanes, grant });
+        self.session = Receiver::new(ReceiverSettings { lanes, grant, features: features(around.core) });
         self.visit = Some(id);
         self.grant = None;
         self.lanes_granted = 0;

@@ -12,7 +12,7 @@ use haul::digest::{ChunkDigest, FileDigest};
 use haul::manifest::{ChunkPlace, Entry, EntryIndex, EntryKind, Timestamp, VerifiedChunk};
 use haul::rel_path::RelPath;
 use haul::session::{End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
-use haul::wire::{Encoding, Message, Piece};
+use haul::wire::{Encoding, FEATURE_ZSTD, Message, Piece};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -101,7 +101,8 @@ pub(crate) enum ReceiverEvent {
 
 impl<S: Shelf> ReceiverHost<S> {
     pub(crate) fn new(shelf: S, core: &mut Core) -> Self {
-        let settings = ReceiverSettings { lanes: core.rng.between(1, 4) as u16, grant: None };
+        let features = features(core);
+        let settings = ReceiverSettings { lanes: core.rng.between(1, 4) as u16, grant: None, features };
         Self {
             run: 0,
             shelf,
@@ -152,7 +153,8 @@ impl<S: Shelf> ReceiverHost<S> {
 
     /// A process starts, with nothing but what is on the disk.
     pub(crate) fn start(&mut self, around: &mut Around, after: Duration) {
-        let settings = ReceiverSettings { lanes: around.core.rng.between(1, 4) as u16, grant: None };
+        let features = features(around.core);
+        let settings = ReceiverSettings { lanes: around.core.rng.between(1, 4) as u16, grant: None, features };
         self.run += 1;
         self.session = Receiver::new(settings);
         self.end = None;
@@ -397,4 +399,9 @@ impl<S: Shelf> ReceiverHost<S> {
         let entries = self.session.listing().unwrap().entries();
         entries.iter().filter(|entry| entry.kind == EntryKind::Folder).map(|entry| entry.path.clone()).collect()
     }
+}
+
+/// What a receiver says that it takes.
+pub(super) fn features(core: &Core) -> u32 {
+    if core.rng.has_text { FEATURE_ZSTD } else { 0 }
 }

@@ -6,6 +6,7 @@ use super::sim_receiver::OnConflict;
 use super::sim_receiver::{HostLane, LaneThread, ReceiverEvent, ReceiverHost};
 use super::sim_sender::Around;
 use super::sim_shelf::{Payload, Shelf};
+use haul::codec::Decoder;
 use haul::digest::ChunkDigest;
 use haul::manifest::{ChunkPlace, VerifiedChunk};
 use haul::session::{Input, LaneId, LaneRole};
@@ -158,6 +159,11 @@ impl<S: Shelf> ReceiverHost<S> {
             Ok(true) => match payload {
                 (Encoding::Zero, _) => self.shelf.fill(lane, piece.offset, Payload::Zero(u64::from(piece.length))),
                 (Encoding::Raw, bytes) => self.shelf.fill(lane, piece.offset, Payload::Raw(&bytes)),
+                (Encoding::Zstd, payload) => {
+                    let mut bytes = vec![0; piece.length as usize];
+                    let decoded = Decoder::new().decode(&payload, &mut bytes).map_err(|fault| fault.to_string());
+                    decoded.and_then(|()| self.shelf.fill(lane, piece.offset, Payload::Raw(&bytes)))
+                }
             },
         };
         match (filled, self.lanes.get_mut(&lane)) {

@@ -8,18 +8,26 @@ use std::time::Duration;
 pub(crate) struct Rng {
     state: u64,
     script: VecDeque<u8>,
+    /// Whether some files shrink, and both ends speak zstd. No choice of its own, so that no seed changed its meaning when
+    /// there came to be such pieces.
+    pub(crate) has_text: bool,
 }
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed, script: VecDeque::new() }
+        Self { state: seed, script: VecDeque::new(), has_text: false }
     }
 
     /// Makes its first choices by `script`, a byte or two each, and all further ones from a seed made of it.
     #[allow(dead_code, reason = "for the fuzz target alone")]
     pub(crate) fn scripted(script: &[u8]) -> Self {
         let state = script.iter().fold(0, |state, &byte| mix(state ^ u64::from(byte)));
-        Self { state, script: script.iter().copied().collect() }
+        Self { state, script: script.iter().copied().collect(), has_text: false }
+    }
+
+    #[allow(dead_code, reason = "for transfers of both sides alone")]
+    pub(crate) fn with_text(self, has_text: bool) -> Self {
+        Self { has_text, ..self }
     }
 
     pub(crate) fn next(&mut self) -> u64 {

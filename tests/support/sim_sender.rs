@@ -5,6 +5,7 @@ use super::sim_net::{Arrival, ConnId, Side, SimNet};
 use super::sim_push::Pusher;
 use super::sim_source::{Offer, Source};
 use haul::chunk::ChunkIndex;
+use haul::codec::{Encoder, Level, is_zero};
 use haul::digest::{chunk_digest, empty_file_digest};
 use haul::limits::{PIECE_BYTES_MAX, WORKING_EVERY};
 use haul::manifest::{EntryIndex, SealHasher};
@@ -317,7 +318,7 @@ impl SenderHost {
         };
         let pace = match serving.piece(&self.offer, around.source, number) {
             Ok((piece, bytes)) => {
-                let frame = frame_of(around.core, piece, bytes);
+                let frame = frame_of(around.core, piece, bytes, serving.request.zstd);
                 let pace = around.net.time_of(frame.len());
                 around.core.counts.add("piece bytes", u64::from(piece.length));
                 around.core.note("piece", number, piece.offset);
@@ -368,14 +369,22 @@ impl Serving {
 }
 
 /// The piece as a frame, in some seeds with a bit of its payload flipped.
-fn frame_of(core: &mut Core, piece: Piece, mut bytes: Vec<u8>) -> Vec<u8> {
+fn frame_of(core: &mut Core, piece: Piece, mut bytes: Vec<u8>, takes_zstd: bool) -> Vec<u8> {
     debug_assert!(piece.length <= PIECE_BYTES_MAX);
     if core.strikes(core.faults.damaged_piece) {
         let at = core.rng.below(bytes.len() as u64) as usize;
         bytes[at] ^= 1 << core.rng.below(8);
         core.note("damaged piece", piece.chunk, piece.offset);
     }
-    let is_zero = bytes.iter().all(|&byte| byte == 0);
-    let (encoding, payload) = if is_zero { (Encoding::Zero, &[][..]) } else { (Encoding::Raw, &bytes[..]) };
+    let mut encoder = Encoder::new();
+    let shrunk = if takes_zstd { encoder.encode(&bytes, Level::MIN) } else { None };
+    let (encoding, payload) = match shrunk {
+        _ if is_zero(&bytes) => (Encoding::Zero, &[][..]),
+        Some(shrunk) => (Encoding::Zstd, shrunk),
+        None => (Encoding::Raw, &bytes[..]),
+    };
+    if encoding == Encoding::Zstd {
+        core.counts.add("pieces that shrank", 1);
+    }
     Frame::Piece { piece, encoding, payload }.encode().unwrap()
 }

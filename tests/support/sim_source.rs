@@ -80,6 +80,11 @@ impl Source {
                 let mut bytes = vec![0; length as usize];
                 if !rng.chance(100) {
                     rng.fill(&mut bytes);
+                    if rng.has_text && number % 3 < 2 {
+                        for byte in &mut bytes {
+                            *byte = b'a' + (*byte & 15);
+                        }
+                    }
                     if bytes.len() > 200_000 && rng.chance(300) {
                         bytes[50_000..150_000].fill(0);
                     }

@@ -14,7 +14,7 @@ pub use event::{Input, Output, Plan, Verdict};
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::digest::{ListingDigest, ManifestId};
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
-use crate::wire::{FEATURES, Message, Piece, SessionGrant, VERSION};
+use crate::wire::{Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
 use lane::{Answer, Lane};
 use std::collections::{BTreeMap, VecDeque};
@@ -29,6 +29,8 @@ pub struct ReceiverSettings {
     /// What further lanes of the session prove, where the sender connected. Nothing where this side did: then the sender
     /// says it.
     pub grant: Option<SessionGrant>,
+    /// Optional features that this side offers, of [`FEATURES`](crate::wire::FEATURES).
+    pub features: u32,
 }
 
 /// The receiving state machine. See the [module](super) for its contract.
@@ -166,7 +168,8 @@ impl Receiver {
         let rate = if let State::Fetching(fetch) = &self.state { fetch.rate } else { 0.0 };
         self.lanes.insert(lane, Lane::new(role, rate));
         if role == LaneRole::Control {
-            self.ask(now, lane, Answer::Welcome, Message::Hello { version: VERSION, features: FEATURES });
+            let features = self.settings.features;
+            self.ask(now, lane, Answer::Welcome, Message::Hello { version: VERSION, features });
             if let Some(grant) = self.settings.grant.clone() {
                 self.outputs.push_back(Output::Send { lane, message: Message::Grant { grant } });
             }
@@ -223,7 +226,7 @@ impl Receiver {
         lane.answered(&message)?;
         match message {
             Message::Welcome { version, features, grant, lanes, listing } => {
-                if version == 0 || version > VERSION || features & !FEATURES != 0 {
+                if version == 0 || version > VERSION || features & !self.settings.features != 0 {
                     return Err(PeerFault::Version);
                 }
                 if lanes == 0 {

@@ -118,6 +118,8 @@ pub struct ChunksToServe {
     pub held: u64,
     /// Whether to hash what is read and compare it with the hash given before.
     pub reread: bool,
+    /// Whether the receiver takes pieces encoded as zstd.
+    pub zstd: bool,
 }
 
 /// What a sender is told when it is made.

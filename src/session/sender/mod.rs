@@ -11,7 +11,7 @@ use crate::limits::{
     HASH_PAGE_CHUNKS_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX,
 };
 use crate::manifest::EntryIndex;
-use crate::wire::{Change, FEATURES, Message, Refusal, SessionGrant, VERSION, WireEntry};
+use crate::wire::{Change, FEATURE_ZSTD, FEATURES, Message, Refusal, SessionGrant, VERSION, WireEntry};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub struct Sender {
     settings: SenderSettings,
     lanes: BTreeMap<LaneId, Lane>,
     outputs: VecDeque<SenderOutput>,
+    /// Optional features that both ends have, by the last `Hello`.
+    features: u32,
     ended: bool,
 }
 
@@ -50,7 +52,7 @@ enum Work {
 impl Sender {
     /// A session that has no lane.
     pub fn new(settings: SenderSettings) -> Self {
-        Self { settings, lanes: BTreeMap::new(), outputs: VecDeque::new(), ended: false }
+        Self { settings, lanes: BTreeMap::new(), outputs: VecDeque::new(), features: 0, ended: false }
     }
 
     /// Takes what happened at `now`. After the end, nothing has an effect.
@@ -148,9 +150,10 @@ impl Sender {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.greeted = true;
         }
+        self.features = features & FEATURES;
         Ok(Message::Welcome {
             version: version.min(VERSION),
-            features: features & FEATURES,
+            features: self.features,
             grant: self.settings.grant.clone().unwrap_or(SessionGrant::NONE),
             lanes: self.settings.lanes,
             listing: self.settings.listing.digest(),
@@ -240,7 +243,8 @@ impl Sender {
         if is_too_long || held >= first.length().0 || !held.is_multiple_of(u64::from(piece_bytes)) {
             return Err(PeerFault::Request);
         }
-        Ok(ChunksToServe { ranges: chunks.ranges().collect(), piece_bytes, held, reread })
+        let zstd = self.features & FEATURE_ZSTD != 0;
+        Ok(ChunksToServe { ranges: chunks.ranges().collect(), piece_bytes, held, reread, zstd })
     }
 
     fn enqueue(&mut self, id: LaneId, work: Work) {

@@ -3,6 +3,7 @@
 use super::peak_of;
 use arbitrary::{Result, Unstructured};
 use haul::chunk::Length;
+use haul::codec::{Decoder, Encoder, Level};
 use haul::digest::ChunkDigest;
 use haul::limits::{CHUNK_BYTES_MIN, COMPONENT_BYTES_MAX, ENTRIES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX};
 use haul::manifest::{
@@ -27,6 +28,33 @@ pub(super) fn frame_decode(bytes: &[u8]) {
         assert_memory_follows(used, peak);
         assert_eq!(frame.encode().unwrap(), rest[..used], "a frame has one form");
         rest = &rest[used..];
+    }
+}
+
+/// Two bytes choose how long a piece is said to be, the rest is what came for it; and the same bytes as a piece that is sent.
+pub(super) fn piece_decode(bytes: &[u8]) {
+    let Some((length, payload)) = bytes.split_first_chunk::<2>() else { return };
+    let length = 4 * usize::from(u16::from_le_bytes(*length)) + 1;
+    let mut decoder = Decoder::new();
+    // Bytes behind the piece, which must stay as they are.
+    let mut room = vec![0xa5; length + 64];
+    let before = decoder.memory_bytes();
+    let decoded = decoder.decode(payload, &mut room[..length]);
+    assert!(room[length..].iter().all(|&byte| byte == 0xa5), "bytes outside of the piece are written");
+    assert_eq!(decoder.memory_bytes(), before, "the peer chooses how much memory decoding takes");
+    if decoded.is_ok() {
+        let mut again = vec![0x5a; length];
+        assert_eq!(decoder.decode(payload, &mut again), Ok(()));
+        assert!(again == room[..length], "every byte of the piece is written, by the payload alone");
+    }
+    let level = Level::new(1 + (payload.len() % 19) as u8).expect("a level");
+    let mut encoder = Encoder::new();
+    encoder.seems_to_shrink(payload);
+    if let Some(shrunk) = encoder.encode(payload, level) {
+        assert!(shrunk.len() < payload.len());
+        let mut back = vec![0; payload.len()];
+        assert_eq!(decoder.decode(shrunk, &mut back), Ok(()));
+        assert!(back == payload, "a piece comes back");
     }
 }
 

@@ -23,7 +23,7 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 pub type Driver = fn(&[u8]);
 
 /// Every target with its driver, in the order of their names.
-pub const TARGETS: [(&str, Driver); 13] = [
+pub const TARGETS: [(&str, Driver); 14] = [
     ("canary", canary),
     ("code_parse", codec::code_parse),
     ("frame_decode", codec::frame_decode),
@@ -32,6 +32,7 @@ pub const TARGETS: [(&str, Driver); 13] = [
     ("manifest_file", manifest_file::manifest_file),
     ("pair_sim", pair::pair_sim),
     ("partial_open", partial::partial_open),
+    ("piece_decode", codec::piece_decode),
     ("printable", codec::printable),
     ("receiver_sm", receiver::receiver_sm),
     ("safe_rel_path", codec::safe_rel_path),
@@ -49,6 +50,11 @@ pub fn run(name: &str, bytes: &[u8]) {
 /// changed its meaning when there came to be such sessions.
 fn is_pushed(bytes: &[u8]) -> bool {
     bytes.len() % 4 == 3
+}
+
+/// Whether compressed pieces travel: by the length as well.
+fn has_text(bytes: &[u8]) -> bool {
+    matches!(bytes.len() % 8, 6 | 7)
 }
 
 /// Must fail on its corpus: proof that a failure of any other target would be seen.

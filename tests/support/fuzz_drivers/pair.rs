@@ -36,7 +36,8 @@ use sim_store::StoreShelf;
 /// A transfer whose files, network and faults are what the bytes choose, and after them a seed made of the bytes.
 pub(super) fn pair_sim(bytes: &[u8]) {
     let run = if super::is_pushed(bytes) { sim_pair::run_pushed } else { sim_pair::run };
-    if let Err(violation) = run(Rng::scripted(bytes), StoreShelf::default()) {
+    let rng = Rng::scripted(bytes).with_text(super::has_text(bytes));
+    if let Err(violation) = run(rng, StoreShelf::default()) {
         panic!("{violation}");
     }
 }

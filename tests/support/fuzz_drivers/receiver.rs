@@ -71,7 +71,7 @@ impl Model {
         let own = world.is_pushed.then(grant);
         Self {
             world,
-            receiver: Receiver::new(ReceiverSettings { lanes: 4, grant: own }),
+            receiver: Receiver::new(ReceiverSettings { lanes: 4, grant: own, features: 0 }),
             now: Duration::ZERO,
             lanes: BTreeMap::new(),
             next_lane: 0,
