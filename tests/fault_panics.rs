@@ -163,6 +163,7 @@ impl World {
             allow_hidden: false,
             state_dir: None,
             resuming: None,
+            dry_run: false,
         }
     }
 

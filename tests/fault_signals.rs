@@ -288,6 +288,7 @@ fn receive_settings() -> ReceiveSettings {
         allow_hidden: false,
         state_dir: None,
         resuming: None,
+        dry_run: false,
     }
 }
 

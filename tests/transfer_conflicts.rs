@@ -40,6 +40,24 @@ fn identical_content_is_never_fetched_again() {
 }
 
 #[test]
+fn an_empty_file_that_is_there_is_identical_too() {
+    let playground = Playground::new();
+    let empty = playground.file("empty", 0, 1);
+    let sending = playground.send(&[&empty], &["--keep"]);
+    for rule in RULES {
+        let into = playground.dir(&format!("into{rule}"));
+        fs::write(into.join("empty"), b"").unwrap();
+        let flags = if rule.is_empty() { vec![] } else { vec![rule] };
+        let received = playground.receive(&sending.link, &into, &flags).wait();
+        received.assert_ok();
+        let expected = if rule == "--skip-existing" { "skipped" } else { "identical" };
+        assert_eq!(file_event(&received)["how"], expected, "{rule}");
+        assert_eq!(names(&into), ["empty"], "{rule}");
+    }
+    sending.kill();
+}
+
+#[test]
 fn row_29_other_content_fails_or_goes_by_the_rule() {
     let offered = Offered::new();
     for (case, old) in [("same", noise(LENGTH, 99)), ("shorter", noise(1000, 99)), ("empty", Vec::new())] {

@@ -1,6 +1,7 @@
 //! The command line as clap reads it.
 
 use crate::cli::exit;
+use crate::cli::filters::Filters;
 use crate::cli::qr::{self, QrFile};
 use crate::cli::terminal::Color;
 use crate::cli::units;
@@ -41,10 +42,18 @@ pub(crate) enum Command {
 /// fetch the offer, so hand it over privately. The same paths offered again get the same link.
 #[derive(Args, Debug)]
 #[command(visible_alias = "tx", after_long_help = exit::help())]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub(crate) struct Send {
     /// Files and folders to offer
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+
+    /// Say what would be offered, and offer nothing: nobody can reach it
+    #[arg(short = 'n', long, help_heading = "Choosing")]
+    pub(crate) dry_run: bool,
 
     /// Listen here instead of on any free port of every address
     #[arg(long, value_name = "ADDR:PORT", env = "HAUL_BIND", hide_env_values = true)]
@@ -120,6 +129,13 @@ pub(crate) struct Receive {
     /// The folder that receives
     #[arg(long, value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
     pub(crate) into: PathBuf,
+
+    /// Say what would become of each file, and write nothing; a code is used up by it
+    ///
+    /// Compares what is offered with what is here, and ends as a run that does it would: with 44 where names are taken and
+    /// no rule is given for that. The sender goes on offering; after a code it shows the next one.
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
 
     /// Accept the offer without being asked
     #[arg(short, long)]

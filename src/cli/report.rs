@@ -4,7 +4,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
 use haul::printable::printable;
-use haul::transfer::{FailureClass, Summary, TransferError};
+use haul::transfer::{FailureClass, Progress, Summary, TransferError};
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
@@ -59,6 +59,9 @@ impl Failure {
         let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();
         let (kept, next) = match (side, class) {
             (Side::Receiving, _) => (error.what_was_kept(), error.what_next()),
+            (Side::Pushing | Side::Sending, _) if matches!(error, TransferError::NothingToSend(_)) => {
+                ("nothing was offered", error.what_next())
+            }
             (Side::Sending, FailureClass::SourceChanged) => (
                 "receivers keep everything that they verified",
                 "run the same command again to offer what is there; only differences travel",
@@ -98,6 +101,12 @@ impl Failure {
             self.next = self.next.map(|next| next.replace("run the same command again", &command));
         }
         self
+    }
+
+    /// The same failure of a run that only says what would happen.
+    pub(crate) fn of_dry_run(self) -> Self {
+        let kept = self.kept.map(|_| "this was a dry run: nothing was sent or written".to_owned());
+        Self { kept, ..self }
     }
 
     /// An unfinished transfer whose sender connects here by itself, so that nothing here can go and fetch it.
@@ -177,6 +186,21 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
         line(&mut text, terminal, "root: ", root);
     }
     text
+}
+
+/// What is known about a run that ended with an error.
+pub(crate) fn summary_of(progress: &Progress, seconds: f64) -> Summary {
+    Summary {
+        ok: false,
+        files: progress.files_done,
+        bytes: progress.bytes_done,
+        bytes_fetched: progress.bytes_fetched,
+        first_byte_ms: progress.first_byte_ms,
+        bytes_reused: progress.bytes_reused,
+        wire_bytes: progress.wire_bytes,
+        seconds,
+        ..Summary::default()
+    }
 }
 
 /// What a user of `haul send --to` can do about a failure.

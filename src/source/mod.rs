@@ -14,6 +14,7 @@
 
 mod buffers;
 mod fault;
+mod filter;
 mod hash_cache;
 mod notice;
 mod open_files;
@@ -28,6 +29,7 @@ use crate::rel_path::RelPath;
 use buffers::Buffers;
 pub use fault::SourceError;
 use fault::Trouble;
+pub use filter::{Filter, LeftOut, PatternFault, Rule};
 use hash_cache::HashCache;
 pub use notice::{Notice, NoticeReason};
 use open_files::{OpenFile, OpenFiles};
@@ -47,6 +49,8 @@ pub const OPEN_FILES_DEFAULT: usize = 128;
 /// What a walk does beside walking.
 #[derive(Clone, Debug)]
 pub struct WalkOptions {
+    /// What is taken.
+    pub filter: Filter,
     /// Folder of the hash cache; `None` keeps no cache.
     pub hash_cache: Option<PathBuf>,
     /// Files of several chunks that are kept open.
@@ -67,6 +71,8 @@ pub struct Walk {
     pub notices_untold: u64,
     /// How many files or folders failed, told or untold: a transfer of the rest is partial.
     pub failures: u64,
+    /// What the filter left out.
+    pub left_out: LeftOut,
     /// The files to read.
     pub source: Source,
     /// Bytes of all files together.
@@ -176,7 +182,7 @@ enum Above {
 
 impl Default for WalkOptions {
     fn default() -> Self {
-        Self { hash_cache: None, open_files_max: OPEN_FILES_DEFAULT, stop: None }
+        Self { filter: Filter::default(), hash_cache: None, open_files_max: OPEN_FILES_DEFAULT, stop: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The walk: given paths to a listing in order, one folder handle per level open.
 
 use super::fault::{SourceError, Trouble};
+use super::filter::Sieve;
 use super::notice::{Notice, NoticeReason};
 use super::place::{self, Anchors, Identity};
 use super::{Above, EntryKind, Place, Source, SourceEntry, Walk, WalkOptions, permission_bits, top};
@@ -32,6 +33,7 @@ struct Walker {
     notices: Vec<Notice>,
     notices_untold: u64,
     places: Vec<Place>,
+    sieve: Sieve,
     stop: Option<Arc<AtomicBool>>,
     total: u64,
 }
@@ -44,10 +46,12 @@ struct Found {
 }
 
 pub(super) fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Walk, SourceError> {
-    let mut walker = Walker { stop: options.stop.clone(), ..Walker::default() };
+    let sieve = Sieve::new(options.filter.clone());
+    let mut walker = Walker { sieve, stop: options.stop.clone(), ..Walker::default() };
     let mut anchors = Anchors::default();
     for top in top::resolve(paths)? {
         walker.local_path.clone_from(&top.given);
+        walker.sieve.begin(&top.given);
         let anchor = match anchors.add(&top.folder) {
             Ok(anchor) => anchor,
             Err(source) => return Err(SourceError::Unreadable { path: top.given, source }),
@@ -61,6 +65,10 @@ pub(super) fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Walk, Sou
             Ok(result) => result?,
             Err(trouble) => walker.leave_out(trouble),
         }
+    }
+    let left_out = &walker.sieve.left_out;
+    if !left_out.is_empty() && walker.entries.iter().all(|entry| entry.kind == EntryKind::Folder) {
+        return Err(SourceError::AllLeftOut { files: left_out.files, folders: left_out.folders });
     }
     if walker.entries.is_empty() {
         return Err(SourceError::Nothing { notices: walker.notices });
@@ -80,6 +88,9 @@ impl Walker {
     ) -> Result<(), SourceError> {
         if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
             return Err(SourceError::Stopped);
+        }
+        if self.sieve.leaves_out(folder, name, &self.local_path) {
+            return Ok(());
         }
         let path = match path {
             Ok(path) => path,
@@ -248,6 +259,7 @@ impl Walker {
             notices: self.notices,
             notices_untold: self.notices_untold,
             failures: self.failures,
+            left_out: self.sieve.left_out,
             source,
             total: Length(self.total),
         }

@@ -1,5 +1,6 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
+use super::foresee::Outlook;
 use super::mailbox::{Mail, Mailbox};
 use super::queue::Queue;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
@@ -36,6 +37,8 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     pub(super) conflict: OnceLock<Conflict>,
     /// The record that tells a later run what this one published; there once the user took the offer.
     pub(super) record: OnceLock<Record<D>>,
+    /// What a dry run knows so far.
+    pub(super) outlook: Outlook<D>,
     pub(super) partials: Mutex<HashMap<EntryIndex, OpenPartial<D>>>,
     pub(super) singles: Mutex<HashMap<EntryIndex, (SingleFile<D>, VerifiedChunk)>>,
     /// The first bytes of chunks that are whole files, from lanes that were lost; at most [`HELD_CHUNKS_MAX`].
@@ -86,6 +89,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             record: OnceLock::new(),
             best_effort: AtomicBool::new(false),
             only_root: Mutex::default(),
+            outlook: Outlook::default(),
             partials: Mutex::default(),
             singles: Mutex::default(),
             set_aside: Mutex::default(),
@@ -311,10 +315,12 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::Compare { entry, root } => self.desk.push(DeskJob::Compare { entry, root }),
             Output::OpenFile { entry } => self.desk.push(DeskJob::Open { entry }),
             Output::Publish { entry, root } => self.publish(entry, root),
+            Output::FinishFolders if self.settings.dry_run => self.main.push(MainEvent::Foreseen),
             Output::FinishFolders => self.publisher.push(PublishJob::FinishFolders),
             Output::FileFailed { entry, fault } => self.file_failed(entry, &fault),
             Output::Granted { grant, lanes } => self.main.push(MainEvent::Granted { grant, lanes }),
             Output::End(end) => self.main.push(MainEvent::End(end)),
+            Output::Weigh { entry, chunks } => self.desk.push(DeskJob::Weigh { entry, chunks }),
             // Handed to lanes before this.
             Output::Claim { .. }
             | Output::CloseLane { .. }

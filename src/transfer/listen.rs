@@ -177,6 +177,7 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
         allow_hidden: settings.allow_hidden,
         state_dir: None,
         resuming: None,
+        dry_run: false,
     }
 }
 

@@ -329,6 +329,7 @@ mod tests {
             allow_hidden: false,
             state_dir: None,
             resuming: None,
+            dry_run: false,
         };
         let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
         let addresses = Link::parse(LINK).unwrap().addresses().to_vec();

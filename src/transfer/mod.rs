@@ -3,11 +3,13 @@
 pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use controls::Controls;
+pub use dry_run::preview;
 pub use event::{
     CodeChange, Decision, Event, FailedFile, FileOutcome, HostedSession, Hosting, Observer, OfferLine, OfferSummary,
     PeerState, Phase, Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
+pub use forecast::{Fate, Forecast, Foreseen};
 pub use listen::listen;
 pub use push::push;
 pub use receive::receive;
@@ -21,6 +23,8 @@ pub mod cancel;
 pub mod controls;
 /// What a transfer tells its observer, and what it asks.
 pub mod event;
+/// What a dry run says.
+pub mod forecast;
 /// Why a transfer failed, what it kept, and what to do next.
 pub mod failure;
 /// What a transfer is told before it starts.
@@ -39,8 +43,10 @@ mod desk;
 mod dial;
 mod digests;
 mod door;
+mod dry_run;
 mod engine;
 mod failed;
+mod foresee;
 mod frames;
 mod growth;
 mod hope;

@@ -79,8 +79,12 @@ fn offer(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     };
     let dial = Dial::new(way, &settings.at).map_err(|error| TransferError::Network(error.into()))?;
     observer.event(&Event::Phase(Phase::Scanning));
-    let options =
-        WalkOptions { hash_cache: settings.cache_dir.clone(), stop: Some(cancel.flag()), ..WalkOptions::default() };
+    let options = WalkOptions {
+        filter: settings.filter.clone(),
+        hash_cache: settings.cache_dir.clone(),
+        stop: Some(cancel.flag()),
+        ..WalkOptions::default()
+    };
     let walk = Source::walk(&settings.paths, &options).map_err(source_failure)?;
     let left_out = tell_notices(&walk, observer);
     let offer = Arc::new(Offer::new(walk)?);

@@ -1,6 +1,7 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
 use super::Controls;
+use crate::source::Filter;
 use crate::store::RecordId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,8 @@ use zeroize::Zeroizing;
 pub struct SendSettings {
     /// Files and folders to offer, as the user wrote them; at least one.
     pub paths: Vec<PathBuf>,
+    /// What of them is offered.
+    pub filter: Filter,
     /// Where to listen. `None`: the port remembered for these paths, else any free one, on every address.
     pub bind: Option<SocketAddr>,
     /// The only address that the link names. `None`: the bound one, or every one that a peer may reach.
@@ -44,6 +47,8 @@ pub struct SendSettings {
 pub struct PushSettings {
     /// Files and folders to offer, as the user wrote them; at least one.
     pub paths: Vec<PathBuf>,
+    /// What of them is offered.
+    pub filter: Filter,
     /// The link or the code of whoever listens, as it was given, not yet parsed.
     pub to: Zeroizing<String>,
     /// Where that is, best first, beside what a link says and what is found on the network.
@@ -88,6 +93,7 @@ pub struct ListenSettings {
 
 /// What to fetch, into which folder, and by which rules.
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "independent rules")]
 pub struct ReceiveSettings {
     /// The link or the code as it was given, not yet parsed. Empty where a transfer is resumed that a code began.
     pub invitation: Zeroizing<String>,
@@ -111,6 +117,8 @@ pub struct ReceiveSettings {
     pub state_dir: Option<PathBuf>,
     /// The record of the transfer that is continued: its offer was accepted before, and another one is not taken.
     pub resuming: Option<RecordId>,
+    /// Whether only to foresee what would become of each entry: nothing is written.
+    pub dry_run: bool,
 }
 
 /// What happens to a file whose name is taken by different content.
@@ -142,6 +150,7 @@ impl fmt::Debug for ReceiveSettings {
             allow_hidden,
             state_dir,
             resuming,
+            dry_run,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -156,6 +165,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("allow_hidden", allow_hidden)
             .field("state_dir", state_dir)
             .field("resuming", resuming)
+            .field("dry_run", dry_run)
             .finish()
     }
 }
@@ -163,10 +173,11 @@ impl fmt::Debug for ReceiveSettings {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for PushSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { paths, to: _, at, lanes, retry_for, cache_dir } = self;
+        let Self { paths, filter, to: _, at, lanes, retry_for, cache_dir } = self;
         formatter
             .debug_struct("PushSettings")
             .field("paths", paths)
+            .field("filter", filter)
             .field("to", &"[redacted]")
             .field("at", at)
             .field("lanes", lanes)
@@ -194,11 +205,13 @@ mod tests {
             allow_hidden: false,
             state_dir: None,
             resuming: None,
+            dry_run: false,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
         let push = PushSettings {
             paths: Vec::new(),
+            filter: Filter::default(),
             to: settings.invitation,
             at: Vec::new(),
             lanes: None,

@@ -210,6 +210,7 @@ impl Unfinished {
             allow_hidden: memory.allow_hidden,
             state_dir: None,
             resuming: Some(self.id),
+            dry_run: false,
         }
     }
 

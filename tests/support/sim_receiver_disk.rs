@@ -156,5 +156,6 @@ fn plan_name(plan: &Plan) -> &'static str {
         Plan::Fetch => "plan fetch",
         Plan::Folder => "plan folder",
         Plan::Skip => "plan skip",
+        Plan::Weigh => "plan weigh",
     }
 }

@@ -55,10 +55,11 @@ impl Files {
         for (place, entry) in listing.entries().iter().enumerate() {
             let state = match (entry.kind, plans.get(place)) {
                 (EntryKind::Folder, _) | (_, Some(Plan::Done { .. } | Plan::Folder | Plan::Skip)) => FileState::Done,
-                (_, Some(Plan::Compare)) if entry.file_length().is_some_and(|length| length.0 > 0) => {
+                (_, Some(Plan::Compare | Plan::Weigh)) if entry.file_length().is_some_and(|length| length.0 > 0) => {
                     FileState::AwaitingRoot
                 }
                 (_, Some(Plan::Fetch | Plan::Compare)) => FileState::Wanted,
+                (_, Some(Plan::Weigh)) => FileState::Done,
                 (_, Some(Plan::Failed) | None) => FileState::Failed,
             };
             files.unfinished += u32::from(!matches!(state, FileState::Done | FileState::Failed));
