@@ -167,6 +167,7 @@ impl World {
             symlinks: false,
             attributes: false,
             compress: haul::codec::Compression::Auto,
+            dry_run: false,
         }
     }
 

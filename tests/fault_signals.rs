@@ -292,6 +292,7 @@ fn receive_settings() -> ReceiveSettings {
         symlinks: false,
         attributes: false,
         compress: haul::codec::Compression::Auto,
+        dry_run: false,
     }
 }
 

@@ -5,10 +5,11 @@
 #[path = "support/hostile.rs"]
 mod hostile;
 
+use haul::chunk::ChunkIndex;
 use haul::digest::{ChunkDigest, RootMerger};
 use haul::limits::{CHUNK_BYTES_MIN, REQUESTS_QUEUED_MAX};
 use haul::manifest::EntryIndex;
-use haul::session::{Input, LaneRole, Output, Plan, SenderOutput};
+use haul::session::{Input, LaneRole, Output, Plan, SenderOutput, Verdict};
 use haul::wire::Message;
 use hostile::{CONTROL, DATA, ReceiverVictim, SenderVictim, hash_page, listing};
 
@@ -37,6 +38,54 @@ fn a_file_of_more_chunks_than_hashes_are_held_ahead_is_compared_all_the_same() {
     let mut merger = RootMerger::new(listing.geometry(EntryIndex(0)).unwrap());
     let root = (0..listing.totals().chunks).find_map(|chunk| merger.push(digest(chunk))).unwrap();
     assert!(session.outputs.contains(&Output::Compare { entry: EntryIndex(0), root }));
+}
+
+#[test]
+fn an_empty_file_that_is_there_holds_up_no_other() {
+    let names: Vec<_> = (0..1000).map(|number| format!("{number:03}")).collect();
+    let length = |name: &str| if name == "000" { 0 } else { 40 * CHUNK_BYTES_MIN };
+    let entries: Vec<_> = names.iter().map(|name| (name.as_str(), Some(length(name)))).collect();
+    let listing = listing(&entries);
+    for plan in [Plan::Compare, Plan::Weigh] {
+        let mut session = ReceiverVictim::deciding(&listing);
+        session.tell(Input::Accepted(vec![plan; entries.len()]));
+        let (mut seen, mut hashes) = (0, 0);
+        while let Some(output) = session.outputs.get(seen).cloned() {
+            seen += 1;
+            if let Output::Send { message: Message::HashesRequest { first, count }, .. } = output {
+                let digests: Vec<_> = (first..first + u64::from(count)).map(digest).collect();
+                session.feed(CONTROL, &hash_page(first, &digests));
+                hashes += u64::from(count);
+            } else if let Output::Compare { entry, .. } = output {
+                session.tell(Input::Compared { entry, verdict: Verdict::Identical });
+            }
+        }
+        assert_eq!(hashes, listing.totals().chunks, "{plan:?}");
+    }
+}
+
+#[test]
+fn chunks_of_a_file_to_weigh_are_told_before_it_is_compared_and_nothing_of_it_is_fetched() {
+    let listing = listing(&[("a", Some(3 * CHUNK_BYTES_MIN)), ("b", Some(0)), ("c", Some(2 * CHUNK_BYTES_MIN))]);
+    let mut session = ReceiverVictim::deciding(&listing);
+    session.tell(Input::Accepted(vec![Plan::Weigh, Plan::Weigh, Plan::Skip]));
+    session.tell(Input::LaneOpened { lane: DATA, role: LaneRole::Data });
+    assert_eq!(answer_hash_requests(&mut session), 3);
+    let mut told = Vec::new();
+    for output in &session.outputs {
+        match output {
+            Output::Weigh { entry: EntryIndex(0), chunks } => told.extend(chunks.iter().copied()),
+            Output::Compare { entry, .. } => {
+                assert_eq!((*entry, told.len()), (EntryIndex(0), 3), "all of it was told");
+            }
+            Output::Send { message: Message::ChunksRequest { .. }, .. } => panic!("nothing is fetched"),
+            _ => {}
+        }
+    }
+    assert_eq!(told, (0..3).map(|chunk| (ChunkIndex(chunk), digest(u64::from(chunk)))).collect::<Vec<_>>());
+    session.tell(Input::Compared { entry: EntryIndex(0), verdict: Verdict::Identical });
+    let asked = session.sent().filter(|message| matches!(message, Message::SealRequest { .. })).last();
+    assert_eq!(asked, Some(&Message::SealRequest { without: vec![2], more: false }));
 }
 
 #[test]

@@ -292,7 +292,9 @@ impl Pair {
             Output::End(end) => self.receiver_end = Some(end),
             Output::Claim { lane, chunk, .. } => self.tell(Input::ChunkStored { lane, chunk }),
             Output::Discard { .. } => {}
-            Output::Compare { .. } | Output::Place { .. } => unreachable!("neither is caused by a message"),
+            Output::Compare { .. } | Output::Place { .. } | Output::Weigh { .. } => {
+                unreachable!("neither is caused by a message")
+            }
         }
     }
 

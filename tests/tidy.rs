@@ -102,6 +102,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("curve25519_dalek", &["transport"]),
     ("getrandom", &["transport"]),
     ("if_addrs", &["transfer", "transport"]),
+    ("ignore", &["source"]),
     ("indicatif", &["cli"]),
     ("mdns_sd", &["transport"]),
     ("memmap2", &["mmap"]),

@@ -40,17 +40,18 @@ fn identical_content_is_never_fetched_again() {
 }
 
 #[test]
-fn an_empty_file_that_is_there_is_identical_to_an_empty_one() {
+fn an_empty_file_that_is_there_is_identical_too() {
     let playground = Playground::new();
-    let file = playground.file("empty", 0, 1);
-    let sending = playground.send(&[&file], &["--keep"]);
-    for rule in ["", "--overwrite", "--rename"] {
+    let empty = playground.file("empty", 0, 1);
+    let sending = playground.send(&[&empty], &["--keep"]);
+    for rule in RULES {
         let into = playground.dir(&format!("into{rule}"));
         fs::write(into.join("empty"), b"").unwrap();
-        let rules: Vec<&str> = Some(rule).filter(|rule| !rule.is_empty()).into_iter().collect();
-        let received = playground.receive(&sending.link, &into, &rules).wait();
+        let flags = if rule.is_empty() { vec![] } else { vec![rule] };
+        let received = playground.receive(&sending.link, &into, &flags).wait();
         received.assert_ok();
-        assert_eq!(file_event(&received)["how"], "identical", "{rule}");
+        let expected = if rule == "--skip-existing" { "skipped" } else { "identical" };
+        assert_eq!(file_event(&received)["how"], expected, "{rule}");
         assert_eq!(names(&into), ["empty"], "{rule}");
     }
     sending.kill();

@@ -1,16 +1,13 @@
 //! The command line as clap reads it.
 
 use crate::cli::exit;
+use crate::cli::filters::Filters;
+use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, ReceivedTree, SentTree};
 use crate::cli::manifest::Manifest;
-use crate::cli::qr::{self, QrFile};
 use crate::cli::terminal::Color;
 use crate::cli::verify::Verify;
 use crate::cli::{units, variables};
-use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
-use haul::codec::{Compression, Level};
-use haul::limits::DATA_LANES_MAX;
-use haul::transfer::Conflict;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
@@ -45,10 +42,18 @@ pub(crate) enum Command {
 /// fetch the offer, so hand it over privately. The same paths offered again get the same link.
 #[derive(Args, Debug)]
 #[command(visible_alias = "tx", after_long_help = exit::help())]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub(crate) struct Send {
     /// Files and folders to offer
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+
+    /// Say what would be offered, and offer nothing: nobody can reach it
+    #[arg(short = 'n', long, help_heading = "Choosing")]
+    pub(crate) dry_run: bool,
 
     /// Listen here instead of on any free port of every address
     #[arg(long, value_name = "ADDR:PORT", env = "HAUL_BIND", hide_env_values = true)]
@@ -131,6 +136,13 @@ pub(crate) struct Receive {
     #[arg(long, value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
     pub(crate) into: PathBuf,
 
+    /// Say what would become of each file, and write nothing; a code is used up by it
+    ///
+    /// Compares what is offered with what is here, and ends as a run that does it would: with 44 where names are taken and
+    /// no rule is given for that. The sender goes on offering; after a code it shows the next one.
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+
     /// Accept the offer without being asked
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -207,109 +219,6 @@ pub(crate) struct Resume {
     pub(crate) retry_for: Option<Duration>,
 }
 
-/// What of a tree is sent beside files and folders.
-#[derive(Args, Debug)]
-pub(crate) struct SentTree {
-    /// Send symbolic links as links, where they stay in the folder given; the receiver has to ask for them as well
-    ///
-    /// A link is sent if it is relative and leads to a place within the given folder that it lies in, and if `..` stands only
-    /// before its first name. Every other one is left out and named. Without this flag all of them are; none is ever
-    /// followed but a path that you give.
-    #[arg(long)]
-    pub(crate) symlinks: bool,
-
-    /// Send extended attributes, on Linux, those of users alone (`user.*`); the receiver has to ask for them as well
-    ///
-    /// Attributes named `security.*`, `system.*` and `trusted.*` are never sent or set: they grant rights to programs, hold
-    /// access rules for the users of one machine, or belong to its system.
-    #[arg(long)]
-    pub(crate) xattrs: bool,
-}
-
-/// What of a tree is made beside files and folders.
-#[derive(Args, Debug)]
-pub(crate) struct ReceivedTree {
-    /// Make the symbolic links of the offer, last of all, where they stay in the folder that they lie in
-    ///
-    /// The listing shows where each leads. Without this flag each is left out, and the transfer is partial.
-    #[arg(long)]
-    pub(crate) symlinks: bool,
-
-    /// Set the extended attributes of the offer, on Linux, those of users alone (`user.*`)
-    ///
-    /// One that the file system cannot hold is named, and the file is there without it. Attributes named `security.*`,
-    /// `system.*` and `trusted.*` are never sent or set: they grant rights to programs, hold access rules for the users of
-    /// one machine, or belong to its system.
-    #[arg(long)]
-    pub(crate) xattrs: bool,
-}
-
-/// How others learn where they can connect.
-#[derive(Args, Debug)]
-pub(crate) struct Invitation {
-    /// Do not announce it on the local network; a code then leads nobody here
-    #[arg(long, env = "HAUL_NO_ANNOUNCE", hide_env_values = true, value_parser = FalseyValueParser::new())]
-    pub(crate) no_announce: bool,
-
-    /// Show no QR code of the link
-    ///
-    /// It is shown on a terminal that has colours, where its window has room for all of it, and the link has an address of
-    /// this network. `--address` has it show that one, whatever it is.
-    #[arg(long, env = "HAUL_NO_QR", hide_env_values = true, value_parser = FalseyValueParser::new())]
-    pub(crate) no_qr: bool,
-
-    /// Write the link's QR code to this file, as SVG or PNG by its ending; the file holds the key
-    #[arg(long, value_name = "FILE", value_parser = qr::parse_file)]
-    pub(crate) qr_file: Option<QrFile>,
-}
-
-#[derive(Args, Debug)]
-#[group(multiple = false)]
-pub(crate) struct ConflictFlags {
-    /// Replace a file of the same name once the one received is complete
-    #[arg(long)]
-    overwrite: bool,
-
-    /// Give a received file a free name where its own is taken
-    #[arg(long)]
-    rename: bool,
-
-    /// Leave a file of the same name as it is
-    #[arg(long)]
-    skip_existing: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Lanes {
-    /// Connections that carry data at the same time
-    #[arg(
-        long = "lanes",
-        value_name = "N",
-        env = "HAUL_LANES",
-        hide_env_values = true,
-        value_parser = clap::value_parser!(u16).range(1..=i64::from(DATA_LANES_MAX)),
-    )]
-    pub(crate) count: Option<u16>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Compress {
-    /// Compress what travels: auto, off, or a level from 1 to 19
-    ///
-    /// `auto` compresses what shrinks while that makes the transfer faster, as measured under way. A level has the sender
-    /// compress everything that shrinks. On the receiving side, `off` has the sender not compress, which spares a battery;
-    /// everything else leaves it to the sender.
-    #[arg(
-        long = "compress",
-        value_name = "HOW",
-        default_value = "auto",
-        env = "HAUL_COMPRESS",
-        hide_env_values = true,
-        value_parser = parse_compression,
-    )]
-    pub(crate) how: Compression,
-}
-
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Output")]
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
@@ -343,39 +252,9 @@ pub(crate) struct Output {
     pub(crate) color: Color,
 }
 
-impl Invitation {
-    /// What is wanted of the link's QR code.
-    pub(crate) fn qr(&self, address_chosen: bool) -> qr::Wish {
-        qr::Wish { on_terminal: !self.no_qr, file: self.qr_file.clone(), address_chosen }
-    }
-}
-
-impl ConflictFlags {
-    /// The rule that was chosen, or `None`.
-    pub(crate) fn chosen(&self) -> Option<Conflict> {
-        match self {
-            Self { overwrite: true, .. } => Some(Conflict::Overwrite),
-            Self { rename: true, .. } => Some(Conflict::Rename),
-            Self { skip_existing: true, .. } => Some(Conflict::Skip),
-            _ => None,
-        }
-    }
-}
-
 /// Reads a command line. A bad value that came from the environment is reported under its variable's name.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<CommandLine, clap::Error> {
     CommandLine::try_parse_from(arguments).map_err(|error| variables::name(error, arguments))
-}
-
-fn parse_compression(text: &str) -> Result<Compression, String> {
-    match text {
-        "auto" => Ok(Compression::Auto),
-        "off" => Ok(Compression::Off),
-        number => {
-            let level = number.parse().ok().and_then(Level::new);
-            level.map(Compression::Level).ok_or_else(|| "expected `auto`, `off` or a level from 1 to 19".into())
-        }
-    }
 }
 
 #[cfg(test)]
@@ -383,6 +262,8 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
     use clap::error::ErrorKind;
+    use haul::codec::{Compression, Level};
+    use haul::transfer::Conflict;
 
     fn parsed(line: &str) -> Result<CommandLine, clap::Error> {
         parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())

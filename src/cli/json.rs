@@ -1,6 +1,7 @@
 //! Events for programs: one JSON object per line on standard output.
 
 use crate::cli::findings;
+use crate::cli::forecast;
 use crate::cli::progress::phase_name;
 use crate::cli::report::Failure;
 use haul::transfer::{
@@ -69,6 +70,15 @@ impl<W: Write> Events<W> {
                     self.put(progress_value(progress));
                 } else {
                     self.progress = Some(progress.clone());
+                }
+            }
+            Event::WouldOffer { files, folders, bytes } => {
+                let held = self.held.take().unwrap_or_default();
+                self.put(json!({
+                    "event": "offer", "link": null, "code": null, "files": files, "folders": folders, "bytes": bytes,
+                }));
+                for line in held {
+                    self.write(&line);
                 }
             }
             Event::OfferReady { link, code, files, folders, bytes } => {
@@ -245,7 +255,12 @@ fn value(event: &Event) -> Value {
             json!({"event": "listening", "link": link.as_str(), "code": code.as_ref().map(|code| code.as_str())})
         }
         Event::Notice { text } => json!({"event": "warning", "text": text}),
-        Event::OfferReady { files, folders, bytes, .. } | Event::Pushing { files, folders, bytes } => {
+        Event::Forecast(forecast) => forecast::total_value(forecast),
+        Event::Foreseen(foreseen) => forecast::entry_value(foreseen),
+        Event::LeftOut(left_out) => forecast::left_out_value(left_out),
+        Event::OfferReady { files, folders, bytes, .. }
+        | Event::Pushing { files, folders, bytes }
+        | Event::WouldOffer { files, folders, bytes } => {
             json!({"event": "offer", "files": files, "folders": folders, "bytes": bytes})
         }
         Event::PeerConnected { peer, session } => {

@@ -1,6 +1,7 @@
 //! What a person reads about single events.
 
 use crate::cli::args::Output;
+use crate::cli::forecast;
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
 use haul::printable::printable;
@@ -41,6 +42,12 @@ pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Optio
             Some(format!("{label} {}: {}", printable(path), printable(fault)))
         }
         Event::CodeChanged { code, why } if is_chatty => Some(code_text(code.as_ref().map(|code| code.as_str()), *why)),
+        Event::Foreseen(foreseen) if is_chatty => Some(forecast::entry(foreseen)),
+        Event::Forecast(forecast) if is_chatty => Some(forecast::total(forecast)),
+        Event::LeftOut(left_out) if is_chatty => Some(forecast::left_out(left_out, verbose)),
+        Event::WouldOffer { files, folders, bytes } if is_chatty => {
+            Some(format!("Would offer {}:", units::contents(*files, *folders, *bytes)))
+        }
         Event::Notice { text } if !quiet => {
             Some(format!("{} {}", terminal.paint(Role::Warning, "note:"), printable(text)))
         }

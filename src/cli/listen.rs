@@ -96,6 +96,10 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
 }
 
 fn check(receive: &Receive, can_ask: bool) -> Result<(), Failure> {
+    if receive.dry_run {
+        return Err(Failure::new(Exit::Usage, "--dry-run looks at what a link offers, and there is no link")
+            .next("add the link or the code that `haul send` printed"));
+    }
     if receive.at.is_some() && std::env::var_os("HAUL_AT").is_none() {
         return Err(Failure::new(Exit::Usage, "--at says where the sender of a code is, and there is no code")
             .next("add the code to fetch by it, or leave --at out to listen"));

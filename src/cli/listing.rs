@@ -14,18 +14,8 @@ const ROWS_RESERVED: usize = 6;
 pub(crate) fn text(offer: &OfferSummary, lines_max: usize, can_list_all: bool) -> String {
     let mut text = String::new();
     for entry in offer.entries.iter().take(lines_max) {
-        let size = match &entry.link {
-            Some(OfferLink::Hard(_)) => "hard link".to_owned(),
-            Some(OfferLink::Symbolic(_)) => "link".to_owned(),
-            None if entry.folder => "folder".to_owned(),
-            None => units::size(entry.bytes),
-        };
-        let tail = match &entry.link {
-            Some(OfferLink::Hard(first)) => format!(" = {}", printable(first)),
-            Some(OfferLink::Symbolic(target)) => format!(" -> {}", printable(target)),
-            None if entry.folder => "/".to_owned(),
-            None => String::new(),
-        };
+        let (size, tail) =
+            (size(entry.folder, entry.bytes, entry.link.as_ref()), tail(entry.folder, entry.link.as_ref()));
         let is_symbolic = matches!(entry.link, Some(OfferLink::Symbolic(_)));
         let remarks = [
             (entry.exists, "exists here"),
@@ -45,6 +35,26 @@ pub(crate) fn text(offer: &OfferSummary, lines_max: usize, can_list_all: bool) -
         text.push_str(&format!("  … and {left_out} more that are not shown\n"));
     }
     text + &total(offer)
+}
+
+/// What an entry is, or how long.
+pub(crate) fn size(is_folder: bool, bytes: u64, link: Option<&OfferLink>) -> String {
+    match link {
+        Some(OfferLink::Hard(_)) => "hard link".to_owned(),
+        Some(OfferLink::Symbolic(_)) => "link".to_owned(),
+        None if is_folder => "folder".to_owned(),
+        None => units::size(bytes),
+    }
+}
+
+/// What stands after an entry's path.
+pub(crate) fn tail(is_folder: bool, link: Option<&OfferLink>) -> String {
+    match link {
+        Some(OfferLink::Hard(first)) => format!(" = {}", printable(first)),
+        Some(OfferLink::Symbolic(target)) => format!(" -> {}", printable(target)),
+        None if is_folder => "/".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// Asks whether to accept the offer, and what to do about names that are taken.

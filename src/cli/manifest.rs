@@ -3,6 +3,7 @@
 use crate::cli::answers::Nobody;
 use crate::cli::args::Output;
 use crate::cli::exit::{self, Exit};
+use crate::cli::filters::Filters;
 use crate::cli::places::Places;
 use crate::cli::report::{Failure, Side};
 use crate::cli::terminal::Terminal;
@@ -25,6 +26,9 @@ pub(crate) struct Manifest {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
+    #[command(flatten)]
+    filters: Filters,
+
     /// The file to write; `-` is standard output
     #[arg(short, long, value_name = "FILE", required = true)]
     out: PathBuf,
@@ -46,7 +50,7 @@ pub(crate) fn run(manifest: Manifest, output: Output) -> Exit {
     let terminal = Terminal::detect(output.color);
     let cancel = Cancel::new();
     let refused = refusal(&manifest, &output);
-    let Manifest { paths, out, overwrite, symlinks, b3sum } = manifest;
+    let Manifest { paths, filters, out, overwrite, symlinks, b3sum } = manifest;
     let out = Some(out).filter(|out| !is_stream(out));
     // Standard output belongs to the manifest then.
     let is_piped = out.is_none() && !output.json;
@@ -55,7 +59,12 @@ pub(crate) fn run(manifest: Manifest, output: Output) -> Exit {
     if let Some(failure) = refused {
         return view.finish(Err(failure));
     }
-    let settings = ManifestSettings { paths, out, overwrite, symlinks, b3sum, cache_dir: Places::detect().cache };
+    let filter = match filters.read() {
+        Ok(filter) => filter,
+        Err(failure) => return view.finish(Err(failure)),
+    };
+    let settings =
+        ManifestSettings { paths, filter, out, overwrite, symlinks, b3sum, cache_dir: Places::detect().cache };
     let last_word = |failure| {
         view.finish(Err(failure));
     };

@@ -24,8 +24,12 @@ use std::time::Instant;
 mod answers;
 mod args;
 mod bar;
+mod dry_run;
 mod exit;
 mod findings;
+mod flags;
+mod filters;
+mod forecast;
 mod host;
 mod json;
 mod keys;
@@ -55,6 +59,7 @@ mod view;
 pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match args::parse(&arguments) {
+        Ok(CommandLine { command: Command::Send(send), output }) if send.dry_run => dry_run::of_send(send, output),
         Ok(CommandLine { command: Command::Send(send), output }) => match send.to {
             Some(_) => push::run(send, output),
             None => run_send(send, output),
@@ -121,10 +126,15 @@ fn run_send(send: Send, output: Output) -> Exit {
             Failure::new(Exit::Usage, "--retry-for says how long to try to reach somebody, and there is nobody");
         return view.finish(Err(failure.next("name who listens with --to")));
     }
+    let filter = match send.filters.read() {
+        Ok(filter) => filter,
+        Err(failure) => return view.finish(Err(failure)),
+    };
     let Places { state, cache } = Places::detect();
     let controls = Controls::new();
     let settings = SendSettings {
         paths: send.paths,
+        filter,
         bind: send.bind,
         address: send.address,
         lanes: send.lanes.count,
@@ -175,7 +185,8 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     let answers = keyboard(receive.invitation == ["-"]);
     let can_ask = answers.is_some();
     let answers = answers.unwrap_or_else(|| Box::new(Nobody));
-    let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams());
+    let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams())
+        .with_dry_run(receive.dry_run);
     // Before anything is asked: a question may hold the terminal in a state that has to be undone.
     let signals = match install_signals(&cancel) {
         Ok(signals) => signals,
@@ -189,6 +200,7 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
         }
     };
     let with_way_on = |failure: Failure| match haul::transfer::unfinished(&settings.into) {
+        _ if settings.dry_run => failure,
         Ok(holdings) if holdings.has(&settings.invitation) => failure.resumable(&settings.into),
         _ => failure,
     };
@@ -209,7 +221,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
     let variable = std::env::var_os(link::VARIABLE);
     let typed = link::typed(receive.invitation);
     let given = view.with_answers(|answers| link::read(typed, receive.ask, variable, answers, cancel))?;
-    if !receive.yes && !can_ask {
+    if !receive.yes && !receive.dry_run && !can_ask {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept the offer")
             .next("pass --yes to accept whatever the link offers"));
     }
@@ -237,6 +249,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         symlinks: receive.tree.symlinks,
         attributes: receive.tree.xattrs,
         compress: receive.compress.how,
+        dry_run: receive.dry_run,
     })
 }
 

@@ -33,9 +33,14 @@ pub(crate) fn run(send: Send, output: Output) -> Exit {
         Ok(named) => named,
         Err(failure) => return view.finish(Err(failure)),
     };
+    let filter = match send.filters.read() {
+        Ok(filter) => filter,
+        Err(failure) => return view.finish(Err(failure)),
+    };
     warn_of_others(&given, &view);
     let settings = PushSettings {
         paths: send.paths,
+        filter,
         to: given.invitation,
         at,
         lanes: send.lanes.count,

@@ -4,7 +4,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
 use haul::printable::printable;
-use haul::transfer::{FailureClass, Summary, TransferError};
+use haul::transfer::{FailureClass, Progress, Summary, TransferError};
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
@@ -66,6 +66,9 @@ impl Failure {
         let (kept, next) = match (side, class) {
             (Side::Checking | Side::Listing | Side::Repairing, _) => of_manifest(error, side),
             (Side::Receiving, _) => (error.what_was_kept(), error.what_next()),
+            (Side::Pushing | Side::Sending, _) if matches!(error, TransferError::NothingToSend(_)) => {
+                ("nothing was offered", error.what_next())
+            }
             (Side::Sending, FailureClass::SourceChanged) => (
                 "receivers keep everything that they verified",
                 "run the same command again to offer what is there; only differences travel",
@@ -105,6 +108,12 @@ impl Failure {
             self.next = self.next.map(|next| next.replace("run the same command again", &command));
         }
         self
+    }
+
+    /// The same failure of a run that only says what would happen.
+    pub(crate) fn of_dry_run(self) -> Self {
+        let kept = self.kept.map(|_| "this was a dry run: nothing was sent or written".to_owned());
+        Self { kept, ..self }
     }
 
     /// An unfinished transfer whose sender connects here by itself, so that nothing here can go and fetch it.
@@ -204,6 +213,9 @@ fn of_manifest(error: &TransferError, side: Side) -> (&'static str, &'static str
         (Side::Listing, FailureClass::Partial) => {
             ("the manifest has everything else", "once it can be read, run the same command again with --overwrite")
         }
+        (Side::Listing, _) if matches!(error, TransferError::NothingToSend(_)) => {
+            ("no manifest was written", "loosen the filters")
+        }
         (Side::Listing, _) => ("no manifest was written", "once the cause is gone, run the same command again"),
         (Side::Repairing, FailureClass::Integrity) if matches!(error, TransferError::Differs { .. }) => {
             ("every file that could be fetched is in place", "what is extra or of another kind is left to you")
@@ -213,6 +225,21 @@ fn of_manifest(error: &TransferError, side: Side) -> (&'static str, &'static str
             ("nothing was changed", "once everything can be read, run the same command again")
         }
         _ => ("nothing was changed", "once the cause is gone, run the same command again"),
+    }
+}
+
+/// What is known about a run that ended with an error.
+pub(crate) fn summary_of(progress: &Progress, seconds: f64) -> Summary {
+    Summary {
+        ok: false,
+        files: progress.files_done,
+        bytes: progress.bytes_done,
+        bytes_fetched: progress.bytes_fetched,
+        first_byte_ms: progress.first_byte_ms,
+        bytes_reused: progress.bytes_reused,
+        wire_bytes: progress.wire_bytes,
+        seconds,
+        ..Summary::default()
     }
 }
 

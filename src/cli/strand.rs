@@ -7,7 +7,7 @@ use crate::cli::lines;
 use crate::cli::progress::{self, Meter, Pace};
 use crate::cli::report::{self, Failure, Side};
 use crate::cli::terminal::Terminal;
-use crate::cli::view::{self, REDRAWS_PER_SECOND, SPINNER_COLUMNS, Streams};
+use crate::cli::view::{REDRAWS_PER_SECOND, SPINNER_COLUMNS, Streams};
 use haul::printable::shorten;
 use haul::transfer::{Cancel, Decision, Event, Observer, OfferSummary, Phase, Progress, Summary, Unfinished};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -199,7 +199,7 @@ impl<'a> Strand<'a> {
                 let failure = Failure::of_summary(&summary, self.side);
                 (summary, failure)
             }
-            Err(failure) => (view::summary_of(&state.progress, failure.seconds), Some(failure)),
+            Err(failure) => (report::summary_of(&state.progress, failure.seconds), Some(failure)),
         };
         match &failure {
             Some(failure) if failure.exit.is_stop() => {}

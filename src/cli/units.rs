@@ -49,8 +49,18 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
 /// Reads `500K`, `10M` or `1G`, in the units of [`size`]; a number alone counts bytes. Nothing is no rate.
 pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let wanted = "a number of bytes a second is wanted, as in 500K, 10M or 1G";
+    let bytes = parse_bytes(text.trim_end_matches("/s"), wanted)?;
+    NonZeroU64::new(bytes).ok_or_else(|| wanted.into())
+}
+
+/// The same for a number of bytes, which may be none.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    parse_bytes(text, "a number of bytes is wanted, as in 500K, 10M or 1G")
+}
+
+fn parse_bytes(text: &str, wanted: &str) -> Result<u64, String> {
     let (number, unit) = text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
-    let unit: u64 = match unit.trim().trim_end_matches("/s").to_ascii_uppercase().as_str() {
+    let unit: u64 = match unit.trim().to_ascii_uppercase().as_str() {
         "" | "B" => 1,
         "K" | "KIB" => 1 << 10,
         "M" | "MIB" => 1 << 20,
@@ -58,7 +68,7 @@ pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
         _ => return Err(wanted.into()),
     };
     let number: u64 = number.parse().map_err(|_| wanted)?;
-    number.checked_mul(unit).and_then(NonZeroU64::new).ok_or_else(|| wanted.into())
+    number.checked_mul(unit).ok_or_else(|| wanted.into())
 }
 
 /// `1 file`, `2 files`, `20,000 files`.
@@ -104,6 +114,16 @@ mod tests {
         }
         for text in ["", "0", "K", "-1M", "1.5M", "10X", "10M/h", "99999999999999999999", "18446744073709551615G"] {
             assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [("0", 0), ("7", 7), ("500K", 500 << 10), ("10 MiB", 10 << 20), ("1g", 1 << 30)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "K", "-1M", "1.5M", "10X", "10M/s", "18446744073709551615G"] {
+            assert!(parse_size(text).is_err(), "{text}");
         }
     }
 

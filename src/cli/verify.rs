@@ -119,6 +119,7 @@ fn repair_settings(verify: &Verify, view: &View, cancel: &Cancel) -> Result<Opti
         symlinks: true,
         attributes: true,
         compress: Compression::Auto,
+        dry_run: false,
     }))
 }
 

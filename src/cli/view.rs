@@ -40,6 +40,8 @@ pub(crate) struct View {
     qr: qr::Wish,
     /// Nobody finds the sender by the number of its code.
     is_unannounced: bool,
+    /// Nothing is sent or written.
+    is_dry: bool,
     answers: Mutex<Box<dyn Answers>>,
     state: Mutex<State>,
 }
@@ -113,17 +115,19 @@ impl View {
         };
         let withdrawn = cancel.for_a_part();
         let (qr, answers, state) = (qr::Wish::default(), Mutex::new(answers), Mutex::new(state));
-        Self { terminal, side, output, rules, cancel, withdrawn, qr, is_unannounced: false, answers, state }
-    }
-
-    /// The same view, which shows the QR code of its link as well.
-    pub(crate) fn with_qr(self, qr: qr::Wish) -> Self {
-        Self { qr, ..self }
-    }
-
-    /// The same view, of a sender that a code alone may not lead to.
-    pub(crate) fn with_announcement(self, is_announced: bool) -> Self {
-        Self { is_unannounced: !is_announced, ..self }
+        Self {
+            terminal,
+            side,
+            output,
+            rules,
+            cancel,
+            withdrawn,
+            qr,
+            is_unannounced: false,
+            is_dry: false,
+            answers,
+            state,
+        }
     }
 
     /// Asks through the same answers that the listing is decided with.
@@ -164,11 +168,12 @@ impl View {
                 let failure = Failure::of_summary(&summary, self.side);
                 (summary, failure)
             }
-            Err(failure) => (summary_of(&state.progress, failure.seconds), Some(failure)),
+            Err(failure) => (report::summary_of(&state.progress, failure.seconds), Some(failure)),
         };
+        let failure = failure.map(|failure| if self.is_dry { failure.of_dry_run() } else { failure });
         match &failure {
             Some(failure) => state.say(&failure.text(&self.terminal)),
-            None if self.output.quiet || self.output.json => {}
+            None if self.output.quiet || self.output.json || self.is_dry => {}
             None => state.say(&report::summary_text(&summary, self.side, &self.terminal)),
         }
         let exit = failure.as_ref().map_or(Exit::Ok, |failure| failure.exit);
@@ -379,20 +384,6 @@ impl State {
     }
 }
 
-/// What is known about a run that ended with an error.
-pub(crate) fn summary_of(progress: &Progress, seconds: f64) -> Summary {
-    Summary {
-        ok: false,
-        files: progress.files_done,
-        bytes: progress.bytes_done,
-        bytes_fetched: progress.bytes_fetched,
-        first_byte_ms: progress.first_byte_ms,
-        bytes_reused: progress.bytes_reused,
-        wire_bytes: progress.wire_bytes,
-        seconds,
-        ..Summary::default()
-    }
-}
-
+mod kinds;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,14 @@ use std::path::{Path, PathBuf};
 /// A source, or one file of it, that cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// Of what was given, the filter leaves no file.
+    #[error("the filters leave no file: {}", counted(*files, *folders))]
+    AllLeftOut {
+        /// Files that it leaves out.
+        files: u64,
+        /// Folders that it leaves out, with all that they hold.
+        folders: u64,
+    },
     /// The file is no longer the one that was listed; it can be listed anew.
     #[error("`{}` changed since it was listed", printable_path(path))]
     Changed {
@@ -104,6 +112,16 @@ impl Trouble {
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         Self::Unreadable(error)
+    }
+}
+
+/// `2 files and 1 folder left out`.
+fn counted(files: u64, folders: u64) -> String {
+    let one = |number, name| format!("{number} {name}{}", if number == 1 { "" } else { "s" });
+    match (files, folders) {
+        (0, folders) => format!("{} left out", one(folders, "folder")),
+        (files, 0) => format!("{} left out", one(files, "file")),
+        (files, folders) => format!("{} and {} left out", one(files, "file"), one(folders, "folder")),
     }
 }
 

@@ -16,6 +16,7 @@ mod attributes;
 mod buffers;
 mod check;
 mod fault;
+mod filter;
 mod hash_cache;
 mod links;
 mod notice;
@@ -33,6 +34,7 @@ use buffers::Buffers;
 pub use check::{CheckedFolder, Standing, WantedChunk};
 pub use fault::SourceError;
 use fault::Trouble;
+pub use filter::{Filter, LeftOut, PatternFault, Rule};
 use hash_cache::HashCache;
 pub use notice::{Notice, NoticeReason};
 use open_files::{OpenFile, OpenFiles};
@@ -52,6 +54,8 @@ pub const OPEN_FILES_DEFAULT: usize = 128;
 /// What a walk does beside walking.
 #[derive(Clone, Debug)]
 pub struct WalkOptions {
+    /// What is taken.
+    pub filter: Filter,
     /// Folder of the hash cache; `None` keeps no cache.
     pub hash_cache: Option<PathBuf>,
     /// Files of several chunks that are kept open.
@@ -76,6 +80,8 @@ pub struct Walk {
     pub notices_untold: u64,
     /// How many files or folders failed, told or untold: a transfer of the rest is partial.
     pub failures: u64,
+    /// What the filter left out.
+    pub left_out: LeftOut,
     /// The files to read.
     pub source: Source,
     /// Bytes of all files together.
@@ -197,7 +203,14 @@ enum Above {
 
 impl Default for WalkOptions {
     fn default() -> Self {
-        Self { hash_cache: None, open_files_max: OPEN_FILES_DEFAULT, stop: None, symlinks: false, attributes: false }
+        Self {
+            filter: Filter::default(),
+            hash_cache: None,
+            open_files_max: OPEN_FILES_DEFAULT,
+            stop: None,
+            symlinks: false,
+            attributes: false,
+        }
     }
 }
 

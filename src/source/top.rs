@@ -1,6 +1,7 @@
 //! The paths that a user names: what each is called in the offer, and what names the offer itself.
 
 use super::fault::SourceError;
+use super::filter::Filter;
 use crate::digest::{DIGEST_BYTES, PurposeHasher};
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -21,14 +22,17 @@ pub(super) struct Top {
     pub(super) name: String,
 }
 
-/// Names an offer of `paths`: the same for the same files and folders, in whatever order and form they are given.
-pub fn offer_id(paths: &[PathBuf]) -> Result<[u8; DIGEST_BYTES], SourceError> {
+/// Names an offer of what `filter` takes of `paths`: the same for the same files and folders, in whatever order and form
+/// they are given, and the same rules. Under other rules it is another offer, with a link of its own: a receiver of the
+/// one that it accepted is not to find another listing there as if the files had changed.
+pub fn offer_id(paths: &[PathBuf], filter: &Filter) -> Result<[u8; DIGEST_BYTES], SourceError> {
     let mut hasher = PurposeHasher::new("haul 2026 offer of these paths v1");
     for top in resolve(paths)? {
         hasher.field(top.folder.as_os_str().as_bytes());
         hasher.field(top.local_name.as_bytes());
         hasher.field(top.name.as_bytes());
     }
+    filter.name_to(&mut hasher);
     Ok(hasher.finish())
 }
 
@@ -98,11 +102,34 @@ mod tests {
         let root = temp.path();
         std::fs::create_dir(root.join("b")).unwrap();
         std::fs::write(root.join("a"), b"").unwrap();
+        let offer_id = |paths: &[PathBuf]| super::offer_id(paths, &Filter::default());
         let id = offer_id(&[root.join("a"), root.join("b")]).unwrap();
         assert_eq!(id, offer_id(&[root.join("b/../b/."), root.join("b/../a")]).unwrap());
         assert_ne!(id, offer_id(&[root.join("a")]).unwrap());
         assert_ne!(id, offer_id(&[root.join("b")]).unwrap());
         std::os::unix::fs::symlink("a", root.join("c")).unwrap();
         assert_ne!(offer_id(&[root.join("a")]).unwrap(), offer_id(&[root.join("c")]).unwrap());
+    }
+
+    #[test]
+    fn other_filters_make_another_offer() {
+        use super::super::filter::Rule;
+        let temp = tempfile::tempdir().unwrap();
+        let paths = [temp.path().to_owned()];
+        let (log, keep) = (Rule::Exclude("*.log".into()), Rule::Include("keep.log".into()));
+        let filters = [
+            Filter::default(),
+            Filter::new(vec![log.clone()], false, None).unwrap(),
+            Filter::new(vec![log.clone(), keep.clone()], false, None).unwrap(),
+            Filter::new(vec![keep, log], false, None).unwrap(),
+            Filter::new(vec![Rule::Lines("*.log".into())], false, None).unwrap(),
+            Filter::new(Vec::new(), true, None).unwrap(),
+            Filter::new(Vec::new(), false, Some(0)).unwrap(),
+            Filter::new(Vec::new(), false, Some(1)).unwrap(),
+        ];
+        let ids: std::collections::HashSet<_> =
+            filters.iter().map(|filter| offer_id(&paths, filter).unwrap()).collect();
+        assert_eq!(ids.len(), filters.len());
+        assert_eq!(offer_id(&paths, &filters[2]).unwrap(), offer_id(&paths, &filters[2].clone()).unwrap());
     }
 }

@@ -1,10 +1,13 @@
 //! The walk: given paths to a listing in order, one folder handle per level open.
 
 use super::fault::{SourceError, Trouble};
+use super::filter::Sieve;
 use super::links::FirstNames;
 use super::notice::{Notice, NoticeReason};
 use super::place::{self, Anchors, Identity};
-use super::{Above, EntryKind, Place, Source, SourceEntry, Walk, WalkOptions, attributes, permission_bits, top};
+use super::{
+    Above, EntryKind, LeftOut, Place, Source, SourceEntry, Walk, WalkOptions, attributes, permission_bits, top,
+};
 use crate::chunk::Length;
 use crate::limits::{ENTRIES_MAX, FILE_BYTES_MAX, TOTAL_BYTES_MAX};
 use crate::manifest::Attributes;
@@ -37,6 +40,7 @@ pub(super) struct Walker {
     notices_untold: u64,
     places: Vec<Place>,
     reads_attributes: bool,
+    sieve: Sieve,
     stop: Option<Arc<AtomicBool>>,
     total: u64,
 }
@@ -50,6 +54,10 @@ struct Found {
 
 pub(super) fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Walk, SourceError> {
     let walk = walk_tops(top::resolve(paths)?, options)?;
+    let LeftOut { files, folders, .. } = walk.left_out;
+    if files + folders > 0 && walk.entries.iter().all(|entry| entry.kind == EntryKind::Folder) {
+        return Err(SourceError::AllLeftOut { files, folders });
+    }
     if walk.entries.is_empty() {
         return Err(SourceError::Nothing { notices: walk.notices });
     }
@@ -61,12 +69,14 @@ pub(super) fn walk_tops(tops: Vec<top::Top>, options: &WalkOptions) -> Result<Wa
     let mut walker = Walker {
         lists_symlinks: options.symlinks,
         reads_attributes: options.attributes,
+        sieve: Sieve::new(options.filter.clone()),
         stop: options.stop.clone(),
         ..Walker::default()
     };
     let mut anchors = Anchors::default();
     for top in tops {
         walker.local_path.clone_from(&top.given);
+        walker.sieve.begin(&top.given);
         let anchor = match anchors.add(&top.folder) {
             Ok(anchor) => anchor,
             Err(source) => return Err(SourceError::Unreadable { path: top.given, source }),
@@ -96,6 +106,9 @@ impl Walker {
     ) -> Result<(), SourceError> {
         if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
             return Err(SourceError::Stopped);
+        }
+        if self.sieve.leaves_out(folder, name, &self.local_path) {
+            return Ok(());
         }
         let path = match path {
             Ok(path) => path,
@@ -300,6 +313,7 @@ impl Walker {
             notices: self.notices,
             notices_untold: self.notices_untold,
             failures: self.failures,
+            left_out: self.sieve.left_out,
             source,
             total: Length(self.total),
         }

@@ -62,7 +62,15 @@ pub enum LinkedHow {
     Made,
 }
 
+/// What a link may take the place of.
+const REPLACEABLE: [FileKind; 2] = [FileKind::File, FileKind::Link];
+
 impl<D: Disk> Store<D> {
+    /// Whether a link may take the place of what `path` stands for, where that is chosen.
+    pub fn gives_way_to_link(&self, path: &RelPath) -> Result<bool, StoreError> {
+        Ok(self.inner.facts_of(path)?.is_none_or(|found| REPLACEABLE.contains(&found.kind)))
+    }
+
     /// What the symbolic link at `path` holds; `None` where there is none, or its text is no UTF-8.
     pub fn read_symlink(&self, path: &RelPath) -> Result<Option<String>, StoreError> {
         self.inner.read_symlink(path)
@@ -100,7 +108,7 @@ impl<D: Disk> Inner<D> {
                 None => (self.copy_in_work(&work, &wish.publication, first, *root, *geometry)?, LinkedHow::Copied),
             },
         };
-        let placed = self.place_over(&work, &name, &wish.publication, &[FileKind::File, FileKind::Link]);
+        let placed = self.place_over(&work, &name, &wish.publication, &REPLACEABLE);
         // Left behind, it is swept away by the next process. Of two names of one file a move leaves both.
         let _ = work.remove(&name);
         placed.map(|path| (path, how))

@@ -20,6 +20,7 @@ mod leftovers;
 mod links;
 mod opening;
 mod partial;
+mod peek;
 mod places;
 #[cfg_attr(unix, path = "platform_unix.rs")]
 #[cfg_attr(not(unix), path = "platform_other.rs")]
@@ -40,6 +41,7 @@ pub use lease::Lease;
 pub use leftovers::{LeftOver, PartGlance};
 pub use links::{Link, LinkWish, Linked, LinkedHow};
 pub use partial::{OpenedPartial, PartialFile, SealedFile, Standing};
+pub use peek::PartPeek;
 pub use publish::{OnConflict, Publication, Published};
 pub use real_disk::{RealDisk, RealFile, RealFolder};
 pub use record::{Record, RecordGlance, RecordId};
@@ -86,6 +88,8 @@ pub(crate) struct Inner<D: Disk> {
     room: Room,
     /// Somebody waits for every reading of whole chunks to end.
     is_halted: AtomicBool,
+    /// Nothing is changed at the destination, and no lock of it is taken.
+    only_looks: bool,
 }
 
 /// What a path stands for at the destination.
@@ -138,7 +142,17 @@ impl<D: Disk> Store<D> {
             background_sync_bytes: BACKGROUND_SYNC_BYTES,
             room: Room::default(),
             is_halted: AtomicBool::new(false),
+            only_looks: false,
         };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Opens a destination of which nothing is to be changed: whatever would is [`StoreError::Misuse`]. It is refused where
+    /// files could not be made in it.
+    pub fn open_to_look(disk: D) -> Result<Self, StoreError> {
+        let Self { inner } = Self::open(disk)?;
+        let opened = Arc::try_unwrap(inner).map(|inner| Inner { only_looks: true, ..inner });
+        let inner = opened.map_err(|_| StoreError::Misuse("a store that was opened twice"))?;
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -280,6 +294,9 @@ fn check_name(path: &RelPath) -> Result<(), StoreError> {
 impl<D: Disk> Inner<D> {
     /// The folder of unfinished transfers, made where there is none.
     fn work(&self) -> Result<Arc<Work<D>>, StoreError> {
+        if self.only_looks {
+            return Err(StoreError::Misuse("a change to a destination that was opened to look at"));
+        }
         let mut kept = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(work) = &*kept {
             return Ok(Arc::clone(work));
@@ -291,7 +308,8 @@ impl<D: Disk> Inner<D> {
     fn existing_work(&self) -> Result<Option<Arc<Work<D>>>, StoreError> {
         let mut kept = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_none() {
-            *kept = Work::open_existing(&self.disk)?.map(Arc::new);
+            let found = if self.only_looks { Work::look(&self.disk)? } else { Work::open_existing(&self.disk)? };
+            *kept = found.map(Arc::new);
         }
         Ok(kept.clone())
     }

@@ -20,7 +20,8 @@ const OPEN_TRIES: usize = 16;
 pub(super) struct Work<D: Disk> {
     disk: Arc<D>,
     folder: D::Folder,
-    lock: super::FileOf<D>,
+    /// `None` where it was opened only to look into it.
+    lock: Option<super::FileOf<D>>,
     scratch_names: AtomicU64,
     /// Whether a power cut leaves the folder itself where it is.
     is_name_synced: AtomicBool,
@@ -53,6 +54,26 @@ impl<D: Disk> Work<D> {
             Ok(Some(_)) => Self::open(disk).map(Some),
             Err(error) => Err(StoreError::of("looking for the folder", WORK_FOLDER, 0, error, || 0)),
         }
+    }
+
+    /// The folder as it is, where it exists and is ours: nothing is locked, swept or removed, now or later.
+    pub(super) fn look(disk: &Arc<D>) -> Result<Option<Self>, StoreError> {
+        let refused = |error| StoreError::of("looking into the folder", WORK_FOLDER, 0, error, || 0);
+        if disk.destination().facts(WORK_FOLDER).map_err(refused)?.is_none() {
+            return Ok(None);
+        }
+        let folder = match disk.destination().open_folder(WORK_FOLDER) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                return Err(StoreError::Tampered { path: WORK_FOLDER.to_owned(), what: "it is a link, or no folder" });
+            }
+            result => result.map_err(refused)?,
+        };
+        if !folder.own_facts().map_err(refused)?.is_ours {
+            return Err(StoreError::Tampered { path: WORK_FOLDER.to_owned(), what: "it belongs to another user" });
+        }
+        let (scratch_names, is_name_synced) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Some(Self { disk: Arc::clone(disk), folder, lock: None, scratch_names, is_name_synced }))
     }
 
     pub(super) fn folder(&self) -> &D::Folder {
@@ -198,7 +219,7 @@ impl<D: Disk> Work<D> {
         Ok(Some(Self {
             disk: Arc::clone(disk),
             folder,
-            lock,
+            lock: Some(lock),
             scratch_names: AtomicU64::new(0),
             is_name_synced: AtomicBool::new(false),
         }))
@@ -206,8 +227,9 @@ impl<D: Disk> Work<D> {
 
     /// Removes the folder if nothing is left in it and nobody else uses it.
     fn remove_if_empty(&self) -> io::Result<()> {
-        if !self.lock.lock(Lock::Exclusive)? {
-            return Ok(());
+        match &self.lock {
+            Some(lock) if lock.lock(Lock::Exclusive)? => {}
+            _ => return Ok(()),
         }
         sweep(&self.folder)?;
         if self.folder.names()?.iter().all(|name| name == LOCK_NAME) {

@@ -65,6 +65,8 @@ pub(super) enum Flow {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Outcome {
     Complete,
+    /// A dry run knows what would become of everything.
+    Foreseen,
     /// The host offers something else now, which the user has not seen.
     OfferChanged,
 }
@@ -157,6 +159,12 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             }
             MainEvent::Dialled { outcome, .. } => return self.control_dialled(outcome),
             MainEvent::End(end) => return ended(end),
+            MainEvent::Foreseen => {
+                // Its sender goes on offering: it must not take this for a receiver that has everything.
+                self.engine.step(Input::Declined);
+                self.say_last();
+                return Ok(Flow::Over(Outcome::Foreseen));
+            }
             MainEvent::Granted { grant, lanes } => self.granted(grant, lanes),
             MainEvent::LaneEnded { lane, fault } => return self.lane_ended(lane, fault),
             MainEvent::Offered => {
@@ -177,7 +185,9 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
     fn granted(&mut self, grant: SessionGrant, lanes: u16) {
         let is_first = self.grant.replace(grant).is_none();
         self.last_outage = self.outage.take().filter(|_| !is_first).map(|outage| (outage, self.engine.gained()));
-        if is_first {
+        if self.engine.settings.dry_run {
+            // Nothing comes over data lanes.
+        } else if is_first {
             self.data.granted(lanes, self.engine.settings.lanes.is_some(), self.route.stays_on_this_machine());
         } else if self.engine.record.get().is_some() {
             self.engine.observer.event(&Event::Phase(Phase::Transferring));

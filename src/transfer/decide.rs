@@ -25,8 +25,8 @@ const LARGE_FILE_BYTES: u64 = CHUNK_BYTES_MIN;
 
 /// What the user said, and what it was said about.
 pub(super) struct Decided {
-    survey: Survey,
-    conflict: Conflict,
+    pub(super) survey: Survey,
+    pub(super) conflict: Conflict,
 }
 
 /// Why nothing comes of an offer, and what its sender is told.
@@ -56,6 +56,10 @@ impl Conduct<'_, '_, '_> {
 
     fn start(&mut self, decided: &Decided) -> Result<(), NotTaken> {
         let engine = self.engine;
+        if engine.settings.dry_run {
+            self.foresee(decided);
+            return Ok(());
+        }
         let listing = engine.listing();
         let id = record_id(listing);
         let conflict = decided.conflict;
@@ -122,6 +126,12 @@ fn decide(engine: &Engine<'_>, route: &Route) -> Result<Decided, NotTaken> {
     };
     let survey = plan::survey(engine.store, listing)?;
     plan::refuse_hidden(engine, is_home(&engine.settings.into))?;
+    if engine.settings.dry_run {
+        // Nothing is written, so nobody is asked: not about the room either, which is told with all else.
+        return Ok(Decided { survey, conflict: engine.settings.conflict });
+    }
+    survey.refuse_lack()?;
+    plan::refuse_collisions(engine.store, listing)?;
     if let Some(conflict) = lobby.and_then(|lobby| lobby.accepted(id)) {
         engine.notice("the sender is back with the files that were accepted before".into());
         return Ok(Decided { survey, conflict });

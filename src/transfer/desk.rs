@@ -1,6 +1,7 @@
 //! The threads that open partial files, check what they claim, and compare files that are there already.
 
 use super::engine::{Engine, OpenPartial, lock};
+use super::foresee;
 use super::lane_thread::number_of;
 use super::work::DeskJob;
 use super::{Conflict, FileOutcome};
@@ -19,7 +20,9 @@ pub(super) fn run_desk<D: Disk>(engine: &Engine<'_, D>) {
         match job {
             DeskJob::Open { entry } => open(engine, entry),
             DeskJob::CheckClaims { entry, chunks } => check_claims(engine, entry, &chunks),
+            DeskJob::Compare { entry, root } if engine.settings.dry_run => foresee::compare(engine, entry, root),
             DeskJob::Compare { entry, root } => compare(engine, entry, root),
+            DeskJob::Weigh { entry, chunks } => foresee::weigh(engine, entry, &chunks),
         }
     }
 }

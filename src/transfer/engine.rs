@@ -1,5 +1,6 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
+use super::foresee::Outlook;
 use super::links::Links;
 use super::mailbox::{Mail, Mailbox};
 use super::queue::Queue;
@@ -8,7 +9,6 @@ use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, Re
 use crate::chunk::Geometry;
 use crate::digest::FileDigest;
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing, VerifiedChunk};
-use crate::rel_path::RelPath;
 use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
 use crate::transport::AbortHandle;
@@ -38,6 +38,8 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     pub(super) conflict: OnceLock<Conflict>,
     /// The record that tells a later run what this one published; there once the user took the offer.
     pub(super) record: OnceLock<Record<D>>,
+    /// What a dry run knows so far.
+    pub(super) outlook: Outlook<D>,
     pub(super) partials: Mutex<HashMap<EntryIndex, OpenPartial<D>>>,
     pub(super) singles: Mutex<HashMap<EntryIndex, (SingleFile<D>, VerifiedChunk)>>,
     /// The first bytes of chunks that are whole files, from lanes that were lost; at most [`HELD_CHUNKS_MAX`].
@@ -45,7 +47,7 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     /// [`HELD_CHUNKS_MAX`]: crate::limits::HELD_CHUNKS_MAX
     pub(super) set_aside: Mutex<HashMap<u64, Vec<u8>>>,
     pub(super) links: Links,
-    failures: Mutex<Vec<FailedFile>>,
+    pub(super) failures: Mutex<Vec<FailedFile>>,
     best_effort: AtomicBool,
     only_root: Mutex<Option<FileDigest>>,
     disk_faults: Mutex<HashMap<EntryIndex, StoreError>>,
@@ -89,6 +91,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             record: OnceLock::new(),
             best_effort: AtomicBool::new(false),
             only_root: Mutex::default(),
+            outlook: Outlook::default(),
             partials: Mutex::default(),
             singles: Mutex::default(),
             set_aside: Mutex::default(),
@@ -209,22 +212,6 @@ impl<'a, D: Disk> Engine<'a, D> {
         }
     }
 
-    /// Notes that an entry failed before anything of it was asked for, or a folder at the end.
-    pub(super) fn entry_failed(&self, path: &RelPath, fault: String, class: FailureClass) {
-        let failure = FailedFile { path: path.as_str().to_owned(), fault, class };
-        let FailedFile { path, fault, class } = failure.clone();
-        self.observer.event(&Event::FileFailed { path, fault, class });
-        lock(&self.failures).push(failure);
-    }
-
-    /// Notes that a folder has not its final mode and time. One that could not be made was noted before.
-    pub(super) fn folder_failed(&self, path: &RelPath, fault: &StoreError) {
-        let noted = lock(&self.failures).iter().any(|failure| failure.path == path.as_str());
-        if !noted {
-            self.entry_failed(path, fault.to_string(), FailureClass::Io);
-        }
-    }
-
     /// Notes why a file cannot be stored, and gives it up. One that waited for room when the transfer ended has not
     /// failed: the next run goes on with it.
     pub(super) fn disk_failed(&self, entry: EntryIndex, fault: StoreError) {
@@ -265,11 +252,6 @@ impl<'a, D: Disk> Engine<'a, D> {
     /// Whether every file is published or given up, and only the other side does not know it yet.
     pub(super) fn has_everything(&self) -> bool {
         self.lock().receiver.has_everything()
-    }
-
-    /// Takes the failures noted so far.
-    pub(super) fn take_failures(&self) -> Vec<FailedFile> {
-        std::mem::take(&mut *lock(&self.failures))
     }
 
     /// Tells the session which lanes brought something, and that time passed where that matters to it.
@@ -328,10 +310,12 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::OpenFile { entry } => self.desk.push(DeskJob::Open { entry }),
             Output::Publish { entry, root } => self.publish(entry, root),
             Output::MakeLinks { entries } => self.publisher.push(PublishJob::MakeLinks { entries }),
+            Output::FinishFolders if self.settings.dry_run => self.main.push(MainEvent::Foreseen),
             Output::FinishFolders => self.publisher.push(PublishJob::FinishFolders),
             Output::FileFailed { entry, fault } => self.file_failed(entry, &fault),
             Output::Granted { grant, lanes } => self.main.push(MainEvent::Granted { grant, lanes }),
             Output::End(end) => self.main.push(MainEvent::End(end)),
+            Output::Weigh { entry, chunks } => self.desk.push(DeskJob::Weigh { entry, chunks }),
             // Handed to lanes before this.
             Output::Claim { .. }
             | Output::CloseLane { .. }

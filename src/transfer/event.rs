@@ -1,7 +1,9 @@
 //! What a transfer tells its observer, and the one thing that it asks.
 
 use crate::digest::FileDigest;
+use crate::source::LeftOut;
 use crate::transfer::failure::{FailureClass, TransferError};
+use crate::transfer::forecast::{Forecast, Foreseen};
 use crate::transfer::integrity::Finding;
 use crate::transfer::proposal::{Decision, OfferSummary};
 use std::fmt;
@@ -78,6 +80,12 @@ pub enum Event {
         /// How it came to be there.
         how: LinkOutcome,
     },
+    /// A dry run: what would become of everything, after what would become of each entry.
+    Forecast(Forecast),
+    /// A dry run: what would become of one entry.
+    Foreseen(Foreseen),
+    /// Sending side: what the filters left out.
+    LeftOut(LeftOut),
     /// Something the user should know; printable.
     Notice {
         /// A sentence without a full stop.
@@ -92,6 +100,15 @@ pub enum Event {
         /// Files offered.
         files: u64,
         /// Folders offered.
+        folders: u64,
+        /// Bytes of all files together.
+        bytes: u64,
+    },
+    /// Sending side, in a dry run: what the offer would hold.
+    WouldOffer {
+        /// Files.
+        files: u64,
+        /// Folders.
         folders: u64,
         /// Bytes of all files together.
         bytes: u64,
@@ -328,6 +345,9 @@ impl fmt::Debug for Event {
             Self::FileFailed { path, fault, class } => write!(formatter, "FileFailed({path:?}, {fault:?}, {class:?})"),
             Self::Found(finding) => write!(formatter, "{finding:?}"),
             Self::LinkDone { path, to, how } => write!(formatter, "LinkDone({path:?}, {to:?}, {how:?})"),
+            Self::Forecast(forecast) => write!(formatter, "{forecast:?}"),
+            Self::Foreseen(foreseen) => write!(formatter, "{foreseen:?}"),
+            Self::LeftOut(left_out) => write!(formatter, "{left_out:?}"),
             Self::Listening { link: _, code } => {
                 write!(formatter, "Listening([redacted], {})", if code.is_some() { "[redacted]" } else { "none" })
             }
@@ -348,6 +368,9 @@ impl fmt::Debug for Event {
             Self::PeerRefused { session } => write!(formatter, "PeerRefused({session})"),
             Self::Phase(phase) => write!(formatter, "{phase:?}"),
             Self::Progress(progress) => write!(formatter, "{progress:?}"),
+            Self::WouldOffer { files, folders, bytes } => {
+                write!(formatter, "WouldOffer({files} files, {folders} folders, {bytes} bytes)")
+            }
         }
     }
 }

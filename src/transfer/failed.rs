@@ -1,9 +1,10 @@
 //! What a failure is called, for one file and for a whole transfer.
 
-use super::engine::Engine;
-use super::{FailedFile, FailureClass, TransferError};
+use super::engine::{Engine, lock};
+use super::{Event, FailedFile, FailureClass, TransferError};
 use crate::limits::LANE_SILENCE_MAX;
 use crate::manifest::{Entry, EntryKind};
+use crate::rel_path::RelPath;
 use crate::session::{End, FileFault, Plan};
 use crate::store::{Disk, StoreError};
 use crate::transport::TransportError;
@@ -56,6 +57,27 @@ impl<D: Disk> Engine<'_, D> {
         }
         self.entry_failed(&entry.path, fault, class);
         Plan::Failed
+    }
+
+    /// Notes that an entry failed before anything of it was asked for, or a folder at the end.
+    pub(super) fn entry_failed(&self, path: &RelPath, fault: String, class: FailureClass) {
+        let failure = FailedFile { path: path.as_str().to_owned(), fault, class };
+        let FailedFile { path, fault, class } = failure.clone();
+        self.observer.event(&Event::FileFailed { path, fault, class });
+        lock(&self.failures).push(failure);
+    }
+
+    /// Notes that a folder has not its final mode and time. One that could not be made was noted before.
+    pub(super) fn folder_failed(&self, path: &RelPath, fault: &StoreError) {
+        let noted = lock(&self.failures).iter().any(|failure| failure.path == path.as_str());
+        if !noted {
+            self.entry_failed(path, fault.to_string(), FailureClass::Io);
+        }
+    }
+
+    /// Takes the failures noted so far.
+    pub(super) fn take_failures(&self) -> Vec<FailedFile> {
+        std::mem::take(&mut *lock(&self.failures))
     }
 }
 

@@ -97,6 +97,9 @@ pub enum TransferError {
         /// Bytes that were free.
         free: u64,
     },
+    /// The filters leave no file of what was to be offered.
+    #[error("{0}")]
+    NothingToSend(Cause),
     /// What answers there is another program.
     #[error("what answers there is not haul")]
     NotHaul(#[source] Cause),
@@ -197,7 +200,7 @@ impl TransferError {
             Self::Exists { .. } => FailureClass::Exists,
             Self::Differs { .. } | Self::Integrity { .. } | Self::Unexpected(_) => FailureClass::Integrity,
             Self::Interrupted => FailureClass::Interrupted,
-            Self::Io { .. } => FailureClass::Io,
+            Self::Io { .. } | Self::NothingToSend(_) => FailureClass::Io,
             Self::Names { .. } => FailureClass::Name,
             Self::Network(_) | Self::NobodyListens(_) => FailureClass::Network,
             Self::NoSpace { .. } => FailureClass::NoSpace,
@@ -274,6 +277,9 @@ impl TransferError {
             Self::NobodyListens(_) => {
                 "check that the sender still runs, and that address and port are the ones that it shows, then run the \
                  same command again"
+            }
+            Self::NothingToSend(_) => {
+                "loosen the filters; with `--dry-run --verbose` each path that they leave out is named"
             }
             Self::NotHaul(_) => "check the address and the port: another program listens there",
             Self::OfferChanged => {

@@ -310,7 +310,7 @@ impl Gatekeeper for Host {
 mod tests {
     use super::*;
     use crate::session::End;
-    use crate::source::{Source, WalkOptions, offer_id};
+    use crate::source::{Filter, Source, WalkOptions, offer_id};
     use crate::transfer::send::panicked_text;
 
     fn host() -> (Host, mpsc::Receiver<HostEvent>, tempfile::TempDir) {
@@ -322,7 +322,7 @@ mod tests {
         let offer = Arc::new(Offer::new(walk).unwrap());
         let host = Host::new(
             offer,
-            OfferState::load(None, &offer_id(&paths).unwrap()).unwrap(),
+            OfferState::load(None, &offer_id(&paths, &Filter::default()).unwrap()).unwrap(),
             CodeKeeper::without(),
             1,
             events,

@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, lock};
 use super::publisher::publication;
-use super::{Conflict, Event, FailureClass, FileOutcome, LinkOutcome};
+use super::{Conflict, Event, FailureClass, FileOutcome, LinkOutcome, OfferLink};
 use crate::digest::FileDigest;
 use crate::limits::BATCH_FILES_MAX;
 use crate::manifest::{Entry, EntryIndex, EntryKind, LinkTarget, Listing};
@@ -12,6 +12,9 @@ use crate::store::{Disk, Existing, Link, LinkWish, Linked, LinkedHow, StoreError
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Why a symbolic link is left out that nobody asked for.
+pub(super) const UNASKED: &str = "it is a symbolic link, and making them was not asked for with --symlinks";
 
 /// What is known of the files that have further names, and what was said of links.
 #[derive(Debug, Default)]
@@ -51,8 +54,7 @@ impl Links {
 pub(super) fn plan<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, existing: Existing) -> Plan {
     let is_unasked = matches!(entry.kind, EntryKind::Symlink { .. }) && !engine.settings.symlinks;
     if is_unasked {
-        let fault = "it is a symbolic link, and making them was not asked for with --symlinks";
-        return engine.fail_plan(entry, fault.into(), FailureClass::Partial);
+        return engine.fail_plan(entry, UNASKED.into(), FailureClass::Partial);
     }
     match (existing, engine.conflict()) {
         (Existing::Nothing, _) | (_, Conflict::Overwrite | Conflict::Rename) => Plan::Link,
@@ -69,7 +71,7 @@ pub(super) fn plan<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, existing: Exi
 }
 
 /// Whether what is under a link's name may turn out to be the same.
-fn may_be_same<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, existing: Existing) -> bool {
+pub(super) fn may_be_same<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, existing: Existing) -> bool {
     match &entry.kind {
         EntryKind::HardLink { to } => {
             let length = engine.listing().entry(*to).and_then(Entry::file_length);
@@ -162,4 +164,10 @@ pub(super) fn leads_to(listing: &Listing, entry: &Entry) -> Option<String> {
         EntryKind::Symlink { target } => Some(LinkTarget::as_str(target).to_owned()),
         EntryKind::File { .. } | EntryKind::Folder => None,
     }
+}
+
+/// The same, as it is offered.
+pub(super) fn offered(listing: &Listing, entry: &Entry) -> Option<OfferLink> {
+    let is_symbolic = matches!(entry.kind, EntryKind::Symlink { .. });
+    leads_to(listing, entry).map(if is_symbolic { OfferLink::Symbolic } else { OfferLink::Hard })
 }

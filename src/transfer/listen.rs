@@ -181,6 +181,7 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
         symlinks: settings.symlinks,
         attributes: settings.attributes,
         compress: settings.compress,
+        dry_run: false,
     }
 }
 

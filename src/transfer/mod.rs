@@ -3,11 +3,13 @@
 pub use addresses::is_public;
 pub use cancel::Cancel;
 pub use controls::Controls;
+pub use dry_run::preview;
 pub use event::{
     CodeChange, Event, FailedFile, FileOutcome, HostedSession, Hosting, LinkOutcome, Observer, PeerState, Phase,
     Progress, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
+pub use forecast::{Fate, Forecast, Foreseen};
 pub use integrity::{
     BadRange, Difference, Expectation, Finding, Found, Kind, ManifestFile, ManifestSettings, Tally, Verified,
     VerifySettings, manifest, repair, verify,
@@ -28,6 +30,8 @@ pub mod controls;
 pub mod event;
 /// Manifests as files: written, checked against a folder, demanded of an offer.
 pub mod integrity;
+/// What a dry run says.
+pub mod forecast;
 /// Why a transfer failed, what it kept, and what to do next.
 pub mod failure;
 /// What a transfer is told before it starts.
@@ -46,8 +50,11 @@ mod desk;
 mod dial;
 mod digests;
 mod door;
+mod dry_run;
 mod engine;
 mod failed;
+mod foresee;
+mod foresee_links;
 mod frames;
 mod growth;
 mod hope;

@@ -2,9 +2,9 @@
 
 use super::engine::Engine;
 use super::integrity::Need;
-use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferLink, OfferSummary, TransferError, failed, links};
+use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferSummary, TransferError, failed, links};
 use crate::chunk::Length;
-use crate::digest::FileDigest;
+use crate::digest::{FileDigest, empty_file_digest};
 use crate::limits::FREE_SPACE_MARGIN_BYTES;
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing};
 use crate::rel_path::RelPath;
@@ -15,14 +15,33 @@ use unicode_normalization::UnicodeNormalization;
 
 /// What is under each entry's name at the destination.
 pub(super) struct Survey {
-    existing: Vec<Existing>,
+    pub(super) existing: Vec<Existing>,
     /// Entries whose names the destination cannot hold, with what it said.
-    unnameable: HashMap<EntryIndex, String>,
+    pub(super) unnameable: HashMap<EntryIndex, String>,
+    /// Bytes that everything takes which is not there.
+    pub(super) needed: u64,
     /// Bytes that are free.
     pub(super) free: u64,
+    /// Whether the files are more than the destination can hold, whatever they take.
+    lacks_inodes: bool,
 }
 
-/// Looks at every name of the listing, and checks that everything fits.
+/// What becomes of a file, as far as that is known before its root is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Course {
+    /// What is there may be the same.
+    Compare,
+    /// An earlier run published it.
+    Done(FileDigest),
+    /// The name is taken, and no rule says what to do about that.
+    Exists,
+    Fetch,
+    /// The same is there: of an empty file that needs no root.
+    Same,
+    Skip,
+}
+
+/// Looks at every name of the listing, and at the room that everything takes.
 pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Survey, TransferError> {
     let refuse = |fault| failed::store("cannot look at the destination", fault);
     let mut existing = Vec::with_capacity(listing.entries().len());
@@ -66,21 +85,20 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
     }
     let space = store.space().map_err(refuse)?;
     let needed = if needed == 0 { 0 } else { needed.saturating_add(FREE_SPACE_MARGIN_BYTES) };
-    if needed > space.bytes || files > space.inodes {
-        return Err(TransferError::NoSpace { needed, free: space.bytes });
+    Ok(Survey { existing, unnameable, needed, free: space.bytes, lacks_inodes: files > space.inodes })
+}
+
+impl Survey {
+    /// Refuses what does not fit.
+    pub(super) fn refuse_lack(&self) -> Result<(), TransferError> {
+        let Self { needed, free, lacks_inodes, .. } = *self;
+        if needed > free || lacks_inodes { Err(TransferError::NoSpace { needed, free }) } else { Ok(()) }
     }
-    refuse_collisions(store, listing)?;
-    Ok(Survey { existing, unnameable, free: space.bytes })
 }
 
 /// What the user is asked about.
 pub(super) fn summary(listing: &Listing, survey: &Survey, makes_symlinks: bool) -> OfferSummary {
     let totals = listing.totals();
-    let link = |entry: &Entry| match &entry.kind {
-        EntryKind::HardLink { .. } => links::leads_to(listing, entry).map(OfferLink::Hard),
-        EntryKind::Symlink { .. } => links::leads_to(listing, entry).map(OfferLink::Symbolic),
-        EntryKind::File { .. } | EntryKind::Folder => None,
-    };
     let is_refused = |entry: &Entry| {
         entry.refusal().is_some() || (matches!(entry.kind, EntryKind::Symlink { .. }) && !makes_symlinks)
     };
@@ -91,7 +109,7 @@ pub(super) fn summary(listing: &Listing, survey: &Survey, makes_symlinks: bool) 
         exists: *existing != Existing::Nothing,
         hidden: entry.path.is_hidden(),
         refused: is_refused(entry),
-        link: link(entry),
+        link: links::offered(listing, entry),
     });
     OfferSummary {
         entries: lines.collect(),
@@ -146,7 +164,8 @@ pub(super) fn plans<D: Disk>(
     (0..).map(EntryIndex).zip(entries).map(&mut plan).collect()
 }
 
-fn note_unasked_attributes<D: Disk>(engine: &Engine<'_, D>) {
+/// Says that attributes of the offer are not set, where nobody asked for them.
+pub(super) fn note_unasked_attributes<D: Disk>(engine: &Engine<'_, D>) {
     let with_some = engine.listing().entries().iter().filter(|entry| !entry.attributes.is_empty()).count();
     if with_some > 0 && !engine.settings.attributes {
         engine
@@ -175,32 +194,43 @@ fn plan_file<D: Disk>(
     if let Some(need) = engine.settings.expect.as_ref().and_then(|expect| expect.need(index)) {
         return plan_repair(engine, index, entry, existing, need);
     }
-    let same_length = entry.file_length().is_some_and(|length| existing == Existing::File { length });
-    match (existing, published, engine.conflict()) {
-        (_, Some(&root), _) if same_length => {
+    match course(entry, existing, published, engine.conflict()) {
+        Course::Done(root) => {
             let bytes = entry.file_length().map_or(0, |length| length.0);
             engine.reuse(bytes);
             engine.file_done(index, root, FileOutcome::Identical);
             Plan::Done { root }
         }
-        (Existing::Nothing, ..) => Plan::Fetch,
-        (_, _, Conflict::Skip) => {
-            engine.file_done(index, crate::digest::empty_file_digest(), FileOutcome::SkippedExisting);
-            Plan::Skip
-        }
-        (Existing::File { length: Length(0) }, ..) if same_length => {
-            // There is no chunk whose hash would tell.
-            let root = crate::digest::empty_file_digest();
+        Course::Fetch => Plan::Fetch,
+        Course::Same => {
+            let root = empty_file_digest();
             engine.store.vouch_for(&entry.path, Length(0));
             engine.file_done(index, root, FileOutcome::Identical);
             Plan::Done { root }
         }
-        (Existing::File { .. }, ..) if same_length => Plan::Compare,
-        (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Plan::Fetch,
-        _ => {
+        Course::Compare => Plan::Compare,
+        Course::Skip => {
+            engine.file_done(index, empty_file_digest(), FileOutcome::SkippedExisting);
+            Plan::Skip
+        }
+        Course::Exists => {
             let fault = StoreError::Exists { path: entry.path.as_str().into() };
             engine.fail_plan(entry, fault.to_string(), FailureClass::Exists)
         }
+    }
+}
+
+/// What becomes of a file whose name stands for `existing`, and that an earlier run `published`.
+pub(super) fn course(entry: &Entry, existing: Existing, published: Option<&FileDigest>, conflict: Conflict) -> Course {
+    let same_length = entry.file_length().is_some_and(|length| existing == Existing::File { length });
+    match (existing, published, conflict) {
+        (_, Some(&root), _) if same_length => Course::Done(root),
+        (Existing::Nothing, ..) => Course::Fetch,
+        (_, _, Conflict::Skip) => Course::Skip,
+        (Existing::File { length: Length(0) }, ..) if same_length => Course::Same,
+        (Existing::File { .. }, ..) if same_length => Course::Compare,
+        (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Course::Fetch,
+        _ => Course::Exists,
     }
 }
 
@@ -228,7 +258,7 @@ fn plan_repair<D: Disk>(
 }
 
 /// Refuses names that the destination takes for one. Whether it does is tried out there, not guessed.
-fn refuse_collisions<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<(), TransferError> {
+pub(super) fn refuse_collisions<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<(), TransferError> {
     let folding = store.folding().map_err(|fault| failed::store("cannot write to the destination", fault))?;
     let paths = listing.entries().iter().map(|entry| &entry.path).filter(|path| path.refusal().is_none());
     match collision(paths, folding) {

@@ -80,6 +80,7 @@ fn offer(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let dial = Dial::new(way, &settings.at).map_err(|error| TransferError::Network(error.into()))?;
     observer.event(&Event::Phase(Phase::Scanning));
     let options = WalkOptions {
+        filter: settings.filter.clone(),
         hash_cache: settings.cache_dir.clone(),
         stop: Some(cancel.flag()),
         symlinks: settings.symlinks,

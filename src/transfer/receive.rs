@@ -3,6 +3,7 @@
 use super::conduct::{Conduct, Outcome};
 use super::dial::{Dial, Way};
 use super::engine::Engine;
+use super::foresee;
 use super::memory::Memory;
 use super::panics::caught;
 use super::route::{Route, Visit};
@@ -61,6 +62,7 @@ fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -
         observer.event(&Event::Progress(engine.progress()));
         match outcome? {
             Outcome::Complete => return finish(&mut engine, began),
+            Outcome::Foreseen => return foresee::finish(&engine, began),
             Outcome::OfferChanged if settings.resuming.is_some() => return Err(TransferError::OfferChanged),
             Outcome::OfferChanged => counters = start_over(engine),
         }
@@ -98,7 +100,7 @@ pub(super) fn receive_visit(
         is_complete = matches!(outcome, Ok(Outcome::Complete));
         match outcome? {
             Outcome::Complete => finish(&mut engine, began),
-            Outcome::OfferChanged => Err(TransferError::OfferChanged),
+            Outcome::Foreseen | Outcome::OfferChanged => Err(TransferError::OfferChanged),
         }
     });
     Received { outcome, is_accepted, is_complete }
@@ -115,7 +117,8 @@ fn open_store(settings: &ReceiveSettings) -> Result<Store<RealDisk>, TransferErr
         cause: error.into(),
     };
     let disk = RealDisk::open(&settings.into).map_err(unusable)?;
-    Store::open(disk).map_err(|fault| failed::store("the destination cannot be used", fault))
+    let store = if settings.dry_run { Store::open_to_look(disk) } else { Store::open(disk) };
+    store.map_err(|fault| failed::store("the destination cannot be used", fault))
 }
 
 /// What the settings name. `None` where a transfer is resumed whose record says all.

@@ -34,6 +34,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let began = Instant::now();
     observer.event(&Event::Phase(Phase::Scanning));
     let options = WalkOptions {
+        filter: settings.filter.clone(),
         hash_cache: settings.cache_dir.clone(),
         stop: Some(cancel.flag()),
         symlinks: settings.symlinks,
@@ -42,7 +43,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     };
     let walk = Source::walk(&settings.paths, &options).map_err(source_failure)?;
     let left_out = tell_notices(&walk, observer);
-    let id = offer_id(&settings.paths).map_err(source_failure)?;
+    let id = offer_id(&settings.paths, &settings.filter).map_err(source_failure)?;
     let state = OfferState::load(settings.state_dir.as_deref(), &id)?;
     let offer = Arc::new(Offer::new(walk)?);
     let (events, inbox) = mpsc::channel();
@@ -244,12 +245,16 @@ pub(super) fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
     if walk.notices_untold > 0 {
         observer.event(&Event::Notice { text: format!("and {} more like these", walk.notices_untold) });
     }
+    if !walk.left_out.is_empty() {
+        observer.event(&Event::LeftOut(walk.left_out.clone()));
+    }
     walk.failures
 }
 
 pub(super) fn source_failure(error: SourceError) -> TransferError {
     let class = match &error {
         SourceError::Stopped => return TransferError::Interrupted,
+        SourceError::AllLeftOut { .. } => return TransferError::NothingToSend(error.into()),
         SourceError::Changed { .. } | SourceError::Vanished { .. } => return TransferError::SourceChanged { files: 1 },
         _ => "cannot offer what was asked for",
     };

@@ -2,6 +2,7 @@
 
 use super::{Controls, Expectation};
 use crate::codec::Compression;
+use crate::source::Filter;
 use crate::store::RecordId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,8 @@ use zeroize::Zeroizing;
 pub struct SendSettings {
     /// Files and folders to offer, as the user wrote them; at least one.
     pub paths: Vec<PathBuf>,
+    /// What of them is offered.
+    pub filter: Filter,
     /// Where to listen. `None`: the port remembered for these paths, else any free one, on every address.
     pub bind: Option<SocketAddr>,
     /// The only address that the link names. `None`: the bound one, or every one that a peer may reach.
@@ -51,6 +54,8 @@ pub struct SendSettings {
 pub struct PushSettings {
     /// Files and folders to offer, as the user wrote them; at least one.
     pub paths: Vec<PathBuf>,
+    /// What of them is offered.
+    pub filter: Filter,
     /// The link or the code of whoever listens, as it was given, not yet parsed.
     pub to: Zeroizing<String>,
     /// Where that is, best first, beside what a link says and what is found on the network.
@@ -141,6 +146,8 @@ pub struct ReceiveSettings {
     pub attributes: bool,
     /// [`Compression::Off`] has the host not compress; how far it does otherwise is its own to decide.
     pub compress: Compression,
+    /// Whether only to foresee what would become of each entry: nothing is written.
+    pub dry_run: bool,
 }
 
 impl ReceiveSettings {
@@ -183,6 +190,7 @@ impl fmt::Debug for ReceiveSettings {
             symlinks,
             attributes,
             compress,
+            dry_run,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -201,6 +209,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("symlinks", symlinks)
             .field("attributes", attributes)
             .field("compress", compress)
+            .field("dry_run", dry_run)
             .finish()
     }
 }
@@ -208,10 +217,11 @@ impl fmt::Debug for ReceiveSettings {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for PushSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { paths, to: _, at, lanes, retry_for, cache_dir, symlinks, attributes, compress } = self;
+        let Self { paths, filter, to: _, at, lanes, retry_for, cache_dir, symlinks, attributes, compress } = self;
         formatter
             .debug_struct("PushSettings")
             .field("paths", paths)
+            .field("filter", filter)
             .field("to", &"[redacted]")
             .field("at", at)
             .field("lanes", lanes)
@@ -246,11 +256,13 @@ mod tests {
             symlinks: false,
             attributes: false,
             compress: Compression::Auto,
+            dry_run: false,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
         let push = PushSettings {
             paths: Vec::new(),
+            filter: Filter::default(),
             to: settings.invitation,
             at: Vec::new(),
             lanes: None,

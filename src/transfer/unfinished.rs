@@ -215,6 +215,7 @@ impl Unfinished {
             symlinks: memory.symlinks,
             attributes: memory.attributes,
             compress: Compression::Auto,
+            dry_run: false,
         }
     }
 

@@ -66,6 +66,7 @@ pub(super) enum DeskJob {
     CheckClaims { entry: EntryIndex, chunks: Vec<(ChunkIndex, ChunkDigest)> },
     Compare { entry: EntryIndex, root: FileDigest },
     Open { entry: EntryIndex },
+    Weigh { entry: EntryIndex, chunks: Vec<(ChunkIndex, ChunkDigest)> },
 }
 
 /// What the publisher is to do.
@@ -128,6 +129,8 @@ pub(super) enum MainEvent {
         generation: u32,
     },
     End(End),
+    /// A dry run knows what would become of everything.
+    Foreseen,
     Granted {
         grant: SessionGrant,
         lanes: u16,

@@ -318,6 +318,7 @@ impl<S: Shelf> ReceiverHost<S> {
                 self.soon(around.core, ReceiverEvent::ClaimsChecked { entry, chunks });
             }
             Output::Compare { entry, root } => self.soon(around.core, ReceiverEvent::Compared { entry, root }),
+            Output::Weigh { entry, .. } => around.core.note("weigh", u64::from(entry.0), 0),
             Output::Publish { entry, root } => {
                 self.watch.publish_begins(entry);
                 self.soon(around.core, ReceiverEvent::Publish { entry, root });

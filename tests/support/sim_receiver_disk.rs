@@ -197,5 +197,6 @@ fn plan_name(plan: &Plan) -> &'static str {
         Plan::Folder => "plan folder",
         Plan::Link => "plan link",
         Plan::Skip => "plan skip",
+        Plan::Weigh => "plan weigh",
     }
 }

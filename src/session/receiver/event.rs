@@ -211,6 +211,13 @@ pub enum Output {
         /// What.
         message: Message,
     },
+    /// Chunks of a file of [`Plan::Weigh`] hash to this; those that come before its `Compare` are all of them.
+    Weigh {
+        /// The file.
+        entry: EntryIndex,
+        /// Which chunks, by index, and their hashes.
+        chunks: Vec<(ChunkIndex, ChunkDigest)>,
+    },
 }
 
 /// What is to become of one entry.
@@ -233,6 +240,8 @@ pub enum Plan {
     Skip,
     /// It failed before anything of it was asked for.
     Failed,
+    /// Nothing of it is fetched: it is told what its chunks hash to, and then what it is to be compared with.
+    Weigh,
 }
 
 /// What the comparison with an existing file led to.

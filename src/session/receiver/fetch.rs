@@ -3,7 +3,6 @@
 use super::files::{FileState, Files};
 use super::lane::Lane;
 use super::{Input, Output, Plan, Verdict};
-use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest, ManifestId, empty_file_digest};
 use crate::limits::{CHUNK_RETRIES_MAX, HELD_CHUNKS_MAX, PIECE_BYTES_MIN};
@@ -32,6 +31,8 @@ pub(super) struct Fetch {
     pub(super) in_flight: ChunkSet,
     /// Files whose chunks may yet be wanted, after a comparison.
     pub(super) undecided: BTreeSet<EntryIndex>,
+    /// Those of them whose chunks' hashes are told.
+    pub(super) weighed: BTreeSet<EntryIndex>,
     /// Bytes of wanted chunks, from the first one on, that lie in their place already.
     pub(super) held: BTreeMap<u64, u64>,
     /// Bytes a second that the data lane lost last carried: what the next one starts from.
@@ -81,6 +82,7 @@ impl Fetch {
             claimed: ChunkSet::new(),
             in_flight: ChunkSet::new(),
             undecided: BTreeSet::new(),
+            weighed: BTreeSet::new(),
             unconfirmed: BTreeSet::new(),
             held: BTreeMap::new(),
             rate: 0.0,
@@ -91,10 +93,14 @@ impl Fetch {
             match plan {
                 Plan::Fetch => fetch.wanted.insert(fetch.listing.chunks_of(index)),
                 Plan::Done { root } => fetch.roots[index.as_usize()] = Some(*root),
-                Plan::Compare => {
+                // One of no chunk has no root to wait for.
+                Plan::Compare | Plan::Weigh if !fetch.listing.chunks_of(index).is_empty() => {
                     fetch.undecided.insert(index);
+                    if *plan == Plan::Weigh {
+                        fetch.weighed.insert(index);
+                    }
                 }
-                Plan::Failed | Plan::Folder | Plan::Link | Plan::Skip => {}
+                Plan::Compare | Plan::Failed | Plan::Folder | Plan::Link | Plan::Skip | Plan::Weigh => {}
             }
             if fetch.listing.entries()[index.as_usize()].file_length().is_some_and(|length| length.0 == 0) {
                 fetch.roots[index.as_usize()] = Some(empty_file_digest());
@@ -224,7 +230,9 @@ impl Fetch {
             self.pages.skip_to(first);
         }
         let window = first..first + digests.len() as u64;
-        for (entry, root) in self.pages.push(&self.listing, first, digests).map_err(PeerFault::Page)? {
+        let complete = self.pages.push(&self.listing, first, digests).map_err(PeerFault::Page)?;
+        self.weigh(window.clone(), outputs);
+        for (entry, root) in complete {
             self.roots[entry.as_usize()] = Some(root);
             self.root_known(entry, root, outputs);
         }
@@ -246,22 +254,6 @@ impl Fetch {
             outputs.push_back(Output::Compare { entry, root });
         }
         self.publish_if_complete(entry, outputs);
-    }
-
-    /// Has claimed chunks in `window`, whose hashes are known, compared.
-    fn check_claims(&mut self, window: std::ops::Range<u64>, outputs: &mut VecDeque<Output>) {
-        let ranges: Vec<_> = self.claimed.within(window).collect();
-        let mut by_file: Vec<(EntryIndex, Vec<(ChunkIndex, ChunkDigest)>)> = Vec::new();
-        for number in ranges.into_iter().flatten() {
-            let (Some(place), Some(digest)) = (self.listing.place(number), self.pages.promised(number)) else {
-                continue;
-            };
-            match by_file.last_mut() {
-                Some((entry, chunks)) if *entry == place.entry => chunks.push((place.index, digest)),
-                _ => by_file.push((place.entry, vec![(place.index, digest)])),
-            }
-        }
-        outputs.extend(by_file.into_iter().map(|(entry, chunks)| Output::CheckClaims { entry, chunks }));
     }
 
     fn chunk_hashed(

@@ -178,9 +178,11 @@ impl Files {
 /// What a plan makes of an entry. One that does not fit its kind is a failure.
 fn first_state(entry: &Entry, plan: Option<&Plan>) -> FileState {
     match (&entry.kind, plan) {
-        (EntryKind::Folder, _) | (_, Some(Plan::Done { .. } | Plan::Folder | Plan::Skip)) => FileState::Done,
+        (EntryKind::File { length }, Some(Plan::Compare | Plan::Weigh)) if length.0 > 0 => FileState::AwaitingRoot,
+        (EntryKind::Folder, _)
+        | (_, Some(Plan::Done { .. } | Plan::Folder | Plan::Skip))
+        | (EntryKind::File { .. }, Some(Plan::Weigh)) => FileState::Done,
         (EntryKind::HardLink { .. } | EntryKind::Symlink { .. }, Some(Plan::Link)) => FileState::Link,
-        (EntryKind::File { length }, Some(Plan::Compare)) if length.0 > 0 => FileState::AwaitingRoot,
         (EntryKind::File { .. }, Some(Plan::Fetch | Plan::Compare)) => FileState::Wanted,
         _ => FileState::Failed,
     }

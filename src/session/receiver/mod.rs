@@ -1,6 +1,7 @@
 //! The side that wants file data: asks, checks, and decides what is done.
 
 mod changed;
+mod claims;
 mod event;
 mod fetch;
 mod files;

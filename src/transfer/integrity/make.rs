@@ -8,7 +8,7 @@ use crate::digest::{ChunkDigest, DIGEST_BYTES, FileDigest, ManifestId, empty_fil
 use crate::limits::HASH_PAGE_CHUNKS_MAX;
 use crate::manifest::{self, Entry, EntryIndex, Listing, ListingBuilder, b3sum_line};
 use crate::printable::printable_path;
-use crate::source::{ChunkRun, EntryKind, HashedChunk, Source, SourceEntry, SourceError, Walk, WalkOptions};
+use crate::source::{ChunkRun, EntryKind, Filter, HashedChunk, Source, SourceEntry, SourceError, Walk, WalkOptions};
 use crate::transfer::offer::listed;
 use crate::transfer::panics::caught;
 use crate::transfer::send::{source_failure, tell_notices};
@@ -30,6 +30,8 @@ pub struct ManifestSettings {
     pub out: Option<PathBuf>,
     /// Whether to replace a file of that name.
     pub overwrite: bool,
+    /// Which of what they hold to list.
+    pub filter: Filter,
     /// Whether to list symbolic links, as an offer does that has them.
     pub symlinks: bool,
     /// Whether to write lines as `b3sum` prints them, of files alone.
@@ -76,6 +78,7 @@ fn make(
     let began = Instant::now();
     observer.event(&Event::Phase(Phase::Scanning));
     let options = WalkOptions {
+        filter: settings.filter.clone(),
         hash_cache: settings.cache_dir.clone(),
         stop: Some(cancel.flag()),
         symlinks: settings.symlinks,

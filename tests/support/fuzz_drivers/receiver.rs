@@ -281,13 +281,14 @@ impl Model {
         let mut plans = Vec::new();
         for index in 0..self.world.listing.totals().files + self.world.listing.totals().folders {
             let entry = EntryIndex(index);
-            let plan = match input.int_in_range(0..=7u8)? {
+            let plan = match input.int_in_range(0..=8u8)? {
                 _ if self.world.listing.entry(entry).is_some_and(|it| it.kind == EntryKind::Folder) => Plan::Folder,
                 0 => Plan::Skip,
                 1 => Plan::Failed,
                 _ if self.world.listing.geometry(entry).is_none() => Plan::Link,
                 2 => Plan::Done { root: self.world.root(entry) },
                 3 | 4 => Plan::Compare,
+                5 => Plan::Weigh,
                 _ => Plan::Fetch,
             };
             match plan {
@@ -455,6 +456,12 @@ impl Model {
                     assert!(self.promised[&(first + u64::from(index.0))].contains(digest), "a promised hash");
                 }
                 self.tasks.push_back(output);
+            }
+            Output::Weigh { entry, ref chunks } => {
+                let first = self.world.listing.chunks_of(entry).start;
+                for (index, digest) in chunks {
+                    assert!(self.promised[&(first + u64::from(index.0))].contains(digest), "a promised hash");
+                }
             }
             Output::Compare { entry, root } | Output::Publish { entry, root } => {
                 assert!(self.lied || root == self.world.root(entry));
