@@ -144,6 +144,19 @@ fn a_sender_that_is_terminated_gives_the_terminal_back() {
 }
 
 #[test]
+fn a_receiver_in_the_background_that_asks_nothing_is_not_stopped() {
+    let env = CliEnv::new();
+    env.file("data", b"data");
+    let sender = env.send(&["data"]);
+    // With `-m` each command has a process group of its own, as in a shell that somebody types into.
+    let line = format!("set -m; {HAUL} receive '{}' --yes --into into & wait $!; echo ended: $?.", sender.first_line);
+    let output = env.in_shell(&line).output().unwrap();
+    let screen = String::from_utf8_lossy(&output.stdout);
+    assert!(screen.contains("ended: 0."), "{screen}");
+    assert!(same_bytes(&env.path("data"), &env.path("into/data")));
+}
+
+#[test]
 fn without_a_terminal_nobody_can_be_asked_and_there_are_no_keys() {
     let env = CliEnv::new();
     env.file("data", b"data");

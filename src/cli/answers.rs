@@ -30,12 +30,16 @@ pub(crate) trait Answers: Send {
 /// Nobody is there.
 pub(crate) struct Nobody;
 
-/// Reads from a terminal.
+/// Reads from a terminal, from the first question on: whoever asks nothing leaves what is typed to others, and a process in
+/// the background would be stopped for reading.
 ///
 /// The read happens on a thread of its own: a signal does not end a read, so a wait on the read itself would not notice
 /// Ctrl-C. The thread is left behind in its read when the process ends.
 pub(crate) struct Keyboard {
+    /// What is to be read, until it is.
+    unasked: Option<Box<dyn Read + Send>>,
     typed: mpsc::Receiver<Zeroizing<Vec<u8>>>,
+    sender: Option<mpsc::Sender<Zeroizing<Vec<u8>>>>,
     /// What came behind the end of a line.
     unread: Zeroizing<Vec<u8>>,
     terminal: Option<OwnedFd>,
@@ -43,8 +47,21 @@ pub(crate) struct Keyboard {
 
 impl Keyboard {
     /// Reads lines from `input`.
-    pub(crate) fn new(mut input: impl Read + Send + 'static) -> Self {
+    pub(crate) fn new(input: impl Read + Send + 'static) -> Self {
         let (sender, typed) = mpsc::channel();
+        let (unasked, sender) = (Some(Box::new(input) as Box<dyn Read + Send>), Some(sender));
+        Self { unasked, typed, sender, unread: Zeroizing::default(), terminal: None }
+    }
+
+    /// Reads from `input`, the keyboard of a terminal, which can hand over single keys.
+    pub(crate) fn of_terminal(input: impl Read + AsFd + Send + 'static) -> Self {
+        let terminal = input.as_fd().try_clone_to_owned().ok();
+        Self { terminal, ..Self::new(input) }
+    }
+
+    /// Begins to read, where that has not begun.
+    fn begin(&mut self) {
+        let (Some(mut input), Some(sender)) = (self.unasked.take(), self.sender.take()) else { return };
         std::thread::spawn(move || {
             loop {
                 let mut bytes = Zeroizing::new(vec![0; READ_BYTES]);
@@ -55,17 +72,11 @@ impl Keyboard {
                 }
             }
         });
-        Self { typed, unread: Zeroizing::default(), terminal: None }
-    }
-
-    /// Reads from `input`, the keyboard of a terminal, which can hand over single keys.
-    pub(crate) fn of_terminal(input: impl Read + AsFd + Send + 'static) -> Self {
-        let terminal = input.as_fd().try_clone_to_owned().ok();
-        Self { terminal, ..Self::new(input) }
     }
 
     /// Waits for what is typed next. False at the end of input or when the run is to stop.
     fn read_more(&mut self, cancel: &Cancel) -> bool {
+        self.begin();
         while !cancel.is_cancelled() && self.unread.len() <= LINE_BYTES_MAX {
             match self.typed.recv_timeout(LOOK_EVERY) {
                 Ok(bytes) => {

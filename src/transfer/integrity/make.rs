@@ -26,7 +26,7 @@ use std::time::Instant;
 pub struct ManifestSettings {
     /// Files and folders, as the user wrote them; at least one.
     pub paths: Vec<PathBuf>,
-    /// The file to write. `None`: what [`manifest`] is given.
+    /// The file to write. `None`: what [`manifest()`] is given.
     pub out: Option<PathBuf>,
     /// Whether to replace a file of that name.
     pub overwrite: bool,
