@@ -44,9 +44,15 @@ pub(crate) enum Command {
 #[command(visible_alias = "tx", after_long_help = exit::help())]
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub(crate) struct Send {
-    /// Files and folders to offer
+    /// Files and folders to offer; `-` alone offers what standard input holds
+    ///
+    /// Standard input is read to its end and kept in a file first, so that it can be resumed: the link is printed then.
+    /// The file is removed once a receiver has everything, and kept where the run is interrupted: --again offers it again.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) stream: Stream,
 
     #[command(flatten)]
     pub(crate) filters: Filters,
@@ -198,6 +204,23 @@ pub(crate) struct Resume {
     /// Give up on a sender that could not be reached, or a disk that was full, for so long: 30s, 5m, 2h, 1d
     #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]
     pub(crate) retry_for: Option<Duration>,
+}
+
+/// How standard input is offered.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Standard input")]
+pub(crate) struct Stream {
+    /// The name that standard input is offered by [default: stdin]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Keep standard input in a file in this folder until it is handed over
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+
+    /// Read nothing, and offer the input again that an interrupted run of this name has kept
+    #[arg(long)]
+    pub(crate) again: bool,
 }
 
 /// How others learn where they can connect.

@@ -9,9 +9,11 @@ use crate::cli::keys::{Act, Keys};
 use crate::cli::places::Places;
 use crate::cli::report::{Failure, Side};
 use crate::cli::signals::Signals;
+use crate::cli::stream::Kept;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::{Rules, Streams, View};
 use haul::printable::{printable, printable_path};
+use haul::source::Filter;
 use haul::transfer::{
     Cancel, Controls, Event, FailureClass, Observer, ReceiveSettings, SendSettings, Summary, TransferError,
 };
@@ -44,6 +46,7 @@ mod report;
 mod resume;
 mod signals;
 mod strand;
+mod stream;
 mod terminal;
 mod units;
 mod view;
@@ -52,7 +55,9 @@ mod view;
 pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match args::parse(&arguments) {
-        Ok(CommandLine { command: Command::Send(send), output }) if send.dry_run => dry_run::of_send(send, output),
+        Ok(CommandLine { command: Command::Send(send), output }) if send.dry_run && !stream::is_wanted(&send) => {
+            dry_run::of_send(send, output)
+        }
         Ok(CommandLine { command: Command::Send(send), output }) => match send.to {
             Some(_) => push::run(send, output),
             None => run_send(send, output),
@@ -102,11 +107,15 @@ fn run_send(send: Send, output: Output) -> Exit {
     let cancel = Cancel::new();
     let answers = Box::new(Nobody);
     // Whoever wants no progress, or events, sees no line that a key could be about.
-    let has_lines = terminal.redraws && terminal.answers && !(output.quiet || output.json || output.no_progress);
+    let has_lines = terminal.redraws
+        && terminal.answers
+        && !stream::is_wanted(&send)
+        && !(output.quiet || output.json || output.no_progress);
     let is_announced = !send.invitation.no_announce && !send.bind.is_some_and(|bind| bind.ip().is_loopback());
     let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams())
         .with_qr(send.invitation.qr(send.address.is_some()))
-        .with_announcement(is_announced);
+        .with_announcement(is_announced)
+        .with_spool(stream::is_read(&send));
     if send.ask_each && !has_lines {
         let failure = Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
             .next("run it on a terminal with its progress shown, or without --ask-each");
@@ -117,10 +126,11 @@ fn run_send(send: Send, output: Output) -> Exit {
             Failure::new(Exit::Usage, "--retry-for says how long to try to reach somebody, and there is nobody");
         return view.finish(Err(failure.next("name who listens with --to")));
     }
-    let filter = match send.filters.read() {
-        Ok(filter) => filter,
+    let (stream, filter) = match stream::settings(&send).and_then(|stream| Ok((stream, send.filters.read()?))) {
+        Ok(chosen) => chosen,
         Err(failure) => return view.finish(Err(failure)),
     };
+    let kept = Kept::new(stream, send.stream.spool);
     let Places { state, cache } = Places::detect();
     let controls = Controls::new();
     let settings = SendSettings {
@@ -139,9 +149,17 @@ fn run_send(send: Send, output: Output) -> Exit {
         controls: controls.clone(),
     };
     let last_word = |failure| {
-        view.finish(Err(failure));
+        view.finish(Err(kept.with_way_on(failure)));
     };
-    let transfer = || haul::transfer::send(&settings, &view, &cancel);
+    let transfer = || {
+        kept.offering(&view, &cancel, |input| {
+            let settings = match input {
+                Some(input) => SendSettings { paths: vec![input.to_owned()], filter: Filter::default(), ..settings },
+                None => settings,
+            };
+            haul::transfer::send(&settings, &view, &cancel)
+        })
+    };
     let result = with_signals(&cancel, Side::Sending, last_word, || {
         if !has_lines {
             return transfer();
@@ -150,7 +168,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         let on_key = |key| press(&view, key, &controls, &cancel);
         raw_mode::with_keys(&cancel, || view.wants_keys(), on_key, transfer)
     });
-    view.finish(result)
+    view.finish(result.map_err(|failure| kept.with_way_on(failure)))
 }
 
 /// Does what a key asks for.

@@ -129,21 +129,6 @@ impl View {
         }
     }
 
-    /// The same view, which shows the QR code of its link as well.
-    pub(crate) fn with_qr(self, qr: qr::Wish) -> Self {
-        Self { qr, ..self }
-    }
-
-    /// The same view, of a sender that a code alone may not lead to.
-    pub(crate) fn with_announcement(self, is_announced: bool) -> Self {
-        Self { is_unannounced: !is_announced, ..self }
-    }
-
-    /// The same view, of a run that only says what would happen.
-    pub(crate) fn with_dry_run(self, is_dry: bool) -> Self {
-        Self { is_dry, ..self }
-    }
-
     /// Asks through the same answers that the listing is decided with.
     pub(crate) fn with_answers<T>(&self, act: impl FnOnce(&mut dyn Answers) -> T) -> T {
         act(self.answers.lock().unwrap_or_else(PoisonError::into_inner).as_mut())
@@ -280,7 +265,9 @@ impl View {
         }
         if self.terminal.redraws {
             self.draw(state, now);
-        } else if state.progress.bytes_total > 0 && state.pace.is_due(now, &state.progress) {
+        } else if (state.progress.bytes_total > 0 || state.phase == Phase::Spooling)
+            && state.pace.is_due(now, &state.progress)
+        {
             let line = progress::plain(&state.progress, state.phase, state.meter.rate(now));
             state.say(&format!("{line}\n"));
         }
@@ -397,5 +384,6 @@ impl State {
     }
 }
 
+mod kinds;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Why a transfer failed, what it kept, and what to do next.
 
+use crate::source::SpoolFault;
 use std::time::Duration;
 
 /// What lies under a failure: an error of the layer that met it.
@@ -56,6 +57,9 @@ pub enum TransferError {
         /// How many files.
         files: u64,
     },
+    /// What was to be read and offered cannot be.
+    #[error("standard input cannot be offered")]
+    Input(#[source] SpoolFault),
     /// Somebody asked us to stop.
     #[error("stopped before the end")]
     Interrupted,
@@ -172,6 +176,8 @@ pub enum FailureClass {
     SourceChanged,
     /// Silence.
     Timeout,
+    /// What was asked for cannot be done with this offer or this input.
+    Usage,
 }
 
 impl TransferError {
@@ -189,17 +195,20 @@ impl TransferError {
             Self::ConnectTimeout { .. } | Self::HostNotFound { .. } => FailureClass::ConnectTimeout,
             Self::Declined => FailureClass::Declined,
             Self::Exists { .. } => FailureClass::Exists,
+            Self::Input(SpoolFault::Missing { .. } | SpoolFault::Name { .. } | SpoolFault::Path { .. }) => {
+                FailureClass::Usage
+            }
             Self::Integrity { .. } => FailureClass::Integrity,
             Self::Interrupted => FailureClass::Interrupted,
-            Self::Io { .. } | Self::NothingToSend(_) => FailureClass::Io,
             Self::Names { .. } => FailureClass::Name,
             Self::Network(_) | Self::NobodyListens(_) => FailureClass::Network,
-            Self::NoSpace { .. } => FailureClass::NoSpace,
+            Self::Input(SpoolFault::Full { .. }) | Self::NoSpace { .. } => FailureClass::NoSpace,
             Self::Partial { .. } => FailureClass::Partial,
             Self::NotHaul(_) | Self::OtherVersion(_) | Self::Protocol(_) => FailureClass::Protocol,
             Self::Refused(_) => FailureClass::Refused,
             Self::OfferChanged | Self::SourceChanged { .. } => FailureClass::SourceChanged,
             Self::Timeout { .. } => FailureClass::Timeout,
+            Self::Input(_) | Self::Io { .. } | Self::NothingToSend(_) => FailureClass::Io,
         }
     }
 
@@ -224,6 +233,7 @@ impl TransferError {
             | FailureClass::Protocol
             | FailureClass::Refused
             | FailureClass::Timeout => "everything that was verified is kept",
+            FailureClass::Usage => "nothing was written",
         }
     }
 
@@ -244,6 +254,11 @@ impl TransferError {
                 "check that the sender runs and that both are on one network; `--at HOST:PORT` or the sender's link reach \
                  it where it cannot be found"
             }
+            Self::Input(SpoolFault::Full { .. }) => "free some room or choose another folder with --spool",
+            Self::Input(SpoolFault::Busy { .. }) => "choose another --name",
+            Self::Input(SpoolFault::Missing { .. }) => "pipe it in again, without --again",
+            Self::Input(SpoolFault::Name { .. } | SpoolFault::Path { .. }) => "choose another --name, as in backup.tar",
+            Self::Input(_) => "once the cause is gone, pipe it in again",
             Self::Integrity { .. } => {
                 "run the same command again; if it fails again, check the sender's disk and both machines' memory"
             }

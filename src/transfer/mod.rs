@@ -14,7 +14,8 @@ pub use listen::listen;
 pub use push::push;
 pub use receive::receive;
 pub use send::send;
-pub use settings::{Conflict, ListenSettings, PushSettings, ReceiveSettings, SendSettings};
+pub use settings::{Conflict, ListenSettings, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
+pub use spooled::spooled;
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
@@ -75,6 +76,7 @@ mod route;
 mod seek;
 mod send;
 mod serve;
+mod spooled;
 mod standstill;
 mod state;
 mod tally;

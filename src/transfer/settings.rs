@@ -42,6 +42,17 @@ pub struct SendSettings {
     pub controls: Controls,
 }
 
+/// Where input is kept that can be read only once.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// The folder; made where there is none.
+    pub folder: PathBuf,
+    /// The name that it is offered by.
+    pub name: String,
+    /// Whether to offer what an earlier run kept, and to read nothing.
+    pub again: bool,
+}
+
 /// What to push, and to whom.
 #[derive(Clone)]
 pub struct PushSettings {
