@@ -164,6 +164,7 @@ impl World {
             state_dir: None,
             resuming: None,
             dry_run: false,
+            out: None,
         }
     }
 

@@ -289,6 +289,7 @@ fn receive_settings() -> ReceiveSettings {
         state_dir: None,
         resuming: None,
         dry_run: false,
+        out: None,
     }
 }
 

@@ -148,8 +148,9 @@ fn a_disk_that_fills_while_input_is_read_is_an_error_and_leaves_nothing() {
     let _mount = Mount::tmpfs(&disk, "size=48m");
     let mut child = start(&playground, &["--spool", disk.to_str().unwrap()]);
     let mut input = child.stdin.take().unwrap();
+    let block = vec![7; 1 << 16];
     // Endless input: what cannot be kept is not read further.
-    let wrote = std::iter::repeat_with(|| input.write_all(&[7; 1 << 16])).take(10_000).find(Result::is_err);
+    let wrote = std::iter::repeat_with(|| input.write_all(&block)).take(10_000).find(Result::is_err);
     assert!(wrote.is_some(), "it is told that nobody reads any more");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(43));

@@ -136,6 +136,15 @@ pub(crate) struct Receive {
     #[arg(long, value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
     pub(crate) into: PathBuf,
 
+    /// Write the only file of the offer to this path; `-` writes it to standard output, as it comes
+    ///
+    /// Each chunk is verified before its first byte is written, and the exit code says whether all of it came and is what
+    /// the sender vouches for. What comes out of order, and all of it until the end, is kept in the user's cache folder, or
+    /// in the one that --into names; it takes as much room as the file. The same command again writes everything from the
+    /// start, and fetches what is missing.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
     /// Say what would become of each file, and write nothing; a code is used up by it
     ///
     /// Compares what is offered with what is here, and ends as a run that does it would: with 44 where names are taken and

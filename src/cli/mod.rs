@@ -6,6 +6,7 @@ use crate::cli::args::{Command, CommandLine, Output, Receive, Send};
 use crate::cli::exit::Exit;
 use crate::cli::json::Events;
 use crate::cli::keys::{Act, Keys};
+use crate::cli::out::Target;
 use crate::cli::places::Places;
 use crate::cli::report::{Failure, Side};
 use crate::cli::signals::Signals;
@@ -35,6 +36,7 @@ mod lines;
 mod link;
 mod listen;
 mod listing;
+mod out;
 mod places;
 mod progress;
 mod push;
@@ -65,7 +67,7 @@ pub(crate) fn run() -> Exit {
         Ok(CommandLine { command: Command::Receive(receive), output }) if listen::is_wanted(&receive) => {
             listen::run(receive, &output)
         }
-        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output),
+        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, &output),
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Err(error) => explain(&error, &arguments),
     }
@@ -184,8 +186,11 @@ fn press(view: &View, key: u8, controls: &Controls, cancel: &Cancel) {
     }
 }
 
-fn run_receive(receive: Receive, output: Output) -> Exit {
+fn run_receive(receive: Receive, output: &Output) -> Exit {
     let terminal = Terminal::detect(output.color);
+    let refused = out::refuse_flags(&receive, output);
+    // What is wrong with the flags is said to people where standard output is meant for a file.
+    let output = Output { json: output.json && !out::is_stream(&receive), ..output.clone() };
     let cancel = Cancel::new();
     let rules = Rules { accept_all: receive.yes, conflict_settled: receive.conflict.chosen().is_some() };
     let answers = keyboard(receive.invitation == ["-"]);
@@ -193,6 +198,9 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     let answers = answers.unwrap_or_else(|| Box::new(Nobody));
     let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams())
         .with_dry_run(receive.dry_run);
+    if let Some(failure) = refused {
+        return view.finish(Err(failure));
+    }
     // Before anything is asked: a question may hold the terminal in a state that has to be undone.
     let signals = match install_signals(&cancel) {
         Ok(signals) => signals,
@@ -207,32 +215,45 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     };
     let with_way_on = |failure: Failure| match haul::transfer::unfinished(&settings.into) {
         _ if settings.dry_run => failure,
+        _ if out::is_stream_of(&settings) => out::after_stream(&settings, failure),
         Ok(holdings) if holdings.has(&settings.invitation) => failure.resumable(&settings.into),
         _ => failure,
     };
     let last_word = |failure| {
         view.finish(Err(with_way_on(failure)));
     };
-    let transfer = || haul::transfer::receive(&settings, &view, &cancel);
+    let transfer = || {
+        if !out::is_stream_of(&settings) {
+            return haul::transfer::receive(&settings, &view, &cancel);
+        }
+        let received = haul::transfer::receive_stream(&settings, out::stdout()?, &view, &cancel);
+        received.inspect(|_| out::leave(&settings))
+    };
     let result = obeying(&signals, &cancel, Side::Receiving, last_word, transfer);
     view.finish(result.map_err(with_way_on))
 }
 
 /// Everything about a `receive` that can be wrong before the network is touched.
-fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cancel) -> Result<ReceiveSettings, Failure> {
+fn receive_settings(
+    mut receive: Receive,
+    view: &View,
+    can_ask: bool,
+    cancel: &Cancel,
+) -> Result<ReceiveSettings, Failure> {
     if let Some(failure) = listen::refuse_flags(&receive) {
         return Err(failure);
     }
     let conflict = receive.conflict.chosen().unwrap_or_default();
     let variable = std::env::var_os(link::VARIABLE);
-    let typed = link::typed(receive.invitation);
+    let typed = link::typed(std::mem::take(&mut receive.invitation));
     let given = view.with_answers(|answers| link::read(typed, receive.ask, variable, answers, cancel))?;
     if !receive.yes && !receive.dry_run && !can_ask {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept the offer")
             .next("pass --yes to accept whatever the link offers"));
     }
-    if !receive.into.is_dir() {
-        let what = format!("`{}` is not a folder", printable_path(&receive.into));
+    let Target { into, out } = out::target(&receive, &given.invitation)?;
+    if !into.is_dir() {
+        let what = format!("`{}` is not a folder", printable_path(&into));
         return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
     }
     let at = receive.at.as_deref().map(host::resolve).transpose()?.unwrap_or_default();
@@ -240,7 +261,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
     Ok(ReceiveSettings {
         invitation: given.invitation,
         at,
-        into: receive.into,
+        into,
         conflict,
         read_back: receive.read_back,
         lanes: receive.lanes.count,
@@ -251,6 +272,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         state_dir: Places::detect().state,
         resuming: None,
         dry_run: receive.dry_run,
+        out,
     })
 }
 

@@ -171,7 +171,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 self.is_asking = true;
                 self.ask();
             }
-            MainEvent::Panicked(error) => return Err(error),
+            MainEvent::Failed(error) | MainEvent::Panicked(error) => return Err(error),
             // Its sender came back under another session, which goes on with what this one has.
             MainEvent::Yield => return Err(TransferError::Interrupted),
         }

@@ -4,6 +4,8 @@ use super::conduct::{Conduct, Flow};
 use super::desk::run_desk;
 use super::engine::Engine;
 use super::memory::Accepted;
+use super::out;
+use super::outlet::run_outlet;
 use super::panics::watched;
 use super::plan::Survey;
 use super::publisher::run_publisher;
@@ -13,7 +15,7 @@ use super::work::MainEvent;
 use super::{Conflict, Decision, Event, Phase, TransferError, failed, plan};
 use crate::limits::CHUNK_BYTES_MIN;
 use crate::session::Input;
-use crate::store::{RecordId, StoreError};
+use crate::store::{Existing, RecordId, StoreError};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -98,6 +100,9 @@ impl Conduct<'_, '_, '_> {
             self.scope.spawn(move || watched(&engine.main, || run_desk(engine)));
         }
         self.scope.spawn(move || watched(&engine.main, || run_publisher(engine)));
+        if let Some(outlet) = &engine.outlet {
+            self.scope.spawn(move || watched(&engine.main, || run_outlet(engine, outlet)));
+        }
     }
 }
 
@@ -113,8 +118,14 @@ fn decide(engine: &Engine<'_>, route: &Route) -> Result<Decided, NotTaken> {
         Route::Visited(visit) if visit.lobby.take(id, visit) => Some(&visit.lobby),
         Route::Visited(_) => return Err(NotTaken::taken("another sender is sending the same files")),
     };
-    let survey = plan::survey(engine.store, listing)?;
-    plan::refuse_hidden(engine, is_home(&engine.settings.into))?;
+    out::refuse_others(listing, engine.settings)?;
+    let mut survey = plan::survey(engine.store, listing)?;
+    if engine.outlet.is_some() {
+        // What is there is none of its business: nothing is written under the name.
+        survey.existing.fill(Existing::Nothing);
+    } else {
+        plan::refuse_hidden(engine, is_home(&engine.settings.into))?;
+    }
     if engine.settings.dry_run {
         // Nothing is written, so nobody is asked: not about the room either, which is told with all else.
         return Ok(Decided { survey, conflict: engine.settings.conflict });

@@ -2,10 +2,13 @@
 
 use super::foresee::Outlook;
 use super::mailbox::{Mail, Mailbox};
+use super::out::renamed;
+use super::outlet::Outlet;
 use super::queue::Queue;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, ReceiveSettings, failed};
 use crate::chunk::Geometry;
+use crate::chunk_set::ChunkSet;
 use crate::digest::FileDigest;
 use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
 use crate::rel_path::RelPath;
@@ -37,6 +40,8 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     pub(super) conflict: OnceLock<Conflict>,
     /// The record that tells a later run what this one published; there once the user took the offer.
     pub(super) record: OnceLock<Record<D>>,
+    /// The stream that the only file is written to, where that is wanted.
+    pub(super) outlet: Option<Arc<Outlet>>,
     /// What a dry run knows so far.
     pub(super) outlook: Outlook<D>,
     pub(super) partials: Mutex<HashMap<EntryIndex, OpenPartial<D>>>,
@@ -89,6 +94,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             record: OnceLock::new(),
             best_effort: AtomicBool::new(false),
             only_root: Mutex::default(),
+            outlet: None,
             outlook: Outlook::default(),
             partials: Mutex::default(),
             singles: Mutex::default(),
@@ -155,6 +161,7 @@ impl<'a, D: Disk> Engine<'a, D> {
         inner.mailboxes.values_mut().for_each(Mailbox::wake);
         drop(inner);
         self.store.wait_for_room(false);
+        self.outlet.iter().for_each(|outlet| outlet.close());
         self.desk.close();
         self.publisher.close();
     }
@@ -225,6 +232,11 @@ impl<'a, D: Disk> Engine<'a, D> {
         let kind = if matches!(fault, StoreError::Exists { .. }) { FileFault::Exists } else { FileFault::Disk };
         lock(&self.disk_faults).insert(entry, fault);
         self.step(Input::FileFailed { entry, fault: kind });
+    }
+
+    /// These chunks are stored where they belong, and have their hash.
+    pub(super) fn chunks_ready(&self, chunks: &ChunkSet) {
+        self.outlet.iter().for_each(|outlet| outlet.add(chunks));
     }
 
     /// Counts a file as done and says so.
@@ -298,7 +310,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::Offered => {
                 if let Some(listing) = inner.receiver.listing() {
                     // It is complete once, so nothing is there to be replaced.
-                    let _ = self.listing.set(Arc::clone(listing));
+                    let _ = self.listing.set(renamed(listing, self.settings));
                 }
                 return self.main.push(MainEvent::Offered);
             }
@@ -349,6 +361,7 @@ impl<'a, D: Disk> Engine<'a, D> {
 
     /// Closes what is open of a failed file, which keeps what it has, and says so.
     fn file_failed(&self, entry: EntryIndex, fault: &FileFault) {
+        self.outlet.iter().for_each(|outlet| outlet.close());
         lock(&self.partials).remove(&entry);
         lock(&self.singles).remove(&entry);
         let chunks = self.listing().chunks_of(entry);

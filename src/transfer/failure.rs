@@ -107,6 +107,18 @@ pub enum TransferError {
     /// The other end speaks another version.
     #[error("the other end runs another version of haul")]
     OtherVersion(#[source] Cause),
+    /// The offer is not the one file that was asked for.
+    #[error(
+        "--out is for one file, and the offer has {files} file{} and {folders} folder{}",
+        if *files == 1 { "" } else { "s" },
+        if *folders == 1 { "" } else { "s" }
+    )]
+    NotOneFile {
+        /// Files of the offer.
+        files: u64,
+        /// Folders of the offer.
+        folders: u64,
+    },
     /// Some files failed and the others arrived; each failed one was reported as it happened.
     #[error("{failed} of {total} files failed")]
     Partial {
@@ -118,6 +130,9 @@ pub enum TransferError {
     /// The other end broke the protocol.
     #[error("the other end broke the protocol")]
     Protocol(#[source] Cause),
+    /// Whoever read the stream that a file was written to has stopped.
+    #[error("whoever read standard output has closed it before the end")]
+    ReaderGone,
     /// The other end said no.
     #[error("the other end refused")]
     Refused(#[source] Cause),
@@ -136,6 +151,9 @@ pub enum TransferError {
         /// How long.
         waited: Duration,
     },
+    /// A stream was written whose sender does not vouch for it in the end.
+    #[error("what was written to standard output is not what the sender vouches for")]
+    Unsealed,
     /// The host did not accept the code: it is another one, or used up, or somebody else answered.
     #[error("the code was not accepted")]
     WrongCode,
@@ -195,11 +213,12 @@ impl TransferError {
             Self::ConnectTimeout { .. } | Self::HostNotFound { .. } => FailureClass::ConnectTimeout,
             Self::Declined => FailureClass::Declined,
             Self::Exists { .. } => FailureClass::Exists,
-            Self::Input(SpoolFault::Missing { .. } | SpoolFault::Name { .. } | SpoolFault::Path { .. }) => {
+            Self::NotOneFile { .. }
+            | Self::Input(SpoolFault::Missing { .. } | SpoolFault::Name { .. } | SpoolFault::Path { .. }) => {
                 FailureClass::Usage
             }
-            Self::Integrity { .. } => FailureClass::Integrity,
-            Self::Interrupted => FailureClass::Interrupted,
+            Self::Integrity { .. } | Self::Unsealed => FailureClass::Integrity,
+            Self::Interrupted | Self::ReaderGone => FailureClass::Interrupted,
             Self::Names { .. } => FailureClass::Name,
             Self::Network(_) | Self::NobodyListens(_) => FailureClass::Network,
             Self::Input(SpoolFault::Full { .. }) | Self::NoSpace { .. } => FailureClass::NoSpace,
@@ -214,8 +233,10 @@ impl TransferError {
 
     /// What a receiver still has after this failure.
     pub fn what_was_kept(&self) -> &'static str {
-        if matches!(self, Self::OfferChanged) {
-            return "what earlier runs fetched is still there";
+        match self {
+            Self::OfferChanged => return "what earlier runs fetched is still there",
+            Self::Unsealed => return "each chunk had its hash when it was written out",
+            _ => {}
         }
         match self.class() {
             FailureClass::Auth | FailureClass::ConnectTimeout | FailureClass::Declined | FailureClass::Exists => {
@@ -262,7 +283,9 @@ impl TransferError {
             Self::Integrity { .. } => {
                 "run the same command again; if it fails again, check the sender's disk and both machines' memory"
             }
-            Self::Interrupted | Self::Network(_) | Self::Timeout { .. } => "run the same command again to continue",
+            Self::Interrupted | Self::Network(_) | Self::ReaderGone | Self::Timeout { .. } => {
+                "run the same command again to continue"
+            }
             Self::Io { .. } => "once the cause is gone, run the same command again to continue",
             Self::Names { .. } => "rename them on the sending side and send them again",
             Self::NoSpace { .. } => {
@@ -282,6 +305,8 @@ impl TransferError {
             Self::OfferChanged => {
                 "run `haul receive` with the link that the sender shows; what did not change is not fetched again"
             }
+            Self::NotOneFile { .. } => "receive it into a folder with --into, or have one file offered",
+            Self::Unsealed => "throw it away, and run the same command again",
             Self::Partial { .. } => "run the same command again to fetch what failed",
             Self::OtherVersion(_) | Self::Protocol(_) => "check that both ends run the same version of haul",
             Self::Refused(_) => "ask the other end why; the same command can be run again",

@@ -178,6 +178,7 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
         state_dir: None,
         resuming: None,
         dry_run: false,
+        out: None,
     }
 }
 

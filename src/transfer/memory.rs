@@ -330,6 +330,7 @@ mod tests {
             state_dir: None,
             resuming: None,
             dry_run: false,
+            out: None,
         };
         let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
         let addresses = Link::parse(LINK).unwrap().addresses().to_vec();

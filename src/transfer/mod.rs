@@ -11,10 +11,11 @@ pub use event::{
 pub use failure::{Cause, FailureClass, TransferError};
 pub use forecast::{Fate, Forecast, Foreseen};
 pub use listen::listen;
+pub use out::stream_folder;
 pub use push::push;
-pub use receive::receive;
+pub use receive::{receive, receive_stream};
 pub use send::send;
-pub use settings::{Conflict, ListenSettings, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
+pub use settings::{Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
 pub use spooled::spooled;
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
@@ -60,6 +61,8 @@ mod mailbox;
 mod memory;
 mod neighbours;
 mod offer;
+mod out;
+mod outlet;
 mod panics;
 mod pieces;
 mod plan;

@@ -1,6 +1,7 @@
 //! The thread that makes complete files appear: large ones one by one, small ones in batches.
 
 use super::engine::{Engine, lock};
+use super::outlet;
 use super::queue::Popped;
 use super::work::PublishJob;
 use super::{Conflict, FileOutcome};
@@ -66,8 +67,12 @@ fn publish_batch<D: Disk>(engine: &Engine<'_, D>) {
         };
         match file {
             Ok((file, proof)) => {
-                files.push((entry, root));
-                stored.push((file, proof));
+                if let Some(outlet) = &engine.outlet {
+                    outlet::complete_single(engine, outlet, (entry, root), proof.map(|proof| (file, proof)));
+                } else {
+                    files.push((entry, root));
+                    stored.push((file, proof));
+                }
             }
             Err(fault) => engine.disk_failed(entry, fault),
         }
@@ -85,6 +90,9 @@ fn publish_batch<D: Disk>(engine: &Engine<'_, D>) {
 }
 
 fn publish_large<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, root: FileDigest) {
+    if let Some(outlet) = &engine.outlet {
+        return outlet::complete(engine, outlet, entry, root);
+    }
     let Some(listed) = engine.listing().entry(entry) else { return };
     let Some(partial) = lock(&engine.partials).remove(&entry) else { return };
     let sealed = partial.file.seal(root);

@@ -1,6 +1,7 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
 use super::Controls;
+use crate::rel_path::RelPath;
 use crate::source::Filter;
 use crate::store::RecordId;
 use std::fmt;
@@ -130,6 +131,17 @@ pub struct ReceiveSettings {
     pub resuming: Option<RecordId>,
     /// Whether only to foresee what would become of each entry: nothing is written.
     pub dry_run: bool,
+    /// Where the only file of the offer goes. `None`: whatever is offered goes under its own names.
+    pub out: Option<Out>,
+}
+
+/// Where one file goes, other than under its own name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Out {
+    /// Into the folder, under this name.
+    Name(RelPath),
+    /// Into the stream that [`receive_stream`](super::receive_stream) is given; the folder keeps what it needs meanwhile.
+    Stream,
 }
 
 /// What happens to a file whose name is taken by different content.
@@ -162,6 +174,7 @@ impl fmt::Debug for ReceiveSettings {
             state_dir,
             resuming,
             dry_run,
+            out,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -177,6 +190,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("state_dir", state_dir)
             .field("resuming", resuming)
             .field("dry_run", dry_run)
+            .field("out", out)
             .finish()
     }
 }
@@ -217,6 +231,7 @@ mod tests {
             state_dir: None,
             resuming: None,
             dry_run: false,
+            out: None,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
