@@ -9,7 +9,7 @@ use process::{Playground, Sending, noise, run};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Output, Stdio};
 
 const MIB: usize = 1 << 20;
 
@@ -20,7 +20,7 @@ fn a_file_of_any_length_comes_out_whole_and_nothing_else_does() {
         let file = playground.file("data", length, 7);
         let sending = playground.send(&[&file], &[]);
         let child = stream(&playground, &sending.link, &[]);
-        let output = child.wait_with_output().unwrap();
+        let output = child.wait_with_output();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(0), "{stderr}");
         assert!(output.stdout == fs::read(&file).unwrap(), "{length}");
@@ -38,7 +38,7 @@ fn a_name_in_the_way_is_none_of_a_streams_business() {
     fs::write(into.join("data"), b"mine").unwrap();
     let sending = playground.send(&[&file], &[]);
     let child = stream(&playground, &sending.link, &["--into", into.to_str().unwrap()]);
-    let output = child.wait_with_output().unwrap();
+    let output = child.wait_with_output();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stdout == fs::read(&file).unwrap());
     assert_eq!(fs::read(into.join("data")).unwrap(), b"mine");
@@ -51,7 +51,7 @@ fn a_slow_reader_gets_every_chunk_in_order() {
     let file = playground.file("data", 12 * MIB + 5, 3);
     let sending = playground.send(&[&file], &[]);
     let mut child = stream(&playground, &sending.link, &["--lanes=8"]);
-    let mut out = child.stdout.take().unwrap();
+    let mut out = child.child().stdout.take().unwrap();
     let expected = fs::read(&file).unwrap();
     let mut read = Vec::new();
     // A pipe holds 64 KiB: what is written beyond waits for each of these reads.
@@ -63,7 +63,7 @@ fn a_slow_reader_gets_every_chunk_in_order() {
         );
     }
     assert!(read == expected);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.child().wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -72,18 +72,18 @@ fn a_reader_that_goes_away_ends_it_and_what_came_is_kept() {
     let file = playground.file("data", 8 * MIB, 3);
     let sending = playground.send(&[&file], &["--keep"]);
     let mut child = stream(&playground, &sending.link, &[]);
-    let mut out = child.stdout.take().unwrap();
+    let mut out = child.child().stdout.take().unwrap();
     let mut first = vec![0; MIB];
     out.read_exact(&mut first).unwrap();
     drop(out);
     assert!(fs::read(&file).unwrap().starts_with(&first));
-    let output = child.wait_with_output().unwrap();
+    let output = child.wait_with_output();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(20), "{stderr}");
     assert!(stderr.contains("whoever read standard output has closed it before the end"), "{stderr}");
     assert!(stderr.contains("run the same command again to have the whole stream again"), "{stderr}");
     assert!(!stderr.contains("haul resume"), "{stderr}");
-    let again = stream(&playground, &sending.link, &[]).wait_with_output().unwrap();
+    let again = stream(&playground, &sending.link, &[]).wait_with_output();
     assert_eq!(again.status.code(), Some(0));
     assert!(again.stdout == fs::read(&file).unwrap());
     let stderr = String::from_utf8(again.stderr).unwrap();
@@ -103,10 +103,10 @@ fn a_receiver_that_was_killed_begins_the_stream_again_and_fetches_the_rest() {
         };
         let mut child = stream(&playground, &invitation, &at);
         let mut first = vec![0; MIB];
-        child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let again = stream(&playground, &invitation, &at).wait_with_output().unwrap();
+        child.child().stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        child.child().kill().unwrap();
+        child.child().wait().unwrap();
+        let again = stream(&playground, &invitation, &at).wait_with_output();
         let stderr = String::from_utf8(again.stderr).unwrap();
         assert_eq!(again.status.code(), Some(0), "{stderr}");
         assert!(again.stdout == fs::read(&file).unwrap());
@@ -123,14 +123,14 @@ fn a_sender_that_was_killed_is_waited_for_and_the_stream_goes_on() {
     let sending = playground.send(&[&file], &["--limit=4M"]);
     let link = sending.link.clone();
     let mut child = stream(&playground, &link, &[]);
-    let mut out = child.stdout.take().unwrap();
+    let mut out = child.child().stdout.take().unwrap();
     let mut read = vec![0; MIB];
     out.read_exact(&mut read).unwrap();
     sending.kill();
     let again = playground.send(&[&file], &[]);
     assert_eq!(again.link, link);
     out.read_to_end(&mut read).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.child().wait().unwrap().code(), Some(0));
     assert!(read == fs::read(&file).unwrap(), "no byte twice and none missing");
     assert_eq!(again.wait().0, Some(0));
 }
@@ -141,12 +141,12 @@ fn a_source_that_changes_under_way_ends_the_stream_with_its_code() {
     let file = playground.file("data", 8 * MIB, 3);
     let sending = playground.send(&[&file], &["--limit=4M", "--keep"]);
     let mut child = stream(&playground, &sending.link, &[]);
-    let mut out = child.stdout.take().unwrap();
+    let mut out = child.child().stdout.take().unwrap();
     let mut read = vec![0; MIB];
     out.read_exact(&mut read).unwrap();
     fs::write(&file, noise(8 * MIB, 4)).unwrap();
     out.read_to_end(&mut read).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = child.wait_with_output();
     assert_eq!(output.status.code(), Some(24), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(read.len() < 8 * MIB && noise(8 * MIB, 3).starts_with(&read), "what came out is what was offered");
 }
@@ -248,16 +248,39 @@ fn a_pipe_from_one_standard_stream_to_the_other() {
     let mut command = playground.command("send");
     command.args(["-", "--bind", "127.0.0.1:0", "--json"]).stdin(fs::File::open(playground.path("input")).unwrap());
     let sending: Sending = playground.start_send(command);
-    let output = stream(&playground, &sending.link, &["-q"]).wait_with_output().unwrap();
+    let output = stream(&playground, &sending.link, &["-q"]).wait_with_output();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
     assert!(output.stdout == bytes);
     assert_eq!(sending.wait().0, Some(0));
 }
 
-fn stream(playground: &Playground, invitation: &str, flags: &[&str]) -> Child {
+/// A receiver whose standard output is a pipe. A test that fails leaves none behind.
+struct Streaming(Option<Child>);
+
+fn stream(playground: &Playground, invitation: &str, flags: &[&str]) -> Streaming {
     let mut command = playground.command("receive");
     command.arg(invitation).args(["--yes", "--out", "-"]).args(flags);
-    command.stderr(Stdio::piped()).spawn().unwrap()
+    Streaming(Some(command.stderr(Stdio::piped()).spawn().unwrap()))
+}
+
+impl Streaming {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    fn wait_with_output(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // It fails where the process has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// Whether nothing lies in `folder`, or there is none.

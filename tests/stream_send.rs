@@ -91,14 +91,13 @@ fn an_interrupted_offer_says_how_it_is_offered_again_and_an_interrupted_reading_
     assert!(stderr.contains(r"run `haul send - --name='it'\''s' --again`, with its other flags"), "{stderr}");
 
     let mut reading = start(&playground, &["--name=half"]);
-    reading.stdin.as_mut().unwrap().write_all(&noise(MIB, 2)).unwrap();
-    let mut events = BufReader::new(reading.stdout.take().unwrap()).lines();
+    reading.0.stdin.as_mut().unwrap().write_all(&noise(MIB, 2)).unwrap();
+    let mut events = BufReader::new(reading.0.stdout.take().unwrap()).lines();
     let has_read = |line: Result<String, _>| line.unwrap().contains("\"bytes_done\":1048576");
     assert!(events.by_ref().any(has_read), "it says how much it has read");
-    signal(reading.id(), Signal::INT);
-    assert_eq!(reading.wait().unwrap().code(), Some(130));
-    let mut stderr = String::new();
-    reading.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    signal(reading.0.id(), Signal::INT);
+    let (code, stderr) = reading.end();
+    assert_eq!(code, Some(130));
     assert!(!stderr.contains("--again"), "{stderr}");
     let kept = files_below(&playground.path("state/haul/spool"));
     assert!(!kept.iter().any(|path| path.ends_with("new") || path.ends_with("file/half")), "{kept:?}");
@@ -112,11 +111,11 @@ fn an_interrupted_offer_says_how_it_is_offered_again_and_an_interrupted_reading_
 fn a_reader_that_was_killed_leaves_nothing_that_is_offered() {
     let playground = Playground::new();
     let mut reading = start(&playground, &[]);
-    reading.stdin.as_mut().unwrap().write_all(&noise(MIB, 2)).unwrap();
-    let mut events = BufReader::new(reading.stdout.take().unwrap()).lines();
+    reading.0.stdin.as_mut().unwrap().write_all(&noise(MIB, 2)).unwrap();
+    let mut events = BufReader::new(reading.0.stdout.take().unwrap()).lines();
     assert!(events.by_ref().any(|line| line.unwrap().contains("\"bytes_done\":1048576")));
-    reading.kill().unwrap();
-    reading.wait().unwrap();
+    reading.0.kill().unwrap();
+    reading.0.wait().unwrap();
     assert_eq!(run(playground.command("send").args(["-", "--again"])).code, Some(2));
     let into = playground.dir("into");
     let sending = offer(&playground, b"whole", &[]);
@@ -147,14 +146,13 @@ fn a_disk_that_fills_while_input_is_read_is_an_error_and_leaves_nothing() {
     let disk = playground.dir("disk");
     let _mount = Mount::tmpfs(&disk, "size=48m");
     let mut child = start(&playground, &["--spool", disk.to_str().unwrap()]);
-    let mut input = child.stdin.take().unwrap();
+    let mut input = child.0.stdin.take().unwrap();
     let block = vec![7; 1 << 16];
     // Endless input: what cannot be kept is not read further.
     let wrote = std::iter::repeat_with(|| input.write_all(&block)).take(10_000).find(Result::is_err);
     assert!(wrote.is_some(), "it is told that nobody reads any more");
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(43));
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let (code, stderr) = child.end();
+    assert_eq!(code, Some(43));
     assert!(stderr.contains("has too little room for it"), "{stderr}");
     assert!(stderr.contains("next:  free some room or choose another folder with --spool"), "{stderr}");
     assert!(!files_below(&disk).iter().any(|path| path.ends_with("new")), "{:?}", files_below(&disk));
@@ -212,11 +210,30 @@ fn offer(playground: &Playground, bytes: &[u8], flags: &[&str]) -> Sending {
     playground.start_send(command)
 }
 
-/// A sender that reads what the test writes.
-fn start(playground: &Playground, flags: &[&str]) -> Child {
+/// A sender that reads what the test writes. A test that fails leaves none behind.
+struct Reading(Child);
+
+fn start(playground: &Playground, flags: &[&str]) -> Reading {
     let mut command = playground.command("send");
     command.args(["-", "--bind", "127.0.0.1:0", "--json"]).args(flags);
-    command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    Reading(command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+impl Reading {
+    /// Waits for the end, and returns the exit code and what it said to people.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut stderr = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (self.0.wait().unwrap().code(), stderr)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        // It fails where the process has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Every file below `folder` but locks.
