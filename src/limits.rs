@@ -54,6 +54,8 @@ pub const HASH_AHEAD_CHUNKS: u64 = 32 * 1024;
 /// Chunk hashes that a sender remembers for all of its receivers together: 8 MiB of memory, and all of a file of 64 GiB
 /// or, in longer chunks, of 4 TiB.
 pub const SHARED_DIGESTS_MAX: u64 = 256 * 1024;
+/// Bytes that a file which is written to a stream may be ahead of what whoever reads the stream has taken.
+pub const STREAM_AHEAD_BYTES: u64 = 256 * MIB;
 /// Hash page requests under way at once.
 pub const HASH_REQUESTS_MAX: usize = 4;
 
@@ -178,6 +180,7 @@ const _: () = {
     assert!(SEAL_WITHOUT_MAX * 5 + 64 <= MESSAGE_BYTES_MAX);
     assert!(WINDOW_BYTES_MIN <= WINDOW_BYTES_MAX && REQUEST_BYTES_MAX <= WINDOW_BYTES_MIN);
     assert!(HASH_PAGE_DATA_BYTES <= HASH_AHEAD_BYTES && HASH_PAGE_CHUNKS_MAX as u64 <= HASH_AHEAD_CHUNKS);
+    assert!(STREAM_AHEAD_BYTES >= CHUNK_BYTES_COMFORT * DATA_LANES_MAX as u64);
     assert!(SHARED_DIGESTS_MAX >= 4 * SESSIONS_MAX as u64 * HASH_PAGE_CHUNKS_MAX as u64);
     assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
     assert!(REQUESTS_PIPELINED_MAX * 2 <= REQUESTS_QUEUED_MAX as u64 && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);

@@ -217,6 +217,40 @@ fn a_manifest_that_cannot_be_used_ends_the_run_before_any_connection() {
     }
 }
 
+#[test]
+fn the_very_file_may_get_another_name_or_go_to_standard_output() {
+    let playground = Playground::new();
+    let file = playground.file("data", BIG, 1);
+    let manifest = manifest(&playground, &file);
+    let expect = manifest.to_str().unwrap();
+    let sending = playground.send(&[&file], &["--keep"]);
+    let receive = |sending: &str, flags: &[&str]| {
+        let mut command = playground.command("receive");
+        run(command.arg(sending).args(["--yes", "--expect", expect, "--out"]).args(flags))
+    };
+    let named = playground.path("named");
+    let ran = receive(&sending.link, &[named.to_str().unwrap(), "-n"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("named  (fetched)\n") && !named.exists(), "{ran:?}");
+    let ran = receive(&sending.link, &[named.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(fs::read(&named).unwrap() == noise(BIG, 1));
+    let mut command = playground.command("receive");
+    let streamed = command.arg(&sending.link).args(["--yes", "--expect", expect, "--out", "-"]).output().unwrap();
+    assert_eq!(streamed.status.code(), Some(0), "{streamed:?}");
+    assert!(streamed.stdout == noise(BIG, 1));
+    sending.kill();
+    fs::write(&file, noise(BIG, 2)).unwrap();
+    let sending = playground.send(&[&file], &["--keep"]);
+    for out in [playground.path("other").to_str().unwrap(), "-"] {
+        let ran = receive(&sending.link, &[out]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(40), ""), "{ran:?}");
+        assert!(ran.stderr.contains("`data` is offered with other content: chunk 0 differs"), "{ran:?}");
+    }
+    assert!(!playground.path("other").exists());
+    sending.kill();
+}
+
 fn expecting(playground: &Playground, link: &str, into: &Path, manifest: &Path) -> Received {
     playground.receive(link, into, &["--expect", manifest.to_str().unwrap()]).wait()
 }

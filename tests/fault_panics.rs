@@ -168,6 +168,7 @@ impl World {
             attributes: false,
             compress: haul::codec::Compression::Auto,
             dry_run: false,
+            out: None,
         }
     }
 

@@ -293,6 +293,7 @@ fn receive_settings() -> ReceiveSettings {
         attributes: false,
         compress: haul::codec::Compression::Auto,
         dry_run: false,
+        out: None,
     }
 }
 

@@ -6,6 +6,7 @@
 mod hostile;
 
 use haul::chunk::ChunkIndex;
+use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, RootMerger};
 use haul::limits::{CHUNK_BYTES_MIN, REQUESTS_QUEUED_MAX};
 use haul::manifest::EntryIndex;
@@ -86,6 +87,24 @@ fn chunks_of_a_file_to_weigh_are_told_before_it_is_compared_and_nothing_of_it_is
     session.tell(Input::Compared { entry: EntryIndex(0), verdict: Verdict::Identical });
     let asked = session.sent().filter(|message| matches!(message, Message::SealRequest { .. })).last();
     assert_eq!(asked, Some(&Message::SealRequest { without: vec![2], more: false }));
+}
+
+#[test]
+fn no_chunk_beyond_what_is_within_reach_is_asked_for() {
+    let mut session = ReceiverVictim::fetching(&listing(&[("a", Some(40 * CHUNK_BYTES_MIN))]));
+    session.tell(Input::Reach { chunks: 3 });
+    answer_hash_requests(&mut session);
+    session.tell(Input::FileOpened { entry: EntryIndex(0), claims: ChunkSet::new() });
+    let asked = |session: &ReceiverVictim| {
+        let gaps = session.sent().filter_map(|message| match message {
+            Message::ChunksRequest { gaps, .. } => ChunkSet::from_gaps(gaps),
+            _ => None,
+        });
+        gaps.flat_map(|set| set.ranges().flatten().collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&session), [0, 1, 2]);
+    session.tell(Input::Reach { chunks: 4 });
+    assert_eq!(asked(&session), [0, 1, 2, 3]);
 }
 
 #[test]

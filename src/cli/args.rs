@@ -2,7 +2,7 @@
 
 use crate::cli::exit;
 use crate::cli::filters::Filters;
-use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, ReceivedTree, SentTree};
+use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, ReceivedTree, SentTree, Stream};
 use crate::cli::manifest::Manifest;
 use crate::cli::terminal::Color;
 use crate::cli::verify::Verify;
@@ -44,9 +44,15 @@ pub(crate) enum Command {
 #[command(visible_alias = "tx", after_long_help = exit::help())]
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub(crate) struct Send {
-    /// Files and folders to offer
+    /// Files and folders to offer; `-` alone offers what standard input holds
+    ///
+    /// Standard input is read to its end and kept in a file first, so that it can be resumed: the link is printed then.
+    /// The file is removed once a receiver has everything, and kept where the run is interrupted: --again offers it again.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) stream: Stream,
 
     #[command(flatten)]
     pub(crate) filters: Filters,
@@ -135,6 +141,15 @@ pub(crate) struct Receive {
     /// The folder that receives
     #[arg(long, value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
     pub(crate) into: PathBuf,
+
+    /// Write the only file of the offer to this path; `-` writes it to standard output, as it comes
+    ///
+    /// Each chunk is verified before its first byte is written, and the exit code says whether all of it came and is what
+    /// the sender vouches for. What comes out of order, and all of it until the end, is kept in the user's cache folder, or
+    /// in the one that --into names; it takes as much room as the file. The same command again writes everything from the
+    /// start, and fetches what is missing.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 
     /// Say what would become of each file, and write nothing; a code is used up by it
     ///

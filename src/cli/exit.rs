@@ -77,6 +77,7 @@ impl Exit {
             FailureClass::Refused => Self::Refused,
             FailureClass::SourceChanged => Self::SourceChanged,
             FailureClass::Timeout => Self::Timeout,
+            FailureClass::Usage => Self::Usage,
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use haul::codec::{Compression, Level};
 use haul::limits::DATA_LANES_MAX;
 use haul::transfer::Conflict;
+use std::path::PathBuf;
 
 /// What of a tree is sent beside files and folders.
 #[derive(Args, Debug)]
@@ -42,6 +43,23 @@ pub(crate) struct ReceivedTree {
     /// one machine, or belong to its system.
     #[arg(long)]
     pub(crate) xattrs: bool,
+}
+
+/// How standard input is offered.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Standard input")]
+pub(crate) struct Stream {
+    /// The name that standard input is offered by [default: stdin]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Keep standard input in a file in this folder until it is handed over
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+
+    /// Read nothing, and offer the input again that an interrupted run of this name has kept
+    #[arg(long)]
+    pub(crate) again: bool,
 }
 
 /// How others learn where they can connect.

@@ -59,6 +59,11 @@ impl<W: Write> Events<W> {
         Self { subject: Some(("session", number.into())), ..Self::new(out, false) }
     }
 
+    /// From here on nothing waits for the link.
+    pub(crate) fn hold_nothing(&mut self) {
+        self.held = None;
+    }
+
     /// Writes one event, or holds it back.
     pub(crate) fn event(&mut self, event: &Event, now: Instant) {
         match event {
@@ -357,6 +362,7 @@ fn class_name(class: FailureClass) -> &'static str {
         FailureClass::Refused => "refused",
         FailureClass::SourceChanged => "source_changed",
         FailureClass::Timeout => "timeout",
+        FailureClass::Usage => "usage",
     }
 }
 

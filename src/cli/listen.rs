@@ -96,6 +96,10 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
 }
 
 fn check(receive: &Receive, can_ask: bool) -> Result<(), Failure> {
+    if receive.out.is_some() {
+        return Err(Failure::new(Exit::Usage, "--out is for one file that a link offers, and there is no link")
+            .next("add the link or the code that `haul send` printed"));
+    }
     if receive.dry_run {
         return Err(Failure::new(Exit::Usage, "--dry-run looks at what a link offers, and there is no link")
             .next("add the link or the code that `haul send` printed"));

@@ -6,12 +6,15 @@ use crate::cli::args::{Command, CommandLine, Output, Receive, Send};
 use crate::cli::exit::Exit;
 use crate::cli::json::Events;
 use crate::cli::keys::{Act, Keys};
+use crate::cli::out::Target;
 use crate::cli::places::Places;
 use crate::cli::report::{Failure, Side};
 use crate::cli::signals::Signals;
+use crate::cli::stream::Kept;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::{Rules, Streams, View};
 use haul::printable::{printable, printable_path};
+use haul::source::Filter;
 use haul::transfer::{
     Cancel, Controls, Event, Expectation, FailureClass, ManifestFile, Observer, ReceiveSettings, SendSettings, Summary,
     TransferError,
@@ -38,6 +41,7 @@ mod link;
 mod listen;
 mod listing;
 mod manifest;
+mod out;
 mod places;
 mod progress;
 mod push;
@@ -49,6 +53,7 @@ mod report;
 mod resume;
 mod signals;
 mod strand;
+mod stream;
 mod terminal;
 mod units;
 mod variables;
@@ -59,7 +64,9 @@ mod view;
 pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match args::parse(&arguments) {
-        Ok(CommandLine { command: Command::Send(send), output }) if send.dry_run => dry_run::of_send(send, output),
+        Ok(CommandLine { command: Command::Send(send), output }) if send.dry_run && !stream::is_wanted(&send) => {
+            dry_run::of_send(send, output)
+        }
         Ok(CommandLine { command: Command::Send(send), output }) => match send.to {
             Some(_) => push::run(send, output),
             None => run_send(send, output),
@@ -67,7 +74,7 @@ pub(crate) fn run() -> Exit {
         Ok(CommandLine { command: Command::Receive(receive), output }) if listen::is_wanted(&receive) => {
             listen::run(receive, &output)
         }
-        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, output),
+        Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, &output),
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Ok(CommandLine { command: Command::Manifest(manifest), output }) => manifest::run(manifest, output),
         Ok(CommandLine { command: Command::Verify(verify), output }) => verify::run(verify, output),
@@ -111,25 +118,22 @@ fn run_send(send: Send, output: Output) -> Exit {
     let cancel = Cancel::new();
     let answers = Box::new(Nobody);
     // Whoever wants no progress, or events, sees no line that a key could be about.
-    let has_lines = terminal.redraws && terminal.answers && !(output.quiet || output.json || output.no_progress);
+    let has_lines = terminal.redraws
+        && terminal.answers
+        && !stream::is_wanted(&send)
+        && !(output.quiet || output.json || output.no_progress);
     let is_announced = !send.invitation.no_announce && !send.bind.is_some_and(|bind| bind.ip().is_loopback());
     let view = View::new(Side::Sending, output, Rules::default(), terminal, cancel.clone(), answers, streams())
         .with_qr(send.invitation.qr(send.address.is_some()))
-        .with_announcement(is_announced);
-    if send.ask_each && !has_lines {
-        let failure = Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
-            .next("run it on a terminal with its progress shown, or without --ask-each");
-        return view.finish(Err(failure));
-    }
-    if send.retry_for.is_some() && std::env::var_os("HAUL_RETRY_FOR").is_none() {
-        let failure =
-            Failure::new(Exit::Usage, "--retry-for says how long to try to reach somebody, and there is nobody");
-        return view.finish(Err(failure.next("name who listens with --to")));
-    }
-    let filter = match send.filters.read() {
-        Ok(filter) => filter,
+        .with_announcement(is_announced)
+        .with_spool(stream::is_read(&send));
+    let chosen =
+        refuse_flags(&send, has_lines).and_then(|()| Ok((stream::settings(&send)?, send.filters.clone().read()?)));
+    let (stream, filter) = match chosen {
+        Ok(chosen) => chosen,
         Err(failure) => return view.finish(Err(failure)),
     };
+    let kept = Kept::new(stream, send.stream.spool);
     let Places { state, cache } = Places::detect();
     let controls = Controls::new();
     let settings = SendSettings {
@@ -151,9 +155,17 @@ fn run_send(send: Send, output: Output) -> Exit {
         attributes: send.tree.xattrs,
     };
     let last_word = |failure| {
-        view.finish(Err(failure));
+        view.finish(Err(kept.with_way_on(failure)));
     };
-    let transfer = || haul::transfer::send(&settings, &view, &cancel);
+    let transfer = || {
+        kept.offering(&view, &cancel, |input| {
+            let settings = match input {
+                Some(input) => SendSettings { paths: vec![input.to_owned()], filter: Filter::default(), ..settings },
+                None => settings,
+            };
+            haul::transfer::send(&settings, &view, &cancel)
+        })
+    };
     let result = with_signals(&cancel, Side::Sending, last_word, || {
         if !has_lines {
             return transfer();
@@ -162,7 +174,20 @@ fn run_send(send: Send, output: Output) -> Exit {
         let on_key = |key| press(&view, key, &controls, &cancel);
         raw_mode::with_keys(&cancel, || view.wants_keys(), on_key, transfer)
     });
-    view.finish(result)
+    view.finish(result.map_err(|failure| kept.with_way_on(failure)))
+}
+
+/// Refuses flags of an offer that nothing can come of.
+fn refuse_flags(send: &Send, has_lines: bool) -> Result<(), Failure> {
+    if send.ask_each && !has_lines {
+        return Err(Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
+            .next("run it on a terminal with its progress shown, or without --ask-each"));
+    }
+    if send.retry_for.is_some() && std::env::var_os("HAUL_RETRY_FOR").is_none() {
+        let what = "--retry-for says how long to try to reach somebody, and there is nobody";
+        return Err(Failure::new(Exit::Usage, what).next("name who listens with --to"));
+    }
+    Ok(())
 }
 
 /// Does what a key asks for.
@@ -178,8 +203,11 @@ fn press(view: &View, key: u8, controls: &Controls, cancel: &Cancel) {
     }
 }
 
-fn run_receive(receive: Receive, output: Output) -> Exit {
+fn run_receive(receive: Receive, output: &Output) -> Exit {
     let terminal = Terminal::detect(output.color);
+    let refused = out::refuse_flags(&receive, output);
+    // What is wrong with the flags is said to people where standard output is meant for a file.
+    let output = Output { json: output.json && !out::is_stream(&receive), ..output.clone() };
     let cancel = Cancel::new();
     let rules = Rules { accept_all: receive.yes, conflict_settled: receive.conflict.chosen().is_some() };
     let answers = keyboard(receive.invitation == ["-"]);
@@ -187,6 +215,9 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     let answers = answers.unwrap_or_else(|| Box::new(Nobody));
     let view = View::new(Side::Receiving, output, rules, terminal, cancel.clone(), answers, streams())
         .with_dry_run(receive.dry_run);
+    if let Some(failure) = refused {
+        return view.finish(Err(failure));
+    }
     // Before anything is asked: a question may hold the terminal in a state that has to be undone.
     let signals = match install_signals(&cancel) {
         Ok(signals) => signals,
@@ -201,32 +232,45 @@ fn run_receive(receive: Receive, output: Output) -> Exit {
     };
     let with_way_on = |failure: Failure| match haul::transfer::unfinished(&settings.into) {
         _ if settings.dry_run => failure,
+        _ if out::is_stream_of(&settings) => out::after_stream(&settings, failure),
         Ok(holdings) if holdings.has(&settings.invitation) => failure.resumable(&settings.into),
         _ => failure,
     };
     let last_word = |failure| {
         view.finish(Err(with_way_on(failure)));
     };
-    let transfer = || haul::transfer::receive(&settings, &view, &cancel);
+    let transfer = || {
+        if !out::is_stream_of(&settings) {
+            return haul::transfer::receive(&settings, &view, &cancel);
+        }
+        let received = haul::transfer::receive_stream(&settings, out::stdout()?, &view, &cancel);
+        received.inspect(|_| out::leave(&settings))
+    };
     let result = obeying(&signals, &cancel, Side::Receiving, last_word, transfer);
     view.finish(result.map_err(with_way_on))
 }
 
 /// Everything about a `receive` that can be wrong before the network is touched.
-fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cancel) -> Result<ReceiveSettings, Failure> {
+fn receive_settings(
+    mut receive: Receive,
+    view: &View,
+    can_ask: bool,
+    cancel: &Cancel,
+) -> Result<ReceiveSettings, Failure> {
     if let Some(failure) = listen::refuse_flags(&receive) {
         return Err(failure);
     }
     let conflict = receive.conflict.chosen().unwrap_or_default();
     let variable = std::env::var_os(link::VARIABLE);
-    let typed = link::typed(receive.invitation);
+    let typed = link::typed(std::mem::take(&mut receive.invitation));
     let given = view.with_answers(|answers| link::read(typed, receive.ask, variable, answers, cancel))?;
     if !receive.yes && !receive.dry_run && !can_ask {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on whether to accept the offer")
             .next("pass --yes to accept whatever the link offers"));
     }
-    if !receive.into.is_dir() {
-        let what = format!("`{}` is not a folder", printable_path(&receive.into));
+    let Target { into, out } = out::target(&receive, &given.invitation)?;
+    if !into.is_dir() {
+        let what = format!("`{}` is not a folder", printable_path(&into));
         return Err(Failure::new(Exit::Io, &what).next("create it, or choose another one with --into"));
     }
     let expect = expectation(receive.expect.as_deref())?;
@@ -235,7 +279,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
     Ok(ReceiveSettings {
         invitation: given.invitation,
         at,
-        into: receive.into,
+        into,
         conflict,
         read_back: receive.read_back,
         lanes: receive.lanes.count,
@@ -250,6 +294,7 @@ fn receive_settings(receive: Receive, view: &View, can_ask: bool, cancel: &Cance
         attributes: receive.tree.xattrs,
         compress: receive.compress.how,
         dry_run: receive.dry_run,
+        out,
     })
 }
 

@@ -93,6 +93,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Hashing => "Hashing",
         Phase::Reconnecting { .. } => "Reconnecting",
         Phase::Scanning => "Scanning",
+        Phase::Spooling => "Reading standard input",
         Phase::Transferring => "Transferring",
         Phase::Verifying => "Verifying",
         Phase::Waiting => "Waiting for a receiver",
@@ -126,6 +127,9 @@ pub(crate) fn phase_text(phase: Phase) -> String {
 pub(crate) fn bar(progress: &Progress, phase: Phase, rate: Option<u64>, columns: usize) -> [String; 2] {
     // The last column stays empty: some terminals wrap when it is written to.
     let columns = columns.saturating_sub(1);
+    if matches!(phase, Phase::Spooling) {
+        return [shorten(&plain(progress, phase, rate), columns), String::new()];
+    }
     if matches!(phase, Phase::Waiting) || (progress.bytes_total == 0 && progress.files_total == 0) {
         return [shorten(&phase_text(phase), columns), String::new()];
     }
@@ -152,7 +156,11 @@ pub(crate) fn bar(progress: &Progress, phase: Phase, rate: Option<u64>, columns:
 
 /// One line for a log.
 pub(crate) fn plain(progress: &Progress, phase: Phase, rate: Option<u64>) -> String {
-    let mut parts = vec![format!("{} %", percent(progress)), amounts(progress)];
+    let mut parts = match phase {
+        // How much there will be is not known.
+        Phase::Spooling => vec![units::size(progress.bytes_done)],
+        _ => vec![format!("{} %", percent(progress)), amounts(progress)],
+    };
     parts.extend(speed(progress, phase, rate));
     parts.extend(reused(progress));
     format!("{}: {}", phase_name(phase), parts.join(", "))
@@ -176,7 +184,7 @@ fn amounts(progress: &Progress) -> String {
 
 /// Rate and time left, in the phases in which data moves.
 fn speed(progress: &Progress, phase: Phase, rate: Option<u64>) -> Vec<String> {
-    let Some(rate) = rate.filter(|_| matches!(phase, Phase::Transferring)) else { return Vec::new() };
+    let Some(rate) = rate.filter(|_| matches!(phase, Phase::Spooling | Phase::Transferring)) else { return Vec::new() };
     let left = progress.bytes_total.saturating_sub(progress.bytes_done);
     let mut parts = vec![format!("{}/s", units::size(rate))];
     if let Some(seconds) = left.checked_div(rate).filter(|_| left > 0) {

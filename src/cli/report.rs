@@ -66,7 +66,9 @@ impl Failure {
         let (kept, next) = match (side, class) {
             (Side::Checking | Side::Listing | Side::Repairing, _) => of_manifest(error, side),
             (Side::Receiving, _) => (error.what_was_kept(), error.what_next()),
-            (Side::Pushing | Side::Sending, _) if matches!(error, TransferError::NothingToSend(_)) => {
+            (Side::Pushing | Side::Sending, _)
+                if matches!(error, TransferError::NothingToSend(_) | TransferError::Input(_)) =>
+            {
                 ("nothing was offered", error.what_next())
             }
             (Side::Sending, FailureClass::SourceChanged) => (
@@ -282,7 +284,7 @@ fn receive_command(folder: &Path) -> String {
 }
 
 /// What a shell takes for one word, whatever is in it.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
     let is_safe = !text.starts_with('-') && text.bytes().all(is_plain);
     if is_safe { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }

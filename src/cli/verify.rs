@@ -120,6 +120,7 @@ fn repair_settings(verify: &Verify, view: &View, cancel: &Cancel) -> Result<Opti
         attributes: true,
         compress: Compression::Auto,
         dry_run: false,
+        out: None,
     }))
 }
 

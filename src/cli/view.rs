@@ -267,7 +267,9 @@ impl View {
         }
         if self.terminal.redraws {
             self.draw(state, now);
-        } else if state.progress.bytes_total > 0 && state.pace.is_due(now, &state.progress) {
+        } else if (state.progress.bytes_total > 0 || state.phase == Phase::Spooling)
+            && state.pace.is_due(now, &state.progress)
+        {
             let line = progress::plain(&state.progress, state.phase, state.meter.rate(now));
             state.say(&format!("{line}\n"));
         }

@@ -23,6 +23,7 @@ mod notice;
 mod open_files;
 mod place;
 mod read;
+mod spool;
 mod top;
 mod walk;
 
@@ -39,6 +40,7 @@ use hash_cache::HashCache;
 pub use notice::{Notice, NoticeReason};
 use open_files::{OpenFile, OpenFiles};
 use place::{Anchors, Identity};
+pub use spool::{Spool, SpoolFault};
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;

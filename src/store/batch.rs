@@ -121,6 +121,19 @@ impl<D: Disk> Inner<D> {
 }
 
 impl<D: Disk> SingleFile<D> {
+    /// The bytes of the file, which are those that are proven.
+    pub fn read(&self, proof: VerifiedChunk) -> Result<Vec<u8>, StoreError> {
+        self.check(Some(proof))?;
+        let mut bytes = vec![0; usize::try_from(self.geometry.file_length().0).unwrap_or(0)];
+        let read = disk::read_exact(&self.open()?, &mut bytes, 0);
+        read.map_err(|error| StoreError::of("reading", self.wish.path.as_str(), 0, error, || 0))?;
+        if crate::digest::chunk_digest(self.geometry, ChunkIndex(0), &bytes) == proof.digest() {
+            Ok(bytes)
+        } else {
+            Err(self.tampered())
+        }
+    }
+
     /// Opens the file again and makes sure that it is the one that was written.
     fn open(&self) -> Result<FileOf<D>, StoreError> {
         let refused = |error| StoreError::of("opening", &self.name, 0, error, || 0);

@@ -9,7 +9,8 @@ use super::work::Work;
 use super::{FileOf, Inner};
 use crate::chunk::{ChunkIndex, Geometry};
 use crate::chunk_set::ChunkSet;
-use crate::digest::{ChunkDigest, DIGEST_BYTES, FileDigest, RootMerger, empty_file_digest};
+use crate::digest::{ChunkDigest, DIGEST_BYTES, FileDigest, RootMerger, chunk_digest, empty_file_digest};
+use crate::limits::CHUNK_BYTES_COMFORT;
 use crate::mmap::View;
 use crate::rel_path::RelPath;
 use std::collections::BTreeSet;
@@ -209,6 +210,42 @@ impl<D: Disk> PartialFile<D> {
         };
         core.lock().phase = Phase::Open;
         Err(problem)
+    }
+
+    /// Has `take` take the bytes of chunk `index`, which is claimed and checked, in order, at most
+    /// [`CHUNK_BYTES_COMFORT`] at a time; none before all of the chunk has its hash. It ends early where `take` says no.
+    pub fn read_claimed(
+        &self,
+        index: ChunkIndex,
+        buffer: &mut Vec<u8>,
+        take: &mut dyn FnMut(&mut Vec<u8>) -> bool,
+    ) -> Result<(), StoreError> {
+        let core = &self.core;
+        let span = core.geometry.span(index).ok_or(StoreError::Misuse("a chunk that the file lacks"))?;
+        let claim = self.claim_of(index)?.ok_or(StoreError::Misuse("a chunk that is not there"))?;
+        let refused = |error| core.fault("reading", error);
+        let is_right = |found: ChunkDigest| {
+            let what = "another program changed its partial file";
+            if found == claim { Ok(()) } else { Err(StoreError::Tampered { path: core.path_text(), what }) }
+        };
+        let is_read_at_once = span.length.0 <= CHUNK_BYTES_COMFORT;
+        if !is_read_at_once {
+            is_right(core.inner.hash_chunk(&core.file, core.geometry, index).map_err(refused)?)?;
+        }
+        let (mut at, end) = (span.offset.0, span.offset.0 + span.length.0);
+        while at < end {
+            let step = (end - at).min(CHUNK_BYTES_COMFORT);
+            buffer.resize(usize::try_from(step).unwrap_or(0), 0);
+            disk::read_exact(&core.file, buffer, at).map_err(refused)?;
+            if is_read_at_once {
+                is_right(chunk_digest(core.geometry, index, buffer))?;
+            }
+            if !take(buffer) {
+                return Ok(());
+            }
+            at += step;
+        }
+        Ok(())
     }
 
     /// Waits until no background sync is under way, and says whether the device took everything so far.

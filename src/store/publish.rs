@@ -106,6 +106,13 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Removes a complete file that is wanted nowhere.
+    #[allow(clippy::needless_pass_by_value, reason = "a sealed file is discarded once")]
+    pub fn discard(&self, sealed: SealedFile<D>) -> Result<(), StoreError> {
+        let partial = &*sealed.partial.core;
+        partial.work.remove(&partial.name).map_err(|error| partial.fault("removing", error))
+    }
+
     /// Hashes the whole file as the device has it. Chunks that differ lose their claims.
     fn read_back(&self, sealed: &SealedFile<D>) -> Result<(), StoreError> {
         let partial = &*sealed.partial.core;

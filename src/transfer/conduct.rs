@@ -171,7 +171,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 self.is_asking = true;
                 self.ask();
             }
-            MainEvent::Panicked(error) => return Err(error),
+            MainEvent::Failed(error) | MainEvent::Panicked(error) => return Err(error),
             MainEvent::Unexpected(error) => {
                 self.say_last();
                 return Err(error);

@@ -4,16 +4,18 @@ use super::conduct::{Conduct, Flow};
 use super::desk::run_desk;
 use super::engine::Engine;
 use super::memory::Accepted;
+use super::out;
 use super::panics::watched;
 use super::plan::Survey;
 use super::publisher::run_publisher;
 use super::route::Route;
+use super::sink::run_sink;
 use super::unfinished;
 use super::work::MainEvent;
 use super::{Conflict, Decision, Event, Phase, TransferError, failed, plan};
 use crate::limits::CHUNK_BYTES_MIN;
 use crate::session::Input;
-use crate::store::{RecordId, StoreError};
+use crate::store::{Existing, RecordId, StoreError};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -106,6 +108,9 @@ impl Conduct<'_, '_, '_> {
             self.scope.spawn(move || watched(&engine.main, || run_desk(engine)));
         }
         self.scope.spawn(move || watched(&engine.main, || run_publisher(engine)));
+        if let Some(sink) = &engine.sink {
+            self.scope.spawn(move || watched(&engine.main, || run_sink(engine, sink)));
+        }
     }
 }
 
@@ -117,15 +122,22 @@ fn decide(engine: &Engine<'_>, route: &Route) -> Result<Decided, NotTaken> {
         return Err(TransferError::OfferChanged.into());
     }
     if let Some(expect) = &engine.settings.expect {
-        expect.check_listing(listing)?;
+        expect.check_listing(engine.offered().as_deref().unwrap_or(listing))?;
     }
     let lobby = match route {
         Route::Dialled(_) => None,
         Route::Visited(visit) if visit.lobby.take(id, visit) => Some(&visit.lobby),
         Route::Visited(_) => return Err(NotTaken::taken("another sender is sending the same files")),
     };
-    let survey = plan::survey(engine.store, listing)?;
-    plan::refuse_hidden(engine, is_home(&engine.settings.into))?;
+    out::refuse_others(listing, engine.settings)?;
+    let mut survey = plan::survey(engine.store, listing)?;
+    if engine.sink.is_some() {
+        // What is there is none of its business: nothing is written under the name.
+        survey.existing.fill(Existing::Nothing);
+        survey.unnameable.clear();
+    } else {
+        plan::refuse_hidden(engine, is_home(&engine.settings.into))?;
+    }
     if engine.settings.dry_run {
         // Nothing is written, so nobody is asked: not about the room either, which is told with all else.
         return Ok(Decided { survey, conflict: engine.settings.conflict });

@@ -63,6 +63,7 @@ fn check_claims<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, chunks: &[(C
             let in_good = |index: &ChunkIndex| good.contains(number_of(engine, entry, *index));
             let bytes: u64 = chunks.iter().map(|&(index, _)| index).filter(in_good).map(length).sum();
             engine.reuse(bytes);
+            engine.chunks_ready(&good);
             drop(file);
             engine.step(Input::ClaimsChecked { entry, checked, good });
         }

@@ -3,12 +3,15 @@
 use super::foresee::Outlook;
 use super::links::Links;
 use super::mailbox::{Mail, Mailbox};
+use super::out::renamed;
 use super::queue::Queue;
+use super::sink::Sink;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
-use super::{Conflict, Event, FailedFile, FailureClass, FileOutcome, Observer, ReceiveSettings, failed};
+use super::{Conflict, Event, FailedFile, FileOutcome, Observer, ReceiveSettings};
 use crate::chunk::Geometry;
+use crate::chunk_set::ChunkSet;
 use crate::digest::FileDigest;
-use crate::manifest::{Entry, EntryIndex, EntryKind, Listing, VerifiedChunk};
+use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
 use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
 use crate::transport::AbortHandle;
@@ -38,6 +41,8 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     pub(super) conflict: OnceLock<Conflict>,
     /// The record that tells a later run what this one published; there once the user took the offer.
     pub(super) record: OnceLock<Record<D>>,
+    /// The stream that the only file is written to, where that is wanted.
+    pub(super) sink: Option<Arc<Sink>>,
     /// What a dry run knows so far.
     pub(super) outlook: Outlook<D>,
     pub(super) partials: Mutex<HashMap<EntryIndex, OpenPartial<D>>>,
@@ -50,7 +55,7 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     pub(super) failures: Mutex<Vec<FailedFile>>,
     best_effort: AtomicBool,
     only_root: Mutex<Option<FileDigest>>,
-    disk_faults: Mutex<HashMap<EntryIndex, StoreError>>,
+    pub(super) disk_faults: Mutex<HashMap<EntryIndex, StoreError>>,
     inner: Mutex<Inner>,
     pub(super) began: Instant,
 }
@@ -91,6 +96,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             record: OnceLock::new(),
             best_effort: AtomicBool::new(false),
             only_root: Mutex::default(),
+            sink: None,
             outlook: Outlook::default(),
             partials: Mutex::default(),
             singles: Mutex::default(),
@@ -119,7 +125,7 @@ impl<'a, D: Disk> Engine<'a, D> {
     pub(super) fn is_expected(&self, message: &Message) -> bool {
         let Some(expect) = &self.settings.expect else { return true };
         let seals_everything = || self.lock().receiver.seals_everything();
-        let Err(error) = expect.check(message, || self.listing(), seals_everything) else { return true };
+        let Err(error) = expect.check(message, || self.offered(), seals_everything) else { return true };
         self.main.push(MainEvent::Unexpected(error));
         // Here and not there, since this lane is to say so before it waits for what is owed over it.
         self.step(Input::Declined);
@@ -169,6 +175,7 @@ impl<'a, D: Disk> Engine<'a, D> {
         inner.mailboxes.values_mut().for_each(Mailbox::wake);
         drop(inner);
         self.store.wait_for_room(false);
+        self.sink.iter().for_each(|sink| sink.close());
         self.desk.close();
         self.publisher.close();
     }
@@ -194,6 +201,11 @@ impl<'a, D: Disk> Engine<'a, D> {
     /// The complete listing.
     pub(super) fn listing(&self) -> &Listing {
         self.listing.get().expect("the listing is set before the offer is accepted, and work comes only after")
+    }
+
+    /// The same as its sender has it: by the user's choice, the only file of it may get another name here.
+    pub(super) fn offered(&self) -> Option<Arc<Listing>> {
+        self.lock().receiver.listing().map(Arc::clone)
     }
 
     /// What to do about names that are taken.
@@ -223,6 +235,11 @@ impl<'a, D: Disk> Engine<'a, D> {
         let kind = if matches!(fault, StoreError::Exists { .. }) { FileFault::Exists } else { FileFault::Disk };
         lock(&self.disk_faults).insert(entry, fault);
         self.step(Input::FileFailed { entry, fault: kind });
+    }
+
+    /// These chunks are stored where they belong, and have their hash.
+    pub(super) fn chunks_ready(&self, chunks: &ChunkSet) {
+        self.sink.iter().for_each(|sink| sink.add(chunks));
     }
 
     /// Counts a file as done and says so.
@@ -292,7 +309,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::Offered => {
                 if let Some(listing) = inner.receiver.listing() {
                     // It is complete once, so nothing is there to be replaced.
-                    let _ = self.listing.set(Arc::clone(listing));
+                    let _ = self.listing.set(renamed(listing, self.settings));
                 }
                 return self.main.push(MainEvent::Offered);
             }
@@ -343,30 +360,6 @@ impl<'a, D: Disk> Engine<'a, D> {
                 }
             }
         }
-    }
-
-    /// Closes what is open of a failed file, which keeps what it has, and says so.
-    fn file_failed(&self, entry: EntryIndex, fault: &FileFault) {
-        lock(&self.partials).remove(&entry);
-        lock(&self.singles).remove(&entry);
-        let chunks = self.listing().chunks_of(entry);
-        lock(&self.set_aside).retain(|chunk, _| !chunks.contains(chunk));
-        let disk = lock(&self.disk_faults).remove(&entry);
-        let Some(listed) = self.listing().entry(entry) else { return };
-        self.counters.files_failed.fetch_add(1, Ordering::Relaxed);
-        let mut failure = failed::file(listed.path.as_str(), fault, disk.as_ref());
-        if let (FileFault::FirstFailed, EntryKind::HardLink { to }) = (fault, &listed.kind) {
-            failure.class = self.class_of(*to).unwrap_or(failure.class);
-        }
-        let FailedFile { path, fault, class } = failure.clone();
-        self.observer.event(&Event::FileFailed { path, fault, class });
-        lock(&self.failures).push(failure);
-    }
-
-    /// What kind of failure the entry's was, if it failed.
-    fn class_of(&self, entry: EntryIndex) -> Option<FailureClass> {
-        let path = self.listing().entry(entry)?.path.as_str();
-        lock(&self.failures).iter().find(|failure| failure.path == path).map(|failure| failure.class)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -208,6 +208,8 @@ pub enum Phase {
     },
     /// Walking the source tree, or the destination.
     Scanning,
+    /// Reading input that can be read only once, to its end.
+    Spooling,
     /// Data moves.
     Transferring,
     /// Claimed or published bytes are hashed again.

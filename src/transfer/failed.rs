@@ -3,7 +3,7 @@
 use super::engine::{Engine, lock};
 use super::{Event, FailedFile, FailureClass, TransferError};
 use crate::limits::LANE_SILENCE_MAX;
-use crate::manifest::{Entry, EntryKind};
+use crate::manifest::{Entry, EntryIndex, EntryKind};
 use crate::rel_path::RelPath;
 use crate::session::{End, FileFault, Plan};
 use crate::store::{Disk, StoreError};
@@ -65,6 +65,31 @@ impl<D: Disk> Engine<'_, D> {
         let FailedFile { path, fault, class } = failure.clone();
         self.observer.event(&Event::FileFailed { path, fault, class });
         lock(&self.failures).push(failure);
+    }
+
+    /// Closes what is open of a failed file, which keeps what it has, and says so.
+    pub(super) fn file_failed(&self, entry: EntryIndex, fault: &FileFault) {
+        self.sink.iter().for_each(|sink| sink.close());
+        lock(&self.partials).remove(&entry);
+        lock(&self.singles).remove(&entry);
+        let chunks = self.listing().chunks_of(entry);
+        lock(&self.set_aside).retain(|chunk, _| !chunks.contains(chunk));
+        let disk = lock(&self.disk_faults).remove(&entry);
+        let Some(listed) = self.listing().entry(entry) else { return };
+        self.counters.files_failed.fetch_add(1, Ordering::Relaxed);
+        let mut failure = file(listed.path.as_str(), fault, disk.as_ref());
+        if let (FileFault::FirstFailed, EntryKind::HardLink { to }) = (fault, &listed.kind) {
+            failure.class = self.class_of(*to).unwrap_or(failure.class);
+        }
+        let FailedFile { path, fault, class } = failure.clone();
+        self.observer.event(&Event::FileFailed { path, fault, class });
+        lock(&self.failures).push(failure);
+    }
+
+    /// What kind of failure the entry's was, if it failed.
+    fn class_of(&self, entry: EntryIndex) -> Option<FailureClass> {
+        let path = self.listing().entry(entry)?.path.as_str();
+        lock(&self.failures).iter().find(|failure| failure.path == path).map(|failure| failure.class)
     }
 
     /// Notes that a folder has not its final mode and time. One that could not be made was noted before.

@@ -1,5 +1,6 @@
 //! Why a transfer failed, what it kept, and what to do next.
 
+use crate::source::SpoolFault;
 use std::time::Duration;
 
 /// What lies under a failure: an error of the layer that met it.
@@ -62,6 +63,9 @@ pub enum TransferError {
         /// How many files.
         files: u64,
     },
+    /// What was to be read and offered cannot be.
+    #[error("standard input cannot be offered")]
+    Input(#[source] SpoolFault),
     /// Somebody asked us to stop.
     #[error("stopped before the end")]
     Interrupted,
@@ -109,6 +113,18 @@ pub enum TransferError {
     /// The other end speaks another version.
     #[error("the other end runs another version of haul")]
     OtherVersion(#[source] Cause),
+    /// The offer is not the one file that was asked for.
+    #[error(
+        "--out is for one file, and the offer has {files} file{} and {folders} folder{}",
+        if *files == 1 { "" } else { "s" },
+        if *folders == 1 { "" } else { "s" }
+    )]
+    NotOneFile {
+        /// Files of the offer.
+        files: u64,
+        /// Folders of the offer.
+        folders: u64,
+    },
     /// Some files failed and the others arrived; each failed one was reported as it happened.
     #[error("{failed} of {total} files failed")]
     Partial {
@@ -120,6 +136,9 @@ pub enum TransferError {
     /// The other end broke the protocol.
     #[error("the other end broke the protocol")]
     Protocol(#[source] Cause),
+    /// Whoever read the stream that a file was written to has stopped.
+    #[error("whoever read standard output has closed it before the end")]
+    ReaderGone,
     /// The other end said no.
     #[error("the other end refused")]
     Refused(#[source] Cause),
@@ -141,6 +160,9 @@ pub enum TransferError {
     /// What is offered is not what the user demanded.
     #[error("what is offered is not what the manifest says")]
     Unexpected(#[source] Cause),
+    /// A stream was written whose sender does not vouch for it in the end.
+    #[error("what was written to standard output is not what the sender vouches for")]
+    Unsealed,
     /// The host did not accept the code: it is another one, or used up, or somebody else answered.
     #[error("the code was not accepted")]
     WrongCode,
@@ -181,6 +203,8 @@ pub enum FailureClass {
     SourceChanged,
     /// Silence.
     Timeout,
+    /// What was asked for cannot be done with this offer or this input.
+    Usage,
 }
 
 impl TransferError {
@@ -198,30 +222,34 @@ impl TransferError {
             Self::ConnectTimeout { .. } | Self::HostNotFound { .. } => FailureClass::ConnectTimeout,
             Self::Declined => FailureClass::Declined,
             Self::Exists { .. } => FailureClass::Exists,
-            Self::Differs { .. } | Self::Integrity { .. } | Self::Unexpected(_) => FailureClass::Integrity,
-            Self::Interrupted => FailureClass::Interrupted,
-            Self::Io { .. } | Self::NothingToSend(_) => FailureClass::Io,
+            Self::NotOneFile { .. }
+            | Self::Input(SpoolFault::Missing { .. } | SpoolFault::Name { .. } | SpoolFault::Path { .. }) => {
+                FailureClass::Usage
+            }
+            Self::Differs { .. } | Self::Integrity { .. } | Self::Unexpected(_) | Self::Unsealed => {
+                FailureClass::Integrity
+            }
+            Self::Interrupted | Self::ReaderGone => FailureClass::Interrupted,
             Self::Names { .. } => FailureClass::Name,
             Self::Network(_) | Self::NobodyListens(_) => FailureClass::Network,
-            Self::NoSpace { .. } => FailureClass::NoSpace,
+            Self::Input(SpoolFault::Full { .. }) | Self::NoSpace { .. } => FailureClass::NoSpace,
             Self::Partial { .. } => FailureClass::Partial,
             Self::NotHaul(_) | Self::OtherVersion(_) | Self::Protocol(_) => FailureClass::Protocol,
             Self::Refused(_) => FailureClass::Refused,
             Self::OfferChanged | Self::SourceChanged { .. } => FailureClass::SourceChanged,
             Self::Timeout { .. } => FailureClass::Timeout,
+            Self::Input(_) | Self::Io { .. } | Self::NothingToSend(_) => FailureClass::Io,
         }
     }
 
     /// What a receiver still has after this failure.
     pub fn what_was_kept(&self) -> &'static str {
-        if matches!(self, Self::OfferChanged) {
-            return "what earlier runs fetched is still there";
-        }
-        if matches!(self, Self::Differs { .. }) {
-            return "nothing was changed";
-        }
-        if matches!(self, Self::Unexpected(_)) {
-            return "whatever was fetched is as the manifest says; nothing else was written";
+        match self {
+            Self::Differs { .. } => return "nothing was changed",
+            Self::OfferChanged => return "what earlier runs fetched is still there",
+            Self::Unexpected(_) => return "whatever was fetched is as the manifest says; nothing else was written",
+            Self::Unsealed => return "each chunk had its hash when it was written out",
+            _ => {}
         }
         match self.class() {
             FailureClass::Auth | FailureClass::ConnectTimeout | FailureClass::Declined | FailureClass::Exists => {
@@ -239,6 +267,7 @@ impl TransferError {
             | FailureClass::Protocol
             | FailureClass::Refused
             | FailureClass::Timeout => "everything that was verified is kept",
+            FailureClass::Usage => "nothing was written",
         }
     }
 
@@ -262,10 +291,17 @@ impl TransferError {
                 "check that the sender runs and that both are on one network; `--at HOST:PORT` or the sender's link reach \
                  it where it cannot be found"
             }
+            Self::Input(SpoolFault::Full { .. }) => "free some room or choose another folder with --spool",
+            Self::Input(SpoolFault::Busy { .. }) => "choose another --name",
+            Self::Input(SpoolFault::Missing { .. }) => "pipe it in again, without --again",
+            Self::Input(SpoolFault::Name { .. } | SpoolFault::Path { .. }) => "choose another --name, as in backup.tar",
+            Self::Input(_) => "once the cause is gone, pipe it in again",
             Self::Integrity { .. } => {
                 "run the same command again; if it fails again, check the sender's disk and both machines' memory"
             }
-            Self::Interrupted | Self::Network(_) | Self::Timeout { .. } => "run the same command again to continue",
+            Self::Interrupted | Self::Network(_) | Self::ReaderGone | Self::Timeout { .. } => {
+                "run the same command again to continue"
+            }
             Self::Io { .. } => "once the cause is gone, run the same command again to continue",
             Self::Names { .. } => "rename them on the sending side and send them again",
             Self::NoSpace { .. } => {
@@ -285,6 +321,8 @@ impl TransferError {
             Self::OfferChanged => {
                 "run `haul receive` with the link that the sender shows; what did not change is not fetched again"
             }
+            Self::NotOneFile { .. } => "receive it into a folder with --into, or have one file offered",
+            Self::Unsealed => "throw it away, and run the same command again",
             Self::Partial { .. } => "run the same command again to fetch what failed",
             Self::OtherVersion(_) | Self::Protocol(_) => "check that both ends run the same version of haul",
             Self::Refused(_) => "ask the other end why; the same command can be run again",

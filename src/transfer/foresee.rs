@@ -398,6 +398,7 @@ mod tests {
             attributes: false,
             compress: Compression::Auto,
             dry_run: true,
+            out: None,
         };
         let store = Store::open_to_look(RealDisk::open(folder.path()).unwrap()).unwrap();
         let told = Told::default();

@@ -6,6 +6,7 @@ use super::mailbox::Mail;
 use super::publisher::publication;
 use super::work::LaneWork;
 use crate::chunk::ChunkIndex;
+use crate::chunk_set::ChunkSet;
 use crate::codec::Decoder;
 use crate::digest::ChunkDigest;
 use crate::limits::{CHUNK_BYTES_MIN, HELD_CHUNKS_MAX};
@@ -323,6 +324,7 @@ impl<D: Disk> LaneThread<'_, '_, D> {
         };
         match claimed {
             Ok(()) => {
+                self.engine.chunks_ready(&ChunkSet::of(chunk..chunk + 1));
                 self.engine.counters.done.fetch_add(landing.place.length().0, Ordering::Relaxed);
                 self.step(Input::ChunkStored { lane: self.id, chunk });
             }

@@ -182,6 +182,7 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
         attributes: settings.attributes,
         compress: settings.compress,
         dry_run: false,
+        out: None,
     }
 }
 

@@ -407,6 +407,7 @@ mod tests {
             attributes: paths.len() % 2 == 1,
             compress: crate::codec::Compression::Auto,
             dry_run: false,
+            out: None,
         };
         let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
         let addresses = Link::parse(LINK).unwrap().addresses().to_vec();

@@ -15,11 +15,13 @@ pub use integrity::{
     VerifySettings, manifest, repair, verify,
 };
 pub use listen::listen;
+pub use out::stream_folder;
 pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;
-pub use receive::receive;
+pub use receive::{receive, receive_stream};
 pub use send::send;
-pub use settings::{Conflict, ListenSettings, PushSettings, ReceiveSettings, SendSettings};
+pub use settings::{Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
+pub use spooled::spooled;
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
@@ -68,6 +70,7 @@ mod mailbox;
 mod memory;
 mod neighbours;
 mod offer;
+mod out;
 mod outlet;
 mod panics;
 mod pieces;
@@ -86,6 +89,8 @@ mod route;
 mod seek;
 mod send;
 mod serve;
+mod sink;
+mod spooled;
 mod standstill;
 mod state;
 mod tally;

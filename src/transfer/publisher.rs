@@ -2,6 +2,7 @@
 
 use super::engine::{Engine, lock};
 use super::queue::Popped;
+use super::sink;
 use super::work::PublishJob;
 use super::{Conflict, FileOutcome, links};
 use crate::digest::FileDigest;
@@ -70,8 +71,12 @@ fn publish_batch<D: Disk>(engine: &Engine<'_, D>) {
         };
         match file {
             Ok((file, proof)) => {
-                files.push((entry, root));
-                stored.push((file, proof));
+                if let Some(sink) = &engine.sink {
+                    sink::complete_single(engine, sink, (entry, root), proof.map(|proof| (file, proof)));
+                } else {
+                    files.push((entry, root));
+                    stored.push((file, proof));
+                }
             }
             Err(fault) => engine.disk_failed(entry, fault),
         }
@@ -89,6 +94,9 @@ fn publish_batch<D: Disk>(engine: &Engine<'_, D>) {
 }
 
 fn publish_large<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, root: FileDigest) {
+    if let Some(sink) = &engine.sink {
+        return sink::complete(engine, sink, entry, root);
+    }
     let Some(listed) = engine.listing().entry(entry) else { return };
     let Some(partial) = lock(&engine.partials).remove(&entry) else { return };
     let sealed = partial.file.seal(root);

@@ -7,20 +7,22 @@ use super::foresee;
 use super::memory::Memory;
 use super::panics::caught;
 use super::route::{Route, Visit};
+use super::sink::Sink;
 use super::unfinished;
 use super::work::Counters;
 use super::{
-    Cancel, Event, Expectation, FailureClass, ManifestFile, Observer, Phase, ReceiveSettings, Summary, TransferError,
-    failed,
+    Cancel, Event, Expectation, FailureClass, ManifestFile, Observer, Out, Phase, ReceiveSettings, Summary,
+    TransferError, failed,
 };
 use crate::codec::Compression;
 use crate::limits::DATA_LANES_MAX;
 use crate::printable::printable_path;
 use crate::secret::{Invitation, InvitationFault};
-use crate::session::{Receiver, ReceiverSettings};
+use crate::session::{PeerFault, Receiver, ReceiverSettings};
 use crate::store::{Disk, RealDisk, Record, Store};
 use crate::wire::{FEATURE_ZSTD, FEATURES};
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -35,10 +37,31 @@ const LANES_MOST: u16 = 8;
 
 /// Fetches the offer behind a link or a code into a folder.
 pub fn receive(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
-    caught(|| fetch(settings, observer, cancel))
+    caught(|| fetch(settings, None, observer, cancel))
 }
 
-fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
+/// Fetches the only file of an offer, and writes it to `out` as it comes: in order, each chunk once it is verified. The
+/// folder keeps what came; a later run writes everything again and fetches the rest. What `settings` say of
+/// [`Out::Stream`] is taken for granted.
+pub fn receive_stream(
+    settings: &ReceiveSettings,
+    out: Box<dyn Write + Send>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Summary, TransferError> {
+    let settings = ReceiveSettings { out: Some(Out::Stream), ..settings.clone() };
+    caught(|| {
+        let sink = Arc::new(Sink::new(out)?);
+        fetch(&settings, Some(&sink), observer, cancel)
+    })
+}
+
+fn fetch(
+    settings: &ReceiveSettings,
+    sink: Option<&Arc<Sink>>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<Summary, TransferError> {
     let began = Instant::now();
     let invitation = invitation(settings)?;
     let store = open_store(settings)?;
@@ -53,6 +76,10 @@ fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -
     loop {
         let receiver = Receiver::new(ReceiverSettings { lanes, grant: None, features: features(settings) });
         let mut engine = Engine::new(&store, settings, observer, receiver, began, counters);
+        engine.sink = sink.cloned();
+        if let Some(sink) = sink {
+            sink.begin();
+        }
         if let Some(record) = held.take() {
             // Nothing is there to be replaced: the engine is new.
             let _ = engine.record.set(record);
@@ -60,12 +87,25 @@ fn fetch(settings: &ReceiveSettings, observer: &dyn Observer, cancel: &Cancel) -
         let outcome = run(&engine, &Route::Dialled(Arc::clone(&dial)), cancel);
         // The last word about what was done, also where it is not everything.
         observer.event(&Event::Progress(engine.progress()));
-        match outcome? {
+        let has_written = sink.is_some_and(|sink| sink.has_begun());
+        match outcome.map_err(|error| if has_written { unsealed(error) } else { error })? {
             Outcome::Complete => return finish(&mut engine, began),
             Outcome::Foreseen => return foresee::finish(&engine, began),
-            Outcome::OfferChanged if settings.resuming.is_some() => return Err(TransferError::OfferChanged),
+            Outcome::OfferChanged if settings.resuming.is_some() || has_written => {
+                return Err(TransferError::OfferChanged);
+            }
             Outcome::OfferChanged => counters = start_over(engine),
         }
+    }
+}
+
+/// What was written cannot be taken back: that its sender does not vouch for it is said in so many words.
+fn unsealed(error: TransferError) -> TransferError {
+    match error {
+        TransferError::Protocol(cause) if matches!(cause.downcast_ref(), Some(PeerFault::Seal)) => {
+            TransferError::Unsealed
+        }
+        error => error,
     }
 }
 
@@ -242,5 +282,20 @@ fn finish(engine: &mut Engine<'_>, began: Instant) -> Result<Summary, TransferEr
 fn remove_record(engine: &mut Engine<'_>) {
     if let Some(Err(fault)) = engine.record.take().map(Record::remove) {
         engine.notice(format!("the record of this transfer could not be removed: {fault}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::End;
+
+    #[test]
+    fn a_stream_that_its_sender_does_not_vouch_for_is_said_to_be_wrong() {
+        let error = |fault| unsealed(failed::end(End::PeerFault(fault)));
+        assert!(matches!(error(PeerFault::Seal), TransferError::Unsealed));
+        assert_eq!(error(PeerFault::Seal).class(), FailureClass::Integrity);
+        assert!(matches!(error(PeerFault::ListingDigest), TransferError::Protocol(_)));
+        assert!(matches!(unsealed(TransferError::Interrupted), TransferError::Interrupted));
     }
 }

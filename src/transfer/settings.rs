@@ -2,6 +2,7 @@
 
 use super::{Controls, Expectation};
 use crate::codec::Compression;
+use crate::rel_path::RelPath;
 use crate::source::Filter;
 use crate::store::RecordId;
 use std::fmt;
@@ -47,6 +48,17 @@ pub struct SendSettings {
     pub symlinks: bool,
     /// Whether extended attributes of users are listed.
     pub attributes: bool,
+}
+
+/// Where input is kept that can be read only once.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// The folder; made where there is none.
+    pub folder: PathBuf,
+    /// The name that it is offered by.
+    pub name: String,
+    /// Whether to offer what an earlier run kept, and to read nothing.
+    pub again: bool,
 }
 
 /// What to push, and to whom.
@@ -148,6 +160,17 @@ pub struct ReceiveSettings {
     pub compress: Compression,
     /// Whether only to foresee what would become of each entry: nothing is written.
     pub dry_run: bool,
+    /// Where the only file of the offer goes. `None`: whatever is offered goes under its own names.
+    pub out: Option<Out>,
+}
+
+/// Where one file goes, other than under its own name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Out {
+    /// Into the folder, under this name.
+    Name(RelPath),
+    /// Into the stream that [`receive_stream`](super::receive_stream) is given; the folder keeps what it needs meanwhile.
+    Stream,
 }
 
 impl ReceiveSettings {
@@ -191,6 +214,7 @@ impl fmt::Debug for ReceiveSettings {
             attributes,
             compress,
             dry_run,
+            out,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -210,6 +234,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("attributes", attributes)
             .field("compress", compress)
             .field("dry_run", dry_run)
+            .field("out", out)
             .finish()
     }
 }
@@ -257,6 +282,7 @@ mod tests {
             attributes: false,
             compress: Compression::Auto,
             dry_run: false,
+            out: None,
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");

@@ -2,10 +2,10 @@
 
 use super::engine::Engine;
 use super::memory::{Accepted, Memory, Origin};
-use super::{ReceiveSettings, TransferError, failed};
+use super::{Out, ReceiveSettings, TransferError, failed};
 use crate::codec::Compression;
 use crate::printable::printable_path;
-use crate::rel_path::WORK_FOLDER;
+use crate::rel_path::{RelPath, WORK_FOLDER};
 use crate::secret::{Code, Invitation, Link};
 use crate::store::{Disk, PartGlance, RealDisk, Record, RecordGlance, RecordId, Store, StoreError};
 use crate::wire::SessionGrant;
@@ -216,7 +216,14 @@ impl Unfinished {
             attributes: memory.attributes,
             compress: Compression::Auto,
             dry_run: false,
+            out: self.name_here().map(Out::Name),
         }
+    }
+
+    /// The name that its only file gets, which need not be the one that it is offered by.
+    fn name_here(&self) -> Option<RelPath> {
+        let is_one = self.files == 1 && self.others == 0;
+        is_one.then(|| RelPath::parse(&self.name).ok()).flatten()
     }
 
     /// The session that its sender knew it by, if it came to that.

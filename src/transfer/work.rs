@@ -129,6 +129,8 @@ pub(super) enum MainEvent {
         generation: u32,
     },
     End(End),
+    /// A thread of this session cannot go on, and so the session cannot.
+    Failed(TransferError),
     /// A dry run knows what would become of everything.
     Foreseen,
     Granted {

@@ -88,7 +88,13 @@ impl Playground {
         let stderr = self.fresh("stderr");
         let mut child = command.stderr(fs::File::create(&stderr).unwrap()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let offer = next_event(&mut stdout).expect("a sender tells its offer first");
+        let is_spooled = |event: &Value| event["phase"] == "reading standard input" || event["event"] == "progress";
+        let mut offer = next_event(&mut stdout).expect("a sender tells its offer first");
+        // What it reads has to be read before.
+        let reads_first = is_spooled(&offer);
+        while reads_first && offer["event"] != "offer" {
+            offer = next_event(&mut stdout).expect("it tells its offer once it has read everything");
+        }
         assert_eq!(offer["event"], "offer");
         let link = offer["link"].as_str().unwrap().to_owned();
         let code = offer["code"].as_str().map(str::to_owned);

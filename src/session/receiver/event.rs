@@ -109,6 +109,11 @@ pub enum Input {
         /// Where it belongs.
         piece: Piece,
     },
+    /// No chunk from this number on is asked for, until a later one says so. Without one, all are.
+    Reach {
+        /// The number.
+        chunks: u64,
+    },
     /// The same files are being received from another sender.
     Taken,
     /// Time passed.

@@ -29,6 +29,8 @@ pub(super) struct Fetch {
     pub(super) claimed: ChunkSet,
     /// Chunks that lanes were asked for and that are not known to be stored.
     pub(super) in_flight: ChunkSet,
+    /// Chunks from here on are not asked for yet.
+    pub(super) reach: u64,
     /// Files whose chunks may yet be wanted, after a comparison.
     pub(super) undecided: BTreeSet<EntryIndex>,
     /// Those of them whose chunks' hashes are told.
@@ -81,6 +83,7 @@ impl Fetch {
             wanted: ChunkSet::new(),
             claimed: ChunkSet::new(),
             in_flight: ChunkSet::new(),
+            reach: u64::MAX,
             undecided: BTreeSet::new(),
             weighed: BTreeSet::new(),
             unconfirmed: BTreeSet::new(),
@@ -191,6 +194,7 @@ impl Fetch {
             Input::Compared { entry, verdict } => self.compared(entry, verdict, outputs),
             Input::FilePublished { entry } => self.files.finish(entry, FileState::Done),
             Input::FileFailed { entry, fault } => self.fail(entry, fault, outputs),
+            Input::Reach { chunks } => self.reach = chunks,
             Input::FoldersFinished if self.closing == Closing::Folders => self.closing = Closing::Done,
             _ => {}
         }

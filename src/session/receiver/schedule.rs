@@ -106,7 +106,7 @@ impl Fetch {
     fn next_batch(&mut self, outputs: &mut VecDeque<Output>) -> Batch {
         let mut batch = Batch { ranges: Vec::new(), bytes: 0, chunks: 0 };
         let mut cursor = 0;
-        while let Some(range) = self.wanted.within(cursor..self.pages.next()).next() {
+        while let Some(range) = self.wanted.within(cursor..self.pages.next().min(self.reach)).next() {
             let Some(place) = self.listing.place(range.start) else { break };
             let of_file = self.listing.chunks_of(place.entry);
             cursor = range.end.min(of_file.end);
