@@ -40,7 +40,11 @@ pub(crate) const TABLE: &[(Exit, u8, &str)] = &[
     (Exit::SourceChanged, 24, "a source file changed or vanished while it was sent"),
     (Exit::Timeout, 30, "the other end fell silent"),
     (Exit::ConnectTimeout, 35, "nobody answered"),
-    (Exit::Integrity, 40, "bytes did not have their hash; nothing wrong was published"),
+    (
+        Exit::Integrity,
+        40,
+        "bytes did not have their hash, and nothing wrong was published; or not everything is as a manifest says",
+    ),
     (Exit::Refused, 41, "the other end refused"),
     (Exit::Auth, 42, "wrong link or code"),
     (Exit::NoSpace, 43, "too little room at the destination"),
