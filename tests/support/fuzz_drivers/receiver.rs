@@ -293,6 +293,8 @@ impl Model {
             };
             match plan {
                 Plan::Done { .. } | Plan::Skip => drop(self.published.insert(entry)),
+                // Nothing of an empty file is weighed.
+                Plan::Weigh if self.world.listing.chunks_of(entry).is_empty() => drop(self.published.insert(entry)),
                 Plan::Failed => drop(self.failed.insert(entry)),
                 _ => {}
             }
