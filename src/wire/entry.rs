@@ -153,6 +153,10 @@ mod attributes {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Attributes, D::Error> {
         let list: Vec<Checked> = at_most::<_, _, ATTRIBUTES_MAX>(deserializer)?;
+        // Most entries have none.
+        if list.is_empty() {
+            return Ok(Attributes::NONE);
+        }
         Attributes::of(list.into_iter().map(|checked| checked.0).collect()).map_err(D::Error::custom)
     }
 

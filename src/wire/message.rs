@@ -260,7 +260,10 @@ mod digests {
     use serde::de::Error as _;
 
     pub(super) fn serialize<S: Serializer>(digests: &[ChunkDigest], serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
+        let mut bytes = Vec::with_capacity(digests.len() * DIGEST_BYTES);
+        for digest in digests {
+            bytes.extend_from_slice(&digest.0);
+        }
         serializer.serialize_bytes(&bytes)
     }
 
