@@ -49,13 +49,16 @@ pub const HASH_PAGE_CHUNKS_MAX: u16 = 1024;
 pub const HASH_PAGE_DATA_BYTES: u64 = 64 * MIB;
 /// Unverified file data that a receiver keeps hash pages for, ahead of the first missing chunk.
 pub const HASH_AHEAD_BYTES: u64 = 256 * MIB;
-/// Most chunk hashes that a receiver holds ahead of its data: 1 MiB of memory.
-pub const HASH_AHEAD_CHUNKS: u64 = 32 * 1024;
+/// Most chunk hashes that a receiver holds ahead of its data. Of small files no more than a sender can keep from their
+/// hash until they are sent.
+pub const HASH_AHEAD_CHUNKS: u64 = 4 * 1024;
 /// Chunk hashes that a sender remembers for all of its receivers together: 8 MiB of memory, and all of a file of 64 GiB
 /// or, in longer chunks, of 4 TiB.
 pub const SHARED_DIGESTS_MAX: u64 = 256 * 1024;
 /// Bytes that a file which is written to a stream may be ahead of what whoever reads the stream has taken.
 pub const STREAM_AHEAD_BYTES: u64 = 256 * MIB;
+/// Bytes of small files that a sender keeps from their hash until they are sent, so that each is read once.
+pub const KEPT_BYTES_MAX: usize = 32 << 20;
 /// Hash page requests under way at once.
 pub const HASH_REQUESTS_MAX: usize = 4;
 

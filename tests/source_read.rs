@@ -73,6 +73,34 @@ fn chunks_longer_than_a_buffer_hash_alike() {
 }
 
 #[test]
+fn a_small_file_is_read_once_for_its_hash_and_its_way() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = write(&temp.path().join("small"), b"as it was hashed");
+    let walk = keeping(&path);
+    let hashed = walk.source.hash_chunks(0, ChunkIndex(0)..ChunkIndex(1)).unwrap();
+    assert_eq!(hashed[0].digest, chunk_digest(geometry(&walk, 0), ChunkIndex(0), b"as it was hashed"));
+    fs::remove_file(&path).unwrap();
+    let read = |within: std::ops::Range<u64>| {
+        let mut out = vec![0; usize::try_from(within.end - within.start).unwrap()];
+        walk.source.read_chunk_into(0, ChunkIndex(0), within, &mut out).map(|()| out)
+    };
+    assert_eq!(read(0..5).unwrap(), b"as it");
+    assert_eq!(read(5..16).unwrap(), b" was hashed");
+    assert!(read(0..16).is_err(), "its last bytes were taken, and the file is gone");
+}
+
+#[test]
+fn one_chunk_of_several_that_is_hashed_again_does_not_stand_for_the_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let content = bytes(3 * CHUNK);
+    let walk = keeping(&write(&temp.path().join("f"), &content));
+    walk.source.rehash_chunk(0, ChunkIndex(2)).unwrap();
+    let mut out = vec![0; CHUNK];
+    walk.source.read_chunk_into(0, ChunkIndex(0), 0..CHUNK as u64, &mut out).unwrap();
+    assert!(out == content[..CHUNK]);
+}
+
+#[test]
 fn any_range_within_a_chunk_is_read() {
     let temp = tempfile::tempdir().unwrap();
     let content = bytes(2 * CHUNK + 10);
@@ -360,6 +388,11 @@ fn swap(one: &Path, other: &Path) {
 
 fn walk_of(path: &Path) -> Walk {
     Source::walk(&[path.to_owned()], &WalkOptions::default()).unwrap()
+}
+
+/// A walk whose source keeps small files between their hash and their way.
+fn keeping(path: &Path) -> Walk {
+    Source::walk(&[path.to_owned()], &WalkOptions { kept_bytes_max: 1 << 20, ..WalkOptions::default() }).unwrap()
 }
 
 fn geometry(walk: &Walk, entry: u32) -> Geometry {

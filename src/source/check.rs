@@ -124,6 +124,7 @@ impl CheckedFolder {
             cache: None::<HashCache>,
             hashed: AtomicU64::new(0),
             identities: RwLock::new(identities),
+            kept: super::Kept::new(0),
             names,
             open_files: super::OpenFiles::new(OPEN_FILES_DEFAULT),
             places,

@@ -18,6 +18,7 @@ mod check;
 mod fault;
 mod filter;
 mod hash_cache;
+mod kept;
 mod links;
 mod notice;
 mod open_files;
@@ -37,6 +38,7 @@ pub use fault::SourceError;
 use fault::Trouble;
 pub use filter::{Filter, LeftOut, PatternFault, Rule};
 use hash_cache::HashCache;
+use kept::Kept;
 pub use notice::{Notice, NoticeReason};
 use open_files::{OpenFile, OpenFiles};
 use place::{Anchors, Identity};
@@ -60,6 +62,8 @@ pub struct WalkOptions {
     pub filter: Filter,
     /// Folder of the hash cache; `None` keeps no cache.
     pub hash_cache: Option<PathBuf>,
+    /// Bytes of files of one chunk that are kept from their hash until they are read; 0 where none will be.
+    pub kept_bytes_max: usize,
     /// Files of several chunks that are kept open.
     pub open_files_max: usize,
     /// Set from elsewhere, it ends the walk with [`SourceError::Stopped`].
@@ -182,6 +186,7 @@ pub struct Source {
     /// Local names of all places, one behind the other.
     names: Vec<u8>,
     open_files: OpenFiles,
+    kept: Kept,
     places: Vec<Place>,
 }
 
@@ -208,6 +213,7 @@ impl Default for WalkOptions {
         Self {
             filter: Filter::default(),
             hash_cache: None,
+            kept_bytes_max: 0,
             open_files_max: OPEN_FILES_DEFAULT,
             stop: None,
             symlinks: false,
@@ -270,6 +276,7 @@ impl Source {
         drop(identities);
         // A thread that was opening the file meanwhile may have kept it under its old identity.
         self.open_files.forget(entry);
+        // What was read of it before is kept under the old identity as well, and never given under another.
         Ok(Relisted {
             length: Length(identity.bytes),
             mode: permission_bits(stat.st_mode),

@@ -31,7 +31,7 @@ enum Target {
 impl Source {
     /// Fills `out` with the bytes `within` chunk `chunk`, counted from the chunk's start.
     ///
-    /// When this returns, the file still had its listed content after the bytes were read.
+    /// When this returns, the file still had its listed content after the bytes were read, be that for its hash.
     pub fn read_chunk_into(
         &self,
         entry: u32,
@@ -45,6 +45,9 @@ impl Source {
             within.start <= within.end && within.end <= span.length.0 && within.end - within.start == out.len() as u64
         };
         let span = span.filter(fits).ok_or(SourceError::NoSuchBytes { entry, chunk })?;
+        if self.kept.take(entry, &identity, &within, out) {
+            return Ok(());
+        }
         let mut read = || {
             let open = self.open(entry, identity)?;
             open.read_exactly(span.offset.0 + within.start, out)?;
@@ -113,12 +116,22 @@ impl Source {
 
     fn hash_one(&self, entry: u32, target: &Target, chunk: ChunkIndex) -> Result<ChunkDigest, Trouble> {
         match target {
-            Target::Listed(identity) => self.hash_open(&*self.open(entry, *identity)?, chunk),
-            Target::Open(open) => self.hash_open(open, chunk),
+            Target::Listed(identity) => {
+                let open = self.open(entry, *identity)?;
+                let is_whole = open.geometry.is_single();
+                self.hash_open(&open, chunk, is_whole.then_some((entry, *identity)))
+            }
+            Target::Open(open) => self.hash_open(open, chunk, None),
         }
     }
 
-    fn hash_open(&self, open: &OpenFile, chunk: ChunkIndex) -> Result<ChunkDigest, Trouble> {
+    /// Hashes a chunk; where that is all of a file, `whole` says which, and its bytes are kept for whoever reads them next.
+    fn hash_open(
+        &self,
+        open: &OpenFile,
+        chunk: ChunkIndex,
+        whole: Option<(u32, Identity)>,
+    ) -> Result<ChunkDigest, Trouble> {
         let Span { offset, length } = open.geometry.span(chunk).ok_or(Trouble::Changed)?;
         self.hashed.fetch_add(1, Ordering::Relaxed);
         let mut hasher = ChunkHasher::new(open.geometry, chunk);
@@ -131,9 +144,14 @@ impl Source {
                 hasher.update(&buffer[..count]);
                 at += count as u64;
             }
+            open.check_content()?;
+            if let Some((entry, identity)) = whole
+                && let Some(bytes) = usize::try_from(length.0).ok().and_then(|length| buffer.get(..length))
+            {
+                self.kept.put(entry, identity, bytes);
+            }
             Ok::<(), Trouble>(())
         })?;
-        open.check_content()?;
         Ok(hasher.finish())
     }
 

@@ -304,6 +304,7 @@ impl Walker {
             cache: options.hash_cache.as_deref().and_then(super::HashCache::open),
             hashed: AtomicU64::new(0),
             identities: RwLock::new(self.identities),
+            kept: super::Kept::new(options.kept_bytes_max),
             names: self.names,
             open_files: super::OpenFiles::new(options.open_files_max),
             places: self.places,

@@ -12,7 +12,7 @@ use super::serve::{Served, ServedCounters, ServedSession};
 use super::standstill::Standstill;
 use super::wish::{Terms, Wish};
 use super::{Cancel, Event, Observer, Phase, Progress, PushSettings, Summary, TransferError, failed};
-use crate::limits::DATA_LANES_MAX;
+use crate::limits::{DATA_LANES_MAX, KEPT_BYTES_MAX};
 use crate::secret::Invitation;
 use crate::session::{End, LaneRole};
 use crate::source::{Source, WalkOptions};
@@ -82,6 +82,7 @@ fn offer(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let options = WalkOptions {
         filter: settings.filter.clone(),
         hash_cache: settings.cache_dir.clone(),
+        kept_bytes_max: KEPT_BYTES_MAX,
         stop: Some(cancel.flag()),
         symlinks: settings.symlinks,
         attributes: settings.attributes,

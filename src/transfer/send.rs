@@ -10,7 +10,7 @@ use super::panics::caught;
 use super::serve::Served;
 use super::state::OfferState;
 use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, TransferError};
-use crate::limits::DATA_LANES_MAX;
+use crate::limits::{DATA_LANES_MAX, KEPT_BYTES_MAX};
 use crate::printable::printable;
 use crate::secret::Code;
 use crate::session::End;
@@ -36,6 +36,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let options = WalkOptions {
         filter: settings.filter.clone(),
         hash_cache: settings.cache_dir.clone(),
+        kept_bytes_max: KEPT_BYTES_MAX,
         stop: Some(cancel.flag()),
         symlinks: settings.symlinks,
         attributes: settings.attributes,
