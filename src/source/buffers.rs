@@ -18,6 +18,8 @@ pub(super) struct Buffers {
 struct Shelf {
     free: Vec<Box<[u8]>>,
     made: usize,
+    /// Threads that wait for one.
+    waiting: usize,
 }
 
 impl Buffers {
@@ -27,8 +29,14 @@ impl Buffers {
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut [u8]) -> T) -> T {
         let mut buffer = self.take();
         let result = act(&mut buffer);
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).free.push(buffer);
-        self.returned.notify_one();
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.free.push(buffer);
+        let is_awaited = shelf.waiting > 0;
+        drop(shelf);
+        // Each notice costs a call to the system, whether anybody hears it or not.
+        if is_awaited {
+            self.returned.notify_one();
+        }
         result
     }
 
@@ -43,7 +51,9 @@ impl Buffers {
                 drop(shelf);
                 return vec![0; BUFFER_BYTES].into_boxed_slice();
             }
+            shelf.waiting += 1;
             shelf = self.returned.wait(shelf).unwrap_or_else(PoisonError::into_inner);
+            shelf.waiting -= 1;
         }
     }
 }

@@ -38,6 +38,8 @@ struct Taken {
     next: u64,
     /// Each turn by its number, and when it began.
     turns: Vec<(u64, Instant)>,
+    /// Lanes that wait for one.
+    waiting: usize,
 }
 
 /// The right to work on one piece. Dropped, it is given back.
@@ -82,7 +84,9 @@ impl Turns {
             match taken.take(Instant::now(), most) {
                 Ok(number) => return Turn { of: self, number },
                 Err(wait) => {
+                    taken.waiting += 1;
                     taken = self.given_back.wait_timeout(taken, wait).unwrap_or_else(PoisonError::into_inner).0;
+                    taken.waiting -= 1;
                 }
             }
         }
@@ -113,8 +117,12 @@ impl Taken {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.of.lock().turns.retain(|&(number, _)| number != self.number);
-        self.of.given_back.notify_one();
+        let mut taken = self.of.lock();
+        taken.turns.retain(|&(number, _)| number != self.number);
+        // Each notice costs a call to the system, whether anybody hears it or not.
+        if taken.waiting > 0 {
+            self.of.given_back.notify_one();
+        }
     }
 }
 
