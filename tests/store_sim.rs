@@ -26,14 +26,19 @@ fn offer() -> Offer {
     ])
 }
 
-fn disk() -> SimDisk {
+/// A disk with the file that the offer replaces, if it does.
+fn disk(offer: &Offer) -> SimDisk {
     let disk = SimDisk::new();
-    disk.put("old", OLD);
+    if offer.files().contains_key("old") {
+        disk.put("old", OLD);
+    }
     disk
 }
 
 fn run(disk: &SimDisk, offer: &Offer) -> Result<store_kit::Receipt, StoreError> {
-    offer.receive(&Store::open(disk.clone())?, OnConflict::Overwrite)
+    // What replaces nothing may lie without a name until it is published.
+    let conflict = if offer.files().contains_key("old") { OnConflict::Overwrite } else { OnConflict::Fail };
+    offer.receive(&Store::open(disk.clone())?, conflict)
 }
 
 /// I1 and I5: what is at a final name is whole, or was there before; all else is in the work folder.
@@ -66,7 +71,7 @@ fn assert_finishes(disk: &SimDisk, offer: &Offer, context: &str) -> store_kit::R
 }
 
 fn calls_of_a_run(offer: &Offer) -> u64 {
-    let disk = disk();
+    let disk = disk(offer);
     disk.fail(u64::MAX, Failure::Eio, false);
     run(&disk, offer).unwrap();
     let calls = disk.calls();
@@ -77,22 +82,25 @@ fn calls_of_a_run(offer: &Offer) -> u64 {
 
 #[test]
 fn any_failed_call_is_an_error_or_has_no_effect_and_the_next_run_completes() {
-    let offer = offer();
-    let calls = calls_of_a_run(&offer);
+    fail_everywhere(&offer());
+}
+
+fn fail_everywhere(offer: &Offer) {
+    let calls = calls_of_a_run(offer);
     for failure in [Failure::Eio, Failure::Enospc, Failure::Eintr, Failure::Short] {
         for lasts in [false, true] {
             for at in 0..calls {
                 let context = format!("{failure:?} at call {at}, lasting: {lasts}");
-                let disk = disk();
+                let disk = disk(offer);
                 disk.fail(at, failure, lasts);
-                let result = run(&disk, &offer);
+                let result = run(&disk, offer);
                 let hits = disk.hits();
                 disk.heal();
                 if hits == 0 || matches!(failure, Failure::Eintr | Failure::Short) {
                     assert!(result.is_ok(), "{context}: {result:?}");
                 }
                 if result.is_ok() {
-                    assert_complete(&disk, &offer, &context);
+                    assert_complete(&disk, offer, &context);
                 }
                 if failure == Failure::Enospc
                     && let Err(error) = result
@@ -100,8 +108,8 @@ fn any_failed_call_is_an_error_or_has_no_effect_and_the_next_run_completes() {
                     let is_named = matches!(error, StoreError::NoSpace { .. } | StoreError::FsyncFailed { .. });
                     assert!(is_named, "{context}: {error}");
                 }
-                assert_nothing_torn(&disk, &offer, &context);
-                assert_finishes(&disk, &offer, &context);
+                assert_nothing_torn(&disk, offer, &context);
+                assert_finishes(&disk, offer, &context);
             }
         }
     }
@@ -112,7 +120,7 @@ fn a_run_killed_at_any_call_goes_on_without_fetching_a_claimed_chunk_again() {
     let offer = offer();
     for at in 0..calls_of_a_run(&offer) {
         let context = format!("killed at call {at}");
-        let disk = disk();
+        let disk = disk(&offer);
         disk.stop(at);
         let first = run(&disk, &offer);
         let after = disk.after_kill();
@@ -148,11 +156,34 @@ fn power_cut_at_any_call_of_a_batch_that_is_synced_at_once_leaves_whole_files() 
     crash_everywhere(&Offer::of(&entries));
 }
 
+#[test]
+fn power_cut_at_any_call_leaves_whole_files_where_new_ones_have_no_name_at_first() {
+    let names: Vec<String> = (0..12).map(|number| format!("d/{number:02}")).collect();
+    let mut entries = vec![("d", None)];
+    entries.extend(names.iter().map(|name| (name.as_str(), Some(Seeded(9).bytes(600)))));
+    crash_everywhere(&Offer::of(&entries));
+}
+
+#[test]
+fn any_failed_call_is_survived_where_new_files_have_no_name_at_first() {
+    let offer =
+        Offer::of(&[("c", Some(vec![3])), ("d", None), ("d/a", Some(vec![1; 700])), ("d/b", Some(vec![2; 900]))]);
+    fail_everywhere(&offer);
+}
+
+#[test]
+fn files_without_names_are_done_without_where_the_disk_has_none() {
+    let offer = Offer::of(&[("a", Some(vec![1; 700])), ("b", Some(vec![2; 900]))]);
+    let disk = SimDisk::new().without_unnamed_files();
+    run(&disk, &offer).unwrap();
+    assert_complete(&disk.crash(1), &offer, "without unnamed files");
+}
+
 fn crash_everywhere(offer: &Offer) {
     let calls = calls_of_a_run(offer);
     for fresh in [None, Some(fresh_seed())] {
         for at in 0..=calls {
-            let disk = disk();
+            let disk = disk(offer);
             disk.stop(at);
             let first = run(&disk, offer);
             for round in 0..4 {
@@ -177,7 +208,7 @@ fn fresh_seed() -> u64 {
 #[test]
 fn power_cut_after_a_batch_without_file_system_sync_keeps_every_file() {
     let offer = offer();
-    let disk = disk().without_file_system_sync();
+    let disk = disk(&offer).without_file_system_sync();
     run(&disk, &offer).unwrap();
     for seed in 0..64 {
         let image = disk.crash(seed);

@@ -33,6 +33,7 @@ mod findings;
 mod flags;
 mod filters;
 mod forecast;
+mod handles;
 mod host;
 mod json;
 mod keys;
@@ -62,6 +63,7 @@ mod view;
 
 /// Runs the process's command line.
 pub(crate) fn run() -> Exit {
+    handles::ask_for_more();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match args::parse(&arguments) {
         Ok(CommandLine { command: Command::Send(send), output }) if send.dry_run && !stream::is_wanted(&send) => {

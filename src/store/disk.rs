@@ -15,6 +15,9 @@ pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
     /// The destination folder.
     fn destination(&self) -> &Self::Folder;
 
+    /// Files that the store may hold open until they are published, beside those that it works on.
+    fn held_open_max(&self) -> usize;
+
     /// What tells this start of the system, and this mount of the disk, from others: data that was written and not
     /// synced is known to be there only while this stays the same. `None` where the system cannot say.
     fn boot(&self) -> Option<BootId>;
@@ -37,6 +40,12 @@ pub trait DiskFolder: std::fmt::Debug + Send + Sync + Sized + 'static {
     fn remove_folder(&self, name: &str) -> io::Result<()>;
     /// Opens or makes a file; never waits for the other end of a pipe.
     fn open_file(&self, name: &str, how: OpenHow) -> io::Result<Self::File>;
+    /// Makes a file that has no name yet, for its owner alone, and that goes with its last handle unless it is given one.
+    /// `Ok(None)` where that cannot be had.
+    fn open_unnamed(&self) -> io::Result<Option<Self::File>>;
+    /// Gives a file that was made without a name its first one here; a name that is taken is
+    /// [`io::ErrorKind::AlreadyExists`].
+    fn give_name(&self, file: &Self::File, name: &str) -> io::Result<()>;
     /// Removes a file, or the link itself where it is one.
     fn remove_file(&self, name: &str) -> io::Result<()>;
     /// Moves a file in one step. With [`Replace::Never`], a name that is taken is [`io::ErrorKind::AlreadyExists`].

@@ -4,7 +4,7 @@
 use super::attributes::set_on;
 use super::disk::{self, Disk, DiskFile, DiskFolder, Durability, Facts, FileKind, OpenHow};
 use super::fault::{Halted, StoreError};
-use super::publish::Publication;
+use super::publish::{Finished, Publication};
 use super::work::Work;
 use super::{FileOf, Inner, Store};
 use crate::chunk::Geometry;
@@ -108,7 +108,7 @@ impl<D: Disk> Inner<D> {
                 None => (self.copy_in_work(&work, &wish.publication, first, *root, *geometry)?, LinkedHow::Copied),
             },
         };
-        let placed = self.place_over(&work, &name, &wish.publication, &REPLACEABLE);
+        let placed = self.place_over(&Finished::Named(&work, &name), &wish.publication, &REPLACEABLE);
         // Left behind, it is swept away by the next process. Of two names of one file a move leaves both.
         let _ = work.remove(&name);
         placed.map(|path| (path, how))

@@ -30,6 +30,7 @@ mod real_disk;
 mod record;
 mod room;
 mod sync;
+mod unnamed;
 mod vouched;
 mod work;
 

@@ -36,6 +36,20 @@ pub(super) fn facts_of(handle: &impl Described) -> io::Result<Facts> {
     handle.describe()
 }
 
+/// Every file has a name here.
+pub(super) fn open_unnamed(_folder: &Dir) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+pub(super) fn give_name(_file: &File, _folder: &Dir, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Files that this process may have open at once: without a limit of its own.
+pub(super) fn handles_max() -> usize {
+    usize::MAX
+}
+
 /// An open file or folder that can say what it is.
 pub(super) trait Described {
     fn describe(&self) -> io::Result<Facts>;

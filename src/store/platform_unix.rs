@@ -15,6 +15,46 @@ pub(super) fn harden(options: &mut OpenOptions) {
     options.mode(0o600).custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
 }
 
+/// With `O_TMPFILE`: a file that no folder holds, so that threads which make files wait for no folder.
+#[cfg(target_os = "linux")]
+pub(super) fn open_unnamed(folder: &Dir) -> io::Result<Option<File>> {
+    let flags = fs::OFlags::TMPFILE | fs::OFlags::RDWR | fs::OFlags::CLOEXEC;
+    match fs::openat(folder, ".", flags, fs::Mode::from_raw_mode(0o600)) {
+        Ok(file) => Ok(Some(file.into())),
+        // Systems before Linux 3.11 take the flags for those of a folder that is opened for writing.
+        Err(Errno::NOTSUP | Errno::ISDIR | Errno::NOSYS | Errno::INVAL) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn open_unnamed(_folder: &Dir) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+/// By its handle where this user may do that (a privilege before Linux 6.10), and else by the name that proc has for it.
+#[cfg(target_os = "linux")]
+pub(super) fn give_name(file: &File, folder: &Dir, name: &str) -> io::Result<()> {
+    match fs::linkat(file, "", folder, name, AtFlags::EMPTY_PATH) {
+        Err(Errno::NOENT | Errno::PERM | Errno::ACCESS | Errno::INVAL) => {
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+            Ok(fs::linkat(fs::CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn give_name(_file: &File, _folder: &Dir, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Files that this process may have open at once.
+pub(super) fn handles_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 pub(super) fn facts_at(folder: &Dir, name: &str) -> io::Result<Facts> {
     Ok(facts(&fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?))
 }

@@ -4,6 +4,7 @@ use super::attributes::{AttributeLost, set_on};
 use super::disk::{self, Disk, DiskFile, DiskFolder, Durability, FileKind, Replace};
 use super::fault::StoreError;
 use super::partial::{Core, Phase, SealedFile};
+use super::unnamed::UnnamedFile;
 use super::work::Work;
 use super::{Existing, Inner, Store};
 use crate::chunk::ChunkIndex;
@@ -46,6 +47,14 @@ pub enum OnConflict {
     Overwrite,
     /// Take the first free name of `name (1)`, `name (2)` and so on.
     Rename,
+}
+
+/// A finished file that has yet to appear under its path.
+pub(super) enum Finished<'a, D: Disk> {
+    /// Lies in the work folder under this name.
+    Named(&'a Work<D>, &'a str),
+    /// Has no name yet. It can take a free name only.
+    Unnamed(&'a UnnamedFile<D>),
 }
 
 /// A file that appeared.
@@ -93,7 +102,7 @@ impl<D: Disk> Store<D> {
             partial.reinstate_after_failed_sync(&mut table, &source);
             return Err(StoreError::FsyncFailed { path: partial.path_text(), source });
         }
-        match self.inner.place(&partial.work, &partial.name, publication) {
+        match self.inner.place(&Finished::Named(&partial.work, &partial.name), publication) {
             Ok(path) => {
                 let folder = path.parent();
                 let durability = self.inner.sync_folders([folder.clone()].into_iter()).of(folder.as_ref())?;
@@ -200,26 +209,25 @@ impl Synced {
 }
 
 impl<D: Disk> Inner<D> {
-    /// Moves the finished file `name` out of the work folder to its path, or to a free one.
-    pub(super) fn place(&self, work: &Work<D>, name: &str, wish: &Publication) -> Result<RelPath, StoreError> {
-        self.place_over(work, name, wish, &[FileKind::File])
+    /// Has a finished file appear at its path, or at a free one.
+    pub(super) fn place(&self, finished: &Finished<'_, D>, wish: &Publication) -> Result<RelPath, StoreError> {
+        self.place_over(finished, wish, &[FileKind::File])
     }
 
     /// The same, where things of these kinds are what overwriting replaces.
     pub(super) fn place_over(
         &self,
-        work: &Work<D>,
-        name: &str,
+        finished: &Finished<'_, D>,
         wish: &Publication,
         replaceable: &[FileKind],
     ) -> Result<RelPath, StoreError> {
-        let mut placed = self.try_place(work, name, wish, replaceable);
+        let mut placed = self.try_place(finished, wish, replaceable);
         if let (Err(StoreError::Io { source, .. }), Some(parent)) = (&placed, wish.path.parent())
             && source.kind() == ErrorKind::NotFound
         {
             // The folder that is held open was removed; there may be another under its name.
             self.places.forget(&parent);
-            placed = self.try_place(work, name, wish, replaceable);
+            placed = self.try_place(finished, wish, replaceable);
         }
         let path = placed?;
         self.mark_unsynced(path.parent());
@@ -228,8 +236,7 @@ impl<D: Disk> Inner<D> {
 
     fn try_place(
         &self,
-        work: &Work<D>,
-        name: &str,
+        finished: &Finished<'_, D>,
         wish: &Publication,
         replaceable: &[FileKind],
     ) -> Result<RelPath, StoreError> {
@@ -243,7 +250,11 @@ impl<D: Disk> Inner<D> {
             },
             OnConflict::Fail | OnConflict::Rename => Replace::Never,
         };
-        let move_to = |to: &RelPath| match work.folder().rename(name, &folder, to.name(), replace) {
+        let appear = |to: &RelPath| match finished {
+            Finished::Named(work, name) => work.folder().rename(name, &folder, to.name(), replace),
+            Finished::Unnamed(unnamed) => folder.give_name(unnamed.file(), to.name()),
+        };
+        let move_to = |to: &RelPath| match appear(to) {
             Ok(()) => Ok(true),
             Err(error) => match error.kind() {
                 ErrorKind::AlreadyExists | ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => Ok(false),

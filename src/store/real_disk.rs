@@ -46,6 +46,11 @@ impl Disk for RealDisk {
         &self.destination
     }
 
+    fn held_open_max(&self) -> usize {
+        // Others in this process have files open too, other stores among them.
+        platform::handles_max() / 8
+    }
+
     fn boot(&self) -> Option<BootId> {
         self.boot
     }
@@ -91,6 +96,14 @@ impl DiskFolder for RealFolder {
         options.follow(FollowSymlinks::No);
         platform::harden(&mut options);
         Ok(RealFile(self.0.open_with(name, &options)?.into_std()))
+    }
+
+    fn open_unnamed(&self) -> io::Result<Option<RealFile>> {
+        Ok(platform::open_unnamed(&self.0)?.map(RealFile))
+    }
+
+    fn give_name(&self, file: &RealFile, name: &str) -> io::Result<()> {
+        platform::give_name(&file.0, &self.0, name)
     }
 
     fn remove_file(&self, name: &str) -> io::Result<()> {

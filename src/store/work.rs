@@ -2,6 +2,7 @@
 
 use super::disk::{Disk, DiskFile, DiskFolder, Facts, FileKind, Lock, OpenHow, Replace};
 use super::fault::StoreError;
+use super::unnamed::Unnamed;
 use crate::manifest::Mode;
 use crate::rel_path::WORK_FOLDER;
 use std::io::{self, ErrorKind};
@@ -25,6 +26,7 @@ pub(super) struct Work<D: Disk> {
     scratch_names: AtomicU64,
     /// Whether a power cut leaves the folder itself where it is.
     is_name_synced: AtomicBool,
+    unnamed: Unnamed,
 }
 
 impl<D: Disk> Work<D> {
@@ -72,12 +74,25 @@ impl<D: Disk> Work<D> {
         if !folder.own_facts().map_err(refused)?.is_ours {
             return Err(StoreError::Tampered { path: WORK_FOLDER.to_owned(), what: "it belongs to another user" });
         }
+        Ok(Some(Self::of(disk, folder, None)))
+    }
+
+    fn of(disk: &Arc<D>, folder: D::Folder, lock: Option<super::FileOf<D>>) -> Self {
         let (scratch_names, is_name_synced) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Some(Self { disk: Arc::clone(disk), folder, lock: None, scratch_names, is_name_synced }))
+        Self { disk: Arc::clone(disk), folder, lock, scratch_names, is_name_synced, unnamed: Unnamed::default() }
     }
 
     pub(super) fn folder(&self) -> &D::Folder {
         &self.folder
+    }
+
+    pub(super) fn unnamed(&self) -> &Unnamed {
+        &self.unnamed
+    }
+
+    /// Files without names that may be held open.
+    pub(super) fn held_open_max(&self) -> usize {
+        self.disk.held_open_max()
     }
 
     /// Makes a file under a name that nothing else has, of the kind that is swept away if this process dies.
@@ -216,13 +231,7 @@ impl<D: Disk> Work<D> {
         if !shared || !is_current {
             return Ok(None);
         }
-        Ok(Some(Self {
-            disk: Arc::clone(disk),
-            folder,
-            lock: Some(lock),
-            scratch_names: AtomicU64::new(0),
-            is_name_synced: AtomicBool::new(false),
-        }))
+        Ok(Some(Self::of(disk, folder, Some(lock))))
     }
 
     /// Removes the folder if nothing is left in it and nobody else uses it.

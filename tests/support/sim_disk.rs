@@ -92,6 +92,10 @@ struct State {
     rival: Option<Vec<u8>>,
     /// Files and folders that can still be opened.
     descriptors: u64,
+    /// Files without names that may be held open; `None` where there are no such files.
+    unnamed_max: Option<usize>,
+    /// Files that were never given a name.
+    unnamed: BTreeSet<u64>,
     calls: u64,
     plan: Option<Plan>,
     hits: u64,
@@ -177,6 +181,8 @@ impl SimDisk {
             holds_attributes: true,
             rival: None,
             descriptors: u64::MAX,
+            unnamed_max: Some(3),
+            unnamed: BTreeSet::new(),
             calls: 0,
             plan: None,
             hits: 0,
@@ -204,6 +210,12 @@ impl SimDisk {
     /// A file system where a file has one name.
     pub(crate) fn without_links(self) -> Self {
         self.state().links = false;
+        self
+    }
+
+    /// A file system where every file has a name.
+    pub(crate) fn without_unnamed_files(self) -> Self {
+        self.state().unnamed_max = None;
         self
     }
 
@@ -269,6 +281,9 @@ impl SimDisk {
         let mut state = self.state().clone();
         state.locks.clear();
         state.plan = None;
+        for inode in std::mem::take(&mut state.unnamed) {
+            state.inodes.remove(&inode);
+        }
         Self::from_state(state)
     }
 
@@ -354,6 +369,10 @@ impl Disk for SimDisk {
 
     fn destination(&self) -> &SimFolder {
         &self.top
+    }
+
+    fn held_open_max(&self) -> usize {
+        self.state().unnamed_max.unwrap_or(0)
     }
 
     fn boot(&self) -> Option<BootId> {
@@ -447,6 +466,30 @@ impl DiskFolder for SimFolder {
         Ok(self.handle(&mut state, inode))
     }
 
+    fn open_unnamed(&self) -> io::Result<Option<SimFile>> {
+        let mut state = self.enter(Kind::Allocates)?;
+        if state.unnamed_max.is_none() {
+            return Ok(None);
+        }
+        state.take_descriptor()?;
+        let meta = Meta { mode: 0o600, modified: None };
+        let node = Node::File { cached: Vec::new(), durable: Vec::new(), dirty: BTreeSet::new() };
+        let inode = state.add(Inode::new(node, meta, 0));
+        state.unnamed.insert(inode);
+        Ok(Some(self.handle(&mut state, inode)))
+    }
+
+    fn give_name(&self, file: &SimFile, name: &str) -> io::Result<()> {
+        let mut state = self.enter(Kind::Allocates)?;
+        state.check_name(name)?;
+        state.meet_rival(self.inode, name)?;
+        if state.entries(self.inode)?.contains_key(name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        state.unnamed.remove(&file.inode);
+        state.link(self.inode, name, file.inode)
+    }
+
     fn remove_file(&self, name: &str) -> io::Result<()> {
         let mut state = self.enter(Kind::Allocates)?;
         state.unlink(self.inode, name)
@@ -456,12 +499,7 @@ impl DiskFolder for SimFolder {
         let mut state = self.enter(Kind::Allocates)?;
         state.check_name(to_name)?;
         let inode = *state.entries(self.inode)?.get(name).ok_or(ErrorKind::NotFound)?;
-        if let Some(bytes) = state.rival.take() {
-            let meta = Meta { mode: 0o644, modified: None };
-            let node = Node::File { cached: bytes.clone(), durable: bytes, dirty: BTreeSet::new() };
-            let rival = state.add(Inode::new(node, meta, 0));
-            state.link(to.inode, to_name, rival)?;
-        }
+        state.meet_rival(to.inode, to_name)?;
         if let Some(&there) = state.entries(to.inode)?.get(to_name) {
             if replace == Replace::Never {
                 return Err(ErrorKind::AlreadyExists.into());
@@ -703,6 +741,9 @@ impl Drop for SimFile {
         if let Some(holders) = state.locks.get_mut(&self.inode) {
             holders.remove(&self.handle);
         }
+        if state.unnamed.remove(&self.inode) {
+            state.inodes.remove(&self.inode);
+        }
     }
 }
 
@@ -787,6 +828,15 @@ impl State {
         self.inodes.get_mut(&inode).unwrap().links += 1;
         self.pending.push(Change::Linked { folder, name: name.to_owned(), inode });
         Ok(())
+    }
+
+    /// Has another program take the name first, where that was asked for.
+    fn meet_rival(&mut self, folder: u64, name: &str) -> io::Result<()> {
+        let Some(bytes) = self.rival.take() else { return Ok(()) };
+        let meta = Meta { mode: 0o644, modified: None };
+        let node = Node::File { cached: bytes.clone(), durable: bytes, dirty: BTreeSet::new() };
+        let rival = self.add(Inode::new(node, meta, 0));
+        self.link(folder, name, rival)
     }
 
     fn unlink(&mut self, folder: u64, name: &str) -> io::Result<()> {
@@ -911,6 +961,7 @@ impl State {
             }
         }
         self.locks.clear();
+        self.unnamed.clear();
         self.unseen_errors.clear();
         self.plan = None;
         self.boot = BootId([self.boot.0[0].wrapping_add(1); 16]);
