@@ -1,5 +1,6 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
+use super::failed::Failures;
 use super::foresee::Outlook;
 use super::links::Links;
 use super::mailbox::{Mail, Mailbox};
@@ -7,7 +8,7 @@ use super::out::renamed;
 use super::queue::Queue;
 use super::sink::Sink;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
-use super::{Conflict, Event, FailedFile, FileOutcome, Observer, ReceiveSettings};
+use super::{Conflict, Event, FileOutcome, Observer, ReceiveSettings};
 use crate::chunk::Geometry;
 use crate::chunk_set::ChunkSet;
 use crate::digest::FileDigest;
@@ -52,7 +53,7 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     /// [`HELD_CHUNKS_MAX`]: crate::limits::HELD_CHUNKS_MAX
     pub(super) set_aside: Mutex<HashMap<u64, Vec<u8>>>,
     pub(super) links: Links,
-    pub(super) failures: Mutex<Vec<FailedFile>>,
+    pub(super) failures: Mutex<Failures>,
     best_effort: AtomicBool,
     only_root: Mutex<Option<FileDigest>>,
     pub(super) disk_faults: Mutex<HashMap<EntryIndex, StoreError>>,

@@ -339,7 +339,6 @@ impl<D: Disk> Fates<'_, '_, D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Compression;
     use crate::manifest::{Attributes, ListingBuilder, Mode, Timestamp};
     use crate::session::{Receiver, ReceiverSettings};
     use crate::store::Store;
@@ -381,25 +380,7 @@ mod tests {
         }
         let totals = builder.totals();
         let listing = builder.finish(totals).unwrap();
-        let settings = ReceiveSettings {
-            invitation: zeroize::Zeroizing::new(String::new()),
-            at: Vec::new(),
-            into: folder.path().to_owned(),
-            conflict: Conflict::Fail,
-            read_back: false,
-            lanes: None,
-            retry_for: None,
-            wait_for_host: false,
-            allow_hidden: false,
-            state_dir: None,
-            resuming: None,
-            expect: None,
-            symlinks: false,
-            attributes: false,
-            compress: Compression::Auto,
-            dry_run: true,
-            out: None,
-        };
+        let settings = ReceiveSettings { dry_run: true, ..ReceiveSettings::plain(folder.path()) };
         let store = Store::open_to_look(RealDisk::open(folder.path()).unwrap()).unwrap();
         let told = Told::default();
         let receiver = Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: 0 });
