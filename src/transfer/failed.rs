@@ -250,6 +250,15 @@ mod tests {
     }
 
     #[test]
+    fn what_came_of_a_file_that_failed_meanwhile_takes_no_place() {
+        let folder = tempfile::tempdir().unwrap();
+        with_engine(folder.path(), &[("a", EntryKind::File { length: Length(100) })], |engine| {
+            assert!(!engine.set_aside(EntryIndex(0), 0, vec![0; 50]), "nothing more of it is wanted");
+            assert!(lock(&engine.set_aside).is_empty());
+        });
+    }
+
+    #[test]
     fn a_sync_that_found_no_room_is_told_from_one_that_the_device_failed() {
         let class = |kind: ErrorKind| {
             let unsynced = StoreError::FsyncFailed { path: "a".into(), source: kind.into() };
