@@ -60,6 +60,7 @@ impl Failure {
             TransferError::NoSpace { needed, free } => {
                 format!("{error}: {} needed, {} free", units::size(*needed), units::size(*free))
             }
+            TransferError::NoInodes { needed, free } => format!("{error}: {needed} needed, {free} free"),
             _ => error.to_string(),
         };
         let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();

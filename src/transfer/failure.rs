@@ -94,6 +94,14 @@ pub enum TransferError {
     #[error("nobody listens there")]
     NobodyListens(#[source] Cause),
     /// The destination has too little room.
+    /// The file system of the destination holds no more files and folders, however much room there is.
+    #[error("the destination's file system has too few inodes left")]
+    NoInodes {
+        /// Files and folders that the transfer has to make.
+        needed: u64,
+        /// How many more the file system can hold.
+        free: u64,
+    },
     #[error("the destination has too little room")]
     NoSpace {
         /// Bytes that the transfer still has to write, with the margin that stays free.
@@ -232,7 +240,9 @@ impl TransferError {
             Self::Interrupted | Self::ReaderGone => FailureClass::Interrupted,
             Self::Names { .. } => FailureClass::Name,
             Self::Network(_) | Self::NobodyListens(_) => FailureClass::Network,
-            Self::Input(SpoolFault::Full { .. }) | Self::NoSpace { .. } => FailureClass::NoSpace,
+            Self::Input(SpoolFault::Full { .. }) | Self::NoInodes { .. } | Self::NoSpace { .. } => {
+                FailureClass::NoSpace
+            }
             Self::Partial { .. } => FailureClass::Partial,
             Self::NotHaul(_) | Self::OtherVersion(_) | Self::Protocol(_) => FailureClass::Protocol,
             Self::Refused(_) => FailureClass::Refused,
@@ -304,7 +314,7 @@ impl TransferError {
             }
             Self::Io { .. } => "once the cause is gone, run the same command again to continue",
             Self::Names { .. } => "rename them on the sending side and send them again",
-            Self::NoSpace { .. } => {
+            Self::NoInodes { .. } | Self::NoSpace { .. } => {
                 "free some room or choose another folder with --into, then run the same command again"
             }
             Self::NoInvitation => {

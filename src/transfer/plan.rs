@@ -22,8 +22,10 @@ pub(super) struct Survey {
     pub(super) needed: u64,
     /// Bytes that are free.
     pub(super) free: u64,
-    /// Whether the files are more than the destination can hold, whatever they take.
-    lacks_inodes: bool,
+    /// Entries that have to be made, each of which takes an inode.
+    made: u64,
+    /// Inodes that are free.
+    inodes: u64,
 }
 
 /// What becomes of a file, as far as that is known before its root is.
@@ -45,7 +47,7 @@ pub(super) enum Course {
 pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Survey, TransferError> {
     let refuse = |fault| failed::store("cannot look at the destination", fault);
     let mut existing = Vec::with_capacity(listing.entries().len());
-    let (mut needed, mut files) = (0u64, 0u64);
+    let (mut needed, mut made) = (0u64, 0u64);
     let parts = store.glance_at_parts().map_err(refuse)?;
     let reserved: HashSet<_> = parts.into_iter().filter_map(|part| part.destined).collect();
     // Nothing lies in a folder that is not there, so it is not looked for: a new tree has one look for each folder.
@@ -78,21 +80,29 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
             let is_fetched = !is_same_length && !unnameable.contains_key(&index);
             if is_fetched && !reserved.contains(&(entry.path.clone(), length)) {
                 needed = needed.saturating_add(length.0);
-                files += 1;
+                made += 1;
             }
+        } else if found == Existing::Nothing && entry.kind == EntryKind::Folder {
+            made += 1;
         }
         existing.push(found);
     }
     let space = store.space().map_err(refuse)?;
     let needed = if needed == 0 { 0 } else { needed.saturating_add(FREE_SPACE_MARGIN_BYTES) };
-    Ok(Survey { existing, unnameable, needed, free: space.bytes, lacks_inodes: files > space.inodes })
+    Ok(Survey { existing, unnameable, needed, free: space.bytes, made, inodes: space.inodes })
 }
 
 impl Survey {
     /// Refuses what does not fit.
     pub(super) fn refuse_lack(&self) -> Result<(), TransferError> {
-        let Self { needed, free, lacks_inodes, .. } = *self;
-        if needed > free || lacks_inodes { Err(TransferError::NoSpace { needed, free }) } else { Ok(()) }
+        let Self { needed, free, made, inodes, .. } = *self;
+        if needed > free {
+            Err(TransferError::NoSpace { needed, free })
+        } else if made > inodes {
+            Err(TransferError::NoInodes { needed: made, free: inodes })
+        } else {
+            Ok(())
+        }
     }
 }
 
