@@ -252,13 +252,12 @@ pub(super) fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
 }
 
 pub(super) fn source_failure(error: SourceError) -> TransferError {
-    let class = match &error {
-        SourceError::Stopped => return TransferError::Interrupted,
-        SourceError::AllLeftOut { .. } => return TransferError::NothingToSend(error.into()),
-        SourceError::Changed { .. } | SourceError::Vanished { .. } => return TransferError::SourceChanged { files: 1 },
-        _ => "cannot offer what was asked for",
-    };
-    TransferError::Io { what: class.into(), cause: error.into() }
+    match &error {
+        SourceError::Stopped => TransferError::Interrupted,
+        SourceError::AllLeftOut { .. } => TransferError::NothingToSend(error.into()),
+        SourceError::Changed { .. } | SourceError::Vanished { .. } => TransferError::SourceChanged { files: 1 },
+        _ => TransferError::NotOffered(error.into()),
+    }
 }
 
 /// What it said is printable: this program wrote it, but it may quote a name.
@@ -280,7 +279,8 @@ pub(super) fn stranger_text(event: ListenerEvent) -> Option<String> {
     match event {
         ListenerEvent::BadProof { peer, count } => Some(format!("{peer} tried a wrong link ({count} so far)")),
         ListenerEvent::WrongCode { peer, count } => {
-            Some(format!("{peer} tried a wrong code ({count} wrong tries so far)"))
+            let tries = if count == 1 { "try" } else { "tries" };
+            Some(format!("{peer} tried a wrong code ({count} wrong {tries} so far)"))
         }
         ListenerEvent::NotHaul { peer } => Some(format!("{peer} connected without speaking haul's protocol")),
         ListenerEvent::OutOfResources => Some("this machine is out of descriptors or threads; waiting for some".into()),
