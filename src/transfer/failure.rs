@@ -338,10 +338,7 @@ impl TransferError {
             Self::NotOneFile { .. } => "receive it into a folder with --into, or have one file offered",
             Self::Unsealed => "throw it away, and run the same command again",
             Self::Partial { .. } => "run the same command again to fetch what failed",
-            Self::OtherVersion(_) => {
-                "check that both ends run the same version of haul, and that it is haul that answers"
-            }
-            Self::Protocol(_) => "check that both ends run the same version of haul",
+            Self::OtherVersion(_) | Self::Protocol(_) => "check that both ends run the same version of haul",
             Self::Refused(_) => "ask the other end why; the same command can be run again",
             Self::SessionGone => {
                 "run `haul receive` with the code or the link that the sender shows now; what is here is not fetched again"
