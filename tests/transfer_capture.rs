@@ -25,7 +25,7 @@ fn recorder(target: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
                 let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                 let tape = Arc::clone(&kept);
                 thread::spawn(move || {
-                    let mut bytes = [0; 1 << 16];
+                    let mut bytes = [0; 1 << 12];
                     while let Ok(count @ 1..) = from.read(&mut bytes) {
                         tape.lock().unwrap().extend_from_slice(&bytes[..count]);
                         if to.write_all(&bytes[..count]).is_err() {

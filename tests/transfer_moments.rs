@@ -47,8 +47,8 @@ impl World {
     fn new() -> Self {
         let playground = Playground::new();
         let (source, into) = (playground.dir("source"), playground.dir("into"));
-        for number in 0..600 {
-            fs::write(source.join(format!("{number:0>200}")), noise(100, number as u64)).unwrap();
+        for number in 0..600u64 {
+            fs::write(source.join(format!("{number:0>200}")), noise(100, number)).unwrap();
         }
         fs::write(source.join("z"), noise(LARGE, 1)).unwrap();
         Self { playground, source, into }
