@@ -177,6 +177,9 @@ impl Failure {
 /// One or two lines about a run that has everything.
 pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -> String {
     let time = Duration::try_from_secs_f64(summary.seconds).unwrap_or_default();
+    if let Some(receivers) = summary.receivers {
+        return kept_text(summary, receivers, time, terminal);
+    }
     let verb = match side {
         Side::Checking => "Checked",
         Side::Listing => "Listed",
@@ -207,6 +210,22 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
         text.push_str(&format!("; {plain} travelled as {wire}"));
     }
     text.push('\n');
+    if let Some(root) = &summary.root {
+        line(&mut text, terminal, "root: ", root);
+    }
+    text
+}
+
+/// The line about an offer that was kept until it was stopped: what it was, and what came of it.
+fn kept_text(summary: &Summary, receivers: u64, time: Duration, terminal: &Terminal) -> String {
+    let mut text = format!(
+        "Offered {} for {}; {} {} everything, {} sent\n",
+        units::contents(summary.files, 0, summary.bytes),
+        units::time(time),
+        units::count(receivers, "receiver"),
+        if receivers == 1 { "has" } else { "have" },
+        units::size(summary.bytes_fetched)
+    );
     if let Some(root) = &summary.root {
         line(&mut text, terminal, "root: ", root);
     }
@@ -437,6 +456,18 @@ mod tests {
         );
         assert_eq!(text(2 << 30, 2 << 30), "Sent 1 file, 2.00 GiB in 4.0 s, 512.0 MiB/s\n");
         assert_eq!(text(0, 3000), "Sent 1 file, 2.00 GiB in 4.0 s\n");
+    }
+
+    #[test]
+    fn an_offer_that_was_kept_says_how_many_have_it() {
+        let text = |receivers, bytes_fetched| {
+            let (ok, files, bytes, seconds) = (true, 1, 3 << 20, 25.4);
+            let receivers = Some(receivers);
+            let summary = Summary { ok, files, bytes, bytes_fetched, seconds, receivers, ..Summary::default() };
+            summary_text(&summary, Side::Sending, &PLAIN)
+        };
+        assert_eq!(text(0, 1 << 20), "Offered 1 file, 3.00 MiB for 25 s; 0 receivers have everything, 1.00 MiB sent\n");
+        assert_eq!(text(1, 3 << 20), "Offered 1 file, 3.00 MiB for 25 s; 1 receiver has everything, 3.00 MiB sent\n");
     }
 
     #[test]

@@ -69,8 +69,9 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let outcome = caught(|| run(&host, settings, &mut beacon, &inbox, observer, cancel));
     drop((beacon, listener));
     host.abort_all();
-    let failed = outcome?;
+    let Ended { failed, receivers } = outcome?;
     let mut summary = summary(&host, began, cancel);
+    summary.receivers = settings.keep.then_some(receivers);
     summary.ok = failed == 0 && left_out == 0;
     if summary.ok {
         Ok(summary)
@@ -79,7 +80,15 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     }
 }
 
-/// Waits until a receiver has everything, and returns how many files failed there.
+/// How an offer ended.
+struct Ended {
+    /// Files that failed at its only receiver.
+    failed: u32,
+    /// Receivers that have everything that did not fail.
+    receivers: u64,
+}
+
+/// Waits until a receiver has everything, or until an offer that is kept is stopped.
 fn run(
     host: &Host,
     settings: &SendSettings,
@@ -87,12 +96,13 @@ fn run(
     inbox: &mpsc::Receiver<HostEvent>,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<u32, TransferError> {
+) -> Result<Ended, TransferError> {
     let mut crowd = Crowd::new(host, observer);
+    let mut receivers = 0;
     let mut told = Instant::now();
     loop {
         if cancel.is_cancelled() {
-            return if settings.keep { Ok(0) } else { Err(TransferError::Interrupted) };
+            return if settings.keep { Ok(Ended { failed: 0, receivers }) } else { Err(TransferError::Interrupted) };
         }
         for order in settings.controls.take() {
             let may_need_code = match crowd.obey(order) {
@@ -127,10 +137,11 @@ fn run(
             HostEvent::Served { .. } | HostEvent::Panicked { .. } => true,
             _ => false,
         };
-        if let Some(failed) = take(host, event, &mut crowd, beacon, observer)
-            && !settings.keep
-        {
-            return Ok(failed);
+        if let Some(failed) = take(host, event, &mut crowd, beacon, observer) {
+            receivers += 1;
+            if !settings.keep {
+                return Ok(Ended { failed, receivers });
+            }
         }
         if may_need_code && let Some(news) = host.codes.renew() {
             tell_code(news, beacon, observer);
