@@ -325,6 +325,8 @@ mod tests {
         (16, "a<b>\"|*", Some(WindowsFault::Character)),
         (22, "haul~1/x", Some(WindowsFault::ShortWorkFolder)),
         (22, ".haul2", None),
+        (22, "haul2", None),
+        (22, "pack~1", None),
         (23, ".bashrc", None),
         (23, ".ssh/authorized_keys", None),
         (23, "project/.git/config", None),

@@ -121,6 +121,17 @@ fn a_signal_ends_a_sender_in_order_and_says_how_to_go_on() {
 }
 
 #[test]
+fn an_offer_that_is_kept_says_at_its_end_how_many_have_it() {
+    let env = CliEnv::new();
+    env.file("a", b"some bytes");
+    let (ended, text) = env.send(&["--keep", "a"]).signal(Signal::INT);
+    assert_eq!(ended, Some(0), "{text}");
+    assert!(text.contains("Offered 1 file, 10 B for "), "{text}");
+    assert!(text.contains("; 0 receivers have everything, 0 B sent"), "{text}");
+    assert!(!text.contains("Sent "), "{text}");
+}
+
+#[test]
 fn the_same_paths_get_the_same_link_again() {
     let env = CliEnv::new();
     env.file("a", b"some bytes");

@@ -19,6 +19,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const MIB: u64 = 1 << 20;
 const LENGTH: u64 = 64 * MIB;
@@ -96,6 +97,33 @@ fn survives(kind: &str, bytes: u64) {
     }
     assert!(fs::read(into.join("data")).unwrap() == fs::read(&source).unwrap(), "{kind}");
     assert!(!into.join(".haul").exists(), "{kind}");
+    sending.kill();
+    drop(mount);
+}
+
+#[test]
+fn row_45_more_files_than_the_file_system_can_hold_are_refused_before_any_data() {
+    if !may_mount() {
+        return;
+    }
+    let playground = Playground::new();
+    let source = playground.dir("tree");
+    for file in 0..100 {
+        fs::write(source.join(format!("{file:03}")), b"").unwrap();
+    }
+    let disk = playground.dir("disk");
+    let mount = Mount::tmpfs(&disk, "size=64m,nr_inodes=80");
+    let sending = playground.send(&[&source], &["--keep"]);
+    let refused = playground.receive(&sending.link, &disk, &[]).wait();
+    let error = refused.assert_exit(43)["error"].as_str().unwrap();
+    assert!(error.contains("too few inodes left: 101 needed, 7"), "{error}");
+    assert_eq!(fs::read_dir(&disk).unwrap().count(), 0, "nothing was made");
+    let foreseen = playground.receive(&sending.link, &disk, &["--dry-run"]).wait();
+    assert_eq!(foreseen.assert_exit(43)["error"], error);
+
+    let bigger = Command::new("mount").args(["-o", "remount,nr_inodes=200"]).arg(&disk).status().unwrap();
+    assert!(bigger.success());
+    assert_eq!(playground.receive(&sending.link, &disk, &[]).wait().assert_ok()["files"], 100);
     sending.kill();
     drop(mount);
 }

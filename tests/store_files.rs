@@ -339,6 +339,63 @@ fn what_was_begun_of_a_file_that_turns_out_to_be_there_goes_unless_it_is_in_use(
 }
 
 #[test]
+fn what_was_begun_for_another_length_is_looked_at_where_something_was_claimed() {
+    let bytes = Seeded(10).bytes(10 * CHUNK);
+    for new_length in [10 * CHUNK + 1, 12 * CHUNK, 9 * CHUNK, 3 * CHUNK + 7] {
+        let (folder, store) = destination();
+        let before = Offer::one("f", bytes.clone());
+        {
+            let opened = store.open_partial(&path("f"), Length(bytes.len() as u64)).unwrap();
+            for index in [0, 2, 8, 9] {
+                before.fetch(&opened.partial, 0, index).unwrap();
+            }
+        }
+        let name = store.left_overs().unwrap().remove(0).name;
+        let mut now = bytes.clone();
+        now.resize(new_length, 7);
+        now[2 * CHUNK] ^= 1;
+        let offer = Offer::one("f", now);
+        let length = Length(new_length as u64);
+        store.readdress(&name, &path("f"), length).unwrap();
+        {
+            let opened = store.open_partial(&path("f"), length).unwrap();
+            let looked_at: Vec<u64> = opened.claims.ranges().flatten().collect();
+            let chunks = new_length.div_ceil(CHUNK) as u64;
+            let expected: Vec<u64> = [0, 2, 8, 9].into_iter().filter(|&index| index < chunks).collect();
+            assert_eq!((opened.standing, looked_at), (Standing::OtherBoot, expected), "{new_length}");
+        }
+        let mut receipt = Receipt::default();
+        let sealed = offer.complete(&store, 0, &mut receipt).unwrap();
+        store.publish(sealed, &wish("f", OnConflict::Fail)).unwrap();
+        assert!(fs::read(folder.path().join("f")).unwrap() == offer.bytes(0), "{new_length}");
+        assert!(receipt.reused >= 1, "{new_length}: {receipt:?}");
+        drop(store);
+        assert!(!folder.path().join(".haul").exists(), "{new_length}");
+    }
+}
+
+#[test]
+fn what_was_begun_for_another_length_goes_where_it_is_of_no_use_and_stays_where_it_is_in_use() {
+    let (_folder, store) = destination();
+    let (old, new) = (Length(2 * CHUNK as u64), Length(3 * CHUNK as u64));
+    let begin = |length| drop(store.open_partial(&path("f"), length).unwrap());
+    let names = || store.left_overs().unwrap().into_iter().map(|left| left.name).collect::<Vec<_>>();
+    begin(old);
+    let name = names().remove(0);
+    begin(new);
+    store.readdress(&name, &path("f"), new).unwrap();
+    assert_eq!(store.left_overs().unwrap().len(), 1, "one of that length is begun already");
+    assert_eq!(store.left_overs().unwrap()[0].destined, Some((path("f"), new)));
+    begin(old);
+    store.readdress(&name, &path("f"), Length(5)).unwrap();
+    assert!(!names().contains(&name), "a file of one chunk has none");
+    let opened = store.open_partial(&path("f"), old).unwrap();
+    store.readdress(&name, &path("f"), Length(4 * CHUNK as u64)).unwrap();
+    assert!(names().contains(&name), "it is in use");
+    drop(opened);
+}
+
+#[test]
 fn a_partial_file_in_use_is_busy_and_is_not_cleaned_away() {
     let (folder, store) = destination();
     let length = Length(2 * CHUNK as u64);

@@ -311,41 +311,77 @@ fn a_sender_that_is_not_found_is_named_by_its_number_with_another_way() {
     assert!(ran.stderr.contains("--at HOST:PORT"), "{ran:?}");
 }
 
+/// How the address of one end is changed while 64 MiB are under way, at 10 MB a second.
+struct Move<'a> {
+    cable: &'a Cable,
+    end: usize,
+    from: &'a str,
+    to: &'a str,
+    /// How soon the transfer has to go on.
+    within: Duration,
+}
+
+impl Move<'_> {
+    /// A receiver that is told a link goes by that, any other one by the code alone.
+    fn is_ridden_out(&self, by_link: bool) {
+        let playground = Playground::new();
+        let file = playground.file("data", 64 << 20, 8);
+        let into = playground.dir("into");
+        let on = |end: usize, verb: &str| {
+            let mut command = self.cable.command(end, env!("CARGO_BIN_EXE_haul"));
+            command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped()).args(["--json", "--no-progress"]);
+            command.env("XDG_STATE_HOME", playground.path("state")).env("XDG_CACHE_HOME", playground.path("cache"));
+            command
+        };
+        let mut send = on(0, "send");
+        send.arg(&file);
+        let sending = playground.start_send(send);
+        let rate =
+            ["qdisc", "add", "dev", "cable", "root", "tbf", "rate", "80mbit", "burst", "64kb", "latency", "50ms"];
+        assert!(self.cable.command(0, "tc").args(rate).status().unwrap().success());
+        let mut receive = on(1, "receive");
+        receive.args([if by_link { &sending.link } else { sending.code() }, "--yes", "--into"]).arg(&into);
+        let mut receiving = Playground::start_receive(receive);
+        let mut fetched = 0;
+        assert!(receiving.wait_until(|event| {
+            fetched = event["bytes_fetched"].as_u64().unwrap_or(0);
+            fetched > 0
+        }));
+        assert!(fetched < 32 * MIB, "what follows can only come from the other address");
+        self.cable.configure(self.end, &["address", "delete", self.from, "dev", "cable"]);
+        self.cable.configure(self.end, &["address", "add", self.to, "dev", "cable"]);
+        let moved = Instant::now();
+        // What was in flight at that moment may still be counted.
+        let goes_on =
+            |event: &serde_json::Value| event["bytes_fetched"].as_u64().is_some_and(|now| now > fetched + 4 * MIB);
+        assert!(receiving.wait_until(goes_on));
+        let gap = moved.elapsed();
+        println!("{} MiB more had come {:.1} s after the address of end {} changed", 4, gap.as_secs_f64(), self.end);
+        assert!(gap < self.within, "{gap:?}");
+        receiving.wait().assert_ok();
+        assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
+        assert_eq!(sending.wait().0, Some(0));
+    }
+}
+
 #[test]
 fn a_code_alone_finds_its_sender_and_follows_it_to_another_address() {
     if !may_make_networks() {
         return;
     }
     let cable = Cable::new(["10.79.0.1/24", "10.79.0.2/24"]);
-    let playground = Playground::new();
-    let file = playground.file("data", 64 << 20, 8);
-    let into = playground.dir("into");
-    let on = |end: usize, verb: &str| {
-        let mut command = cable.command(end, env!("CARGO_BIN_EXE_haul"));
-        command.arg(verb).stdin(Stdio::null()).stdout(Stdio::piped()).args(["--json", "--no-progress"]);
-        command.env("XDG_STATE_HOME", playground.path("state")).env("XDG_CACHE_HOME", playground.path("cache"));
-        command
-    };
-    let mut send = on(0, "send");
-    send.arg(&file);
-    let sending = playground.start_send(send);
-    // 64 MiB take some seven seconds: the address changes in the middle.
-    let rate = ["qdisc", "add", "dev", "cable", "root", "tbf", "rate", "80mbit", "burst", "64kb", "latency", "50ms"];
-    assert!(cable.command(0, "tc").args(rate).status().unwrap().success());
-    let mut receive = on(1, "receive");
-    receive.args([sending.code(), "--yes", "--into"]).arg(&into);
-    let mut receiving = Playground::start_receive(receive);
-    let mut fetched = 0;
-    assert!(receiving.wait_until(|event| {
-        fetched = event["bytes_fetched"].as_u64().unwrap_or(0);
-        fetched > 0
-    }));
-    assert!(fetched < 32 * MIB, "what follows can only come from the other address");
-    cable.configure(0, &["address", "delete", "10.79.0.1/24", "dev", "cable"]);
-    cable.configure(0, &["address", "add", "10.79.0.9/24", "dev", "cable"]);
-    receiving.wait().assert_ok();
-    assert!(fs::read(into.join("data")).unwrap() == fs::read(&file).unwrap());
-    assert_eq!(sending.wait().0, Some(0));
+    let within = Duration::from_secs(10);
+    Move { cable: &cable, end: 0, from: "10.79.0.1/24", to: "10.79.0.9/24", within }.is_ridden_out(false);
+}
+
+#[test]
+fn a_receiver_whose_address_changes_goes_on_within_seconds() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = Cable::new(["10.84.0.1/24", "10.84.0.2/24"]);
+    let within = Duration::from_secs(5);
+    Move { cable: &cable, end: 1, from: "10.84.0.2/24", to: "10.84.0.9/24", within }.is_ridden_out(true);
 }
 
 #[test]

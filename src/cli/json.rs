@@ -496,6 +496,7 @@ mod tests {
             seconds: 0.5,
             root: Some("ab".into()),
             failed: Vec::new(),
+            receivers: None,
         };
         events.done(&summary, 0, None);
         let expected = json!({

@@ -9,7 +9,7 @@ use haul::secret::{Invitation, InvitationFault};
 use haul::transfer::Cancel;
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The variable that may hold a link or a code.
@@ -69,6 +69,19 @@ pub(crate) fn read_code(answers: &mut dyn Answers, cancel: &Cancel) -> Result<Gi
         return Err(usage("no code was given", next));
     };
     Ok(Given { invitation: checked(&Zeroizing::new(line), "the code")?, in_arguments: false })
+}
+
+/// Refuses what is no path to offer, and a link or a code: somebody mixed up the two commands. It is not repeated.
+pub(crate) fn refuse_as_path(paths: &[PathBuf]) -> Result<(), Failure> {
+    let is_invitation = |path: &PathBuf| {
+        let text = path.to_str().unwrap_or_default();
+        Invitation::parse(text).is_ok() && !path.exists()
+    };
+    if paths.iter().any(is_invitation) {
+        let next = "`haul receive` with it fetches what is offered; `haul send PATH --to` with it pushes there";
+        return Err(usage("this is a link or a code, and no path", next));
+    }
+    Ok(())
 }
 
 /// Whether somebody else who could read our arguments is at work on this machine.
@@ -192,6 +205,24 @@ mod tests {
         assert!(failure.what.ends_with("is neither a link nor a code; it is here"), "{}", failure.what);
         assert!(failure.exit == Exit::Usage && failure.next.unwrap().starts_with("`haul send`"));
         assert!(given(Some("no-such-film.mkv"), None).is_ok(), "what is not here may be a secret, and is not repeated");
+    }
+
+    #[test]
+    fn whoever_offers_a_code_is_told_of_the_other_command() {
+        let refused = |text: &str| refuse_as_path(&["src".into(), text.into()]).err();
+        let link = "HTTP://192.0.2.1:4285/AAAQEAYEAUDAOCAJBIFQYDIOB4#74OR2HA3DIMRQFYWCUKBGEQRCA";
+        for text in ["7-amber-canoe-lentil", "7 amber canoe lentil", link] {
+            let failure = refused(text).unwrap();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(!format!("{failure:?}").contains(text), "{failure:?}");
+        }
+        for text in ["no-such-film.mkv", "photos", "my summer photos", "7", "-"] {
+            assert!(refused(text).is_none(), "{text}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let named = folder.path().join("7-amber-canoe-lentil");
+        std::fs::write(&named, b"x").unwrap();
+        assert!(refuse_as_path(&[named]).is_ok(), "it is here");
     }
 
     #[test]

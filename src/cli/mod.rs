@@ -129,8 +129,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         .with_qr(send.invitation.qr(send.address.is_some()))
         .with_announcement(is_announced)
         .with_spool(stream::is_read(&send));
-    let chosen =
-        refuse_flags(&send, has_lines).and_then(|()| Ok((stream::settings(&send)?, send.filters.clone().read()?)));
+    let chosen = refuse(&send, has_lines).and_then(|()| Ok((stream::settings(&send)?, send.filters.clone().read()?)));
     let (stream, filter) = match chosen {
         Ok(chosen) => chosen,
         Err(failure) => return view.finish(Err(failure)),
@@ -179,8 +178,9 @@ fn run_send(send: Send, output: Output) -> Exit {
     view.finish(result.map_err(|failure| kept.with_way_on(failure)))
 }
 
-/// Refuses flags of an offer that nothing can come of.
-fn refuse_flags(send: &Send, has_lines: bool) -> Result<(), Failure> {
+/// Refuses an offer that nothing can come of.
+fn refuse(send: &Send, has_lines: bool) -> Result<(), Failure> {
+    link::refuse_as_path(&send.paths)?;
     if send.ask_each && !has_lines {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
             .next("run it on a terminal with its progress shown, or without --ask-each"));

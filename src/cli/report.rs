@@ -60,14 +60,18 @@ impl Failure {
             TransferError::NoSpace { needed, free } => {
                 format!("{error}: {} needed, {} free", units::size(*needed), units::size(*free))
             }
+            TransferError::NoInodes { needed, free } => format!("{error}: {needed} needed, {free} free"),
             _ => error.to_string(),
         };
-        let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();
+        let causes = causes(error);
         let (kept, next) = match (side, class) {
             (Side::Checking | Side::Listing | Side::Repairing, _) => of_manifest(error, side),
             (Side::Receiving, _) => (error.what_was_kept(), error.what_next()),
             (Side::Pushing | Side::Sending, _)
-                if matches!(error, TransferError::NothingToSend(_) | TransferError::Input(_)) =>
+                if matches!(
+                    error,
+                    TransferError::NothingToSend(_) | TransferError::NotOffered(_) | TransferError::Input(_)
+                ) =>
             {
                 ("nothing was offered", error.what_next())
             }
@@ -173,6 +177,9 @@ impl Failure {
 /// One or two lines about a run that has everything.
 pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -> String {
     let time = Duration::try_from_secs_f64(summary.seconds).unwrap_or_default();
+    if let Some(receivers) = summary.receivers {
+        return kept_text(summary, receivers, time, terminal);
+    }
     let verb = match side {
         Side::Checking => "Checked",
         Side::Listing => "Listed",
@@ -207,6 +214,33 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
         line(&mut text, terminal, "root: ", root);
     }
     text
+}
+
+/// The line about an offer that was kept until it was stopped: what it was, and what came of it.
+fn kept_text(summary: &Summary, receivers: u64, time: Duration, terminal: &Terminal) -> String {
+    let mut text = format!(
+        "Offered {} for {}; {} {} everything, {} sent\n",
+        units::contents(summary.files, 0, summary.bytes),
+        units::time(time),
+        units::count(receivers, "receiver"),
+        if receivers == 1 { "has" } else { "have" },
+        units::size(summary.bytes_fetched)
+    );
+    if let Some(root) = &summary.root {
+        line(&mut text, terminal, "root: ", root);
+    }
+    text
+}
+
+/// What lies behind an error, each once: some repeat at their end what is behind them.
+fn causes(error: &TransferError) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    for cause in std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string) {
+        if !causes.last().is_some_and(|before| before.ends_with(&cause)) {
+            causes.push(cause);
+        }
+    }
+    causes
 }
 
 /// What is left of a run about a manifest, and what its user can do.
@@ -258,6 +292,10 @@ fn pushers_next(error: &TransferError) -> &'static str {
             "compare it with what the `haul receive` that listens shows now: a code works once, and three wrong tries end \
              it; if it is right, somebody on the network may be interfering, and the link is the safer way"
         }
+        _ if matches!(error, TransferError::NobodyListens(_)) => {
+            "check that `haul receive` still listens, and that address and port are the ones that it shows, then run the \
+             same command again"
+        }
         FailureClass::ConnectTimeout => {
             "check that `haul receive` still listens there and that both are on one network, then run the same command again"
         }
@@ -302,7 +340,9 @@ fn line(text: &mut String, terminal: &Terminal, label: &str, rest: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use haul::source::SourceError;
     use haul::transfer::FailedFile;
+    use haul::transport::TransportError;
 
     const PLAIN: Terminal =
         Terminal { redraws: false, answers: false, colors: false, utf8: false, columns: 80, rows: 24 };
@@ -322,6 +362,30 @@ mod tests {
              \x20 kept:  everything that was verified is kept\n\
              \x20 next:  free some room or choose another folder with --into, then run the same command again\n"
         );
+    }
+
+    #[test]
+    fn a_cause_that_the_one_before_it_names_is_not_said_again() {
+        let no_route = std::io::Error::from_raw_os_error(rustix::io::Errno::HOSTUNREACH.raw_os_error());
+        let error = TransferError::Network(TransportError::Unreachable(no_route).into());
+        let text = Failure::of(&error, Side::Receiving).text(&PLAIN);
+        assert_eq!(text.matches("No route to host").count(), 1, "{text}");
+        assert!(text.contains("next:  check that both machines are on and in one network"), "{text}");
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_was_never_offered() {
+        for side in [Side::Sending, Side::Pushing] {
+            let missing = SourceError::Missing { path: "fotos".into() };
+            let text = Failure::of(&TransferError::NotOffered(missing.into()), side).text(&PLAIN);
+            assert_eq!(
+                text,
+                "error: cannot offer what was asked for\n\
+                 \x20 cause: `fotos` does not exist\n\
+                 \x20 kept:  nothing was offered\n\
+                 \x20 next:  check how it is spelt and that it can be read, then run the same command again\n"
+            );
+        }
     }
 
     #[test]
@@ -392,6 +456,18 @@ mod tests {
         );
         assert_eq!(text(2 << 30, 2 << 30), "Sent 1 file, 2.00 GiB in 4.0 s, 512.0 MiB/s\n");
         assert_eq!(text(0, 3000), "Sent 1 file, 2.00 GiB in 4.0 s\n");
+    }
+
+    #[test]
+    fn an_offer_that_was_kept_says_how_many_have_it() {
+        let text = |receivers, bytes_fetched| {
+            let (ok, files, bytes, seconds) = (true, 1, 3 << 20, 25.4);
+            let receivers = Some(receivers);
+            let summary = Summary { ok, files, bytes, bytes_fetched, seconds, receivers, ..Summary::default() };
+            summary_text(&summary, Side::Sending, &PLAIN)
+        };
+        assert_eq!(text(0, 1 << 20), "Offered 1 file, 3.00 MiB for 25 s; 0 receivers have everything, 1.00 MiB sent\n");
+        assert_eq!(text(1, 3 << 20), "Offered 1 file, 3.00 MiB for 25 s; 1 receiver has everything, 3.00 MiB sent\n");
     }
 
     #[test]

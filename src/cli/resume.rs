@@ -205,6 +205,7 @@ fn summary_of_all(ended: &[Ended], ok: bool, began: Instant) -> Summary {
         seconds: began.elapsed().as_secs_f64(),
         root,
         failed: Vec::new(),
+        receivers: None,
     }
 }
 

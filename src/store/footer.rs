@@ -15,7 +15,7 @@
 //! All numbers are little endian. No size is ever taken from the footer: all follow from the length that the listing
 //! gives, and a footer that does not agree is no footer.
 
-use super::disk::{self, BootId, DiskFile};
+use super::disk::{self, BootId, DiskFile, FileKind};
 use crate::chunk::{ChunkIndex, Geometry, Length};
 use crate::digest::{DIGEST_BYTES, PurposeHasher};
 use crate::rel_path::RelPath;
@@ -146,6 +146,14 @@ impl Footer {
         let geometry = Geometry::of(self.length).ok_or(io::ErrorKind::InvalidInput)?;
         disk::write_all(file, &self.encode()[..], Layout::of(geometry).footer())
     }
+}
+
+/// The footer in the last bytes of a file, whatever length of file it is for.
+pub(super) fn read_at_end(file: &impl DiskFile) -> Option<Footer> {
+    let facts = file.facts().ok().filter(|facts| facts.kind == FileKind::File)?;
+    let mut bytes = Box::new([0; FOOTER_BYTES]);
+    disk::read_exact(file, &mut bytes[..], facts.length.checked_sub(FOOTER_BYTES as u64)?).ok()?;
+    Footer::decode(&bytes)
 }
 
 /// The process that says it has the `.part` file open. For a message only; nothing is decided by it.

@@ -1,13 +1,14 @@
 //! What is unfinished at a destination, for a person to look at and to clean up.
 
 use super::Store;
-use super::disk::{self, Disk, DiskFile, DiskFolder, FileKind};
+use super::disk::{self, Disk, DiskFile, DiskFolder, Replace};
 use super::fault::StoreError;
-use super::footer::{FOOTER_BYTES, Footer, Layout};
+use super::footer::{self, Footer, Layout};
 use super::work::{FoundFile, Work};
 use crate::chunk::{ChunkIndex, Geometry, Length};
 use crate::digest::DIGEST_BYTES;
 use crate::rel_path::{RelPath, WORK_FOLDER};
+use std::io::ErrorKind;
 
 /// Ending of partial files.
 const PART_ENDING: &str = ".part";
@@ -72,6 +73,22 @@ impl<D: Disk> Store<D> {
         Ok(self.part_names(&work)?.into_iter().map(glance).collect())
     }
 
+    /// Has the partial file `name`, begun for another length of `path`, become the one for `length`: when that is opened,
+    /// what it holds is hashed, and what did not change stays. It goes where it is of no use, since the file is one chunk now
+    /// or begun already; what a process has open is left alone.
+    pub fn readdress(&self, name: &str, path: &RelPath, length: Length) -> Result<(), StoreError> {
+        let refused = |error| self.inner.fault("taking over", path.as_str(), 0, error);
+        let Some(work) = self.inner.existing_work()? else { return Ok(()) };
+        let FoundFile::Ours(_locked) = work.open_found(name).map_err(refused)? else { return Ok(()) };
+        if Geometry::of(length).is_some_and(|geometry| !geometry.is_single()) {
+            match work.folder().rename(name, work.folder(), &Footer::part_name(path, length), Replace::Never) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                result => return result.map_err(refused),
+            }
+        }
+        work.remove(name).map_err(refused)
+    }
+
     fn part_names(&self, work: &Work<D>) -> Result<Vec<String>, StoreError> {
         let mut names = work.folder().names().map_err(|error| self.inner.fault("listing", WORK_FOLDER, 0, error))?;
         names.retain(|name| name.ends_with(PART_ENDING));
@@ -95,12 +112,8 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// The footer lies in the last bytes, whatever length of file it is for.
 fn read_destined(file: &impl DiskFile) -> Option<(RelPath, Length)> {
-    let facts = file.facts().ok().filter(|facts| facts.kind == FileKind::File)?;
-    let mut bytes = Box::new([0; FOOTER_BYTES]);
-    disk::read_exact(file, &mut bytes[..], facts.length.checked_sub(FOOTER_BYTES as u64)?).ok()?;
-    Footer::decode(&bytes).map(|footer| (footer.path, footer.length))
+    footer::read_at_end(file).map(|footer| (footer.path, footer.length))
 }
 
 /// Bytes of the chunks that have a row in the table; what cannot be read is not claimed.

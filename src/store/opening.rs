@@ -169,15 +169,41 @@ impl<D: Disk> Opening<'_, D> {
             // never reached the device. What is hashed here has to come from there.
             file.sync_data().map_err(|error| self.fault(error))?;
             file.drop_cache();
+            let worth_a_look = self.worth_a_look(&file, length).map_err(|error| self.fault(error))?;
             // Cutting the old table off before there is a footer again makes sure that its rows are never taken for
             // claims. The footer stays away until every chunk has been checked.
             file.set_length(self.layout.data_bytes().min(length)).map_err(|error| self.fault(error))?;
             self.inner.with_room(|| self.make_room(&file))?;
-            ChunkSet::of(0..all.min(length.div_ceil(self.geometry.chunk_length().0)))
+            if worth_a_look.is_empty() {
+                self.footer(self.inner.disk.boot()).write(&file).map_err(|error| self.fault(error))?;
+            }
+            worth_a_look
         };
         let write_holder = || footer::write_holder(&file, self.layout).map_err(|error| self.fault(error));
         self.inner.with_room(write_holder)?;
         Ok(Found { file, standing: standing.unwrap_or(Standing::OtherBoot), claimed, touched: ChunkSet::of(0..all) })
+    }
+
+    /// The chunks that may lie in a file of `length` bytes without a table of ours: where it was begun for another length of
+    /// the path, those of whose bytes some were claimed, and otherwise all.
+    fn worth_a_look(&self, file: &FileOf<D>, length: u64) -> io::Result<ChunkSet> {
+        let (all, each) = (u64::from(self.geometry.count().0), self.geometry.chunk_length().0);
+        let before = footer::read_at_end(file).filter(|before| before.path == *self.path);
+        let Some(geometry) = before.and_then(|before| Geometry::of(before.length)) else {
+            return Ok(ChunkSet::of(0..all.min(length.div_ceil(each))));
+        };
+        let layout = Layout::of(geometry);
+        if layout.total_bytes() != length {
+            return Ok(ChunkSet::of(0..all.min(length.div_ceil(each))));
+        }
+        let mut chunks = ChunkSet::new();
+        each_row(self.inner, file, layout, geometry.count(), |index, row| {
+            if let Some(span) = geometry.span(ChunkIndex(index)).filter(|_| row != [0; DIGEST_BYTES]) {
+                let end = (span.offset.0 + span.length.0).div_ceil(each).min(all);
+                chunks.insert((span.offset.0 / each).min(end)..end);
+            }
+        })?;
+        Ok(chunks)
     }
 
     fn read_claims(&self, file: &FileOf<D>) -> io::Result<ChunkSet> {

@@ -34,7 +34,7 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     next_lane: u32,
     /// The lane without which nothing goes on, while there is one.
     pub(super) control: Option<LaneId>,
-    /// Control lanes that are being dialled.
+    /// Control lanes that are being dialled since this process last stood still.
     pub(super) dialling: u32,
     /// What is remembered from the loss of the control lane until the host greets again; the start counts as a loss.
     pub(super) outage: Option<Outage>,
@@ -142,8 +142,17 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 return Ok(outcome);
             }
             if self.standstill.is_over() {
-                self.engine.abort_lanes();
+                self.wake();
             }
+        }
+    }
+
+    /// This process stood still: no connection is worth waiting for that is older, nor is the rest of a wait between tries.
+    fn wake(&mut self) {
+        self.engine.abort_lanes();
+        self.dialling = 0;
+        if let Some(outage) = &mut self.outage {
+            outage.retry.begin_anew(Instant::now());
         }
     }
 

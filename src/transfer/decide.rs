@@ -90,6 +90,7 @@ impl Conduct<'_, '_, '_> {
                 }
             }
         }
+        decided.survey.take_over(engine.store, listing);
         let plans = plan::plans(engine, &decided.survey, &published);
         self.start_desks();
         engine.step(Input::Accepted(plans));

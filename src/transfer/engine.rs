@@ -1,5 +1,6 @@
 //! A receiving session shared by its threads: inputs from any of them, outputs to the one that each concerns.
 
+use super::failed::Failures;
 use super::foresee::Outlook;
 use super::links::Links;
 use super::mailbox::{Mail, Mailbox};
@@ -7,10 +8,11 @@ use super::out::renamed;
 use super::queue::Queue;
 use super::sink::Sink;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
-use super::{Conflict, Event, FailedFile, FileOutcome, Observer, ReceiveSettings};
+use super::{Conflict, Event, FileOutcome, Observer, ReceiveSettings};
 use crate::chunk::Geometry;
 use crate::chunk_set::ChunkSet;
 use crate::digest::FileDigest;
+use crate::limits::HELD_CHUNKS_MAX;
 use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
 use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
@@ -48,11 +50,9 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     pub(super) partials: Mutex<HashMap<EntryIndex, OpenPartial<D>>>,
     pub(super) singles: Mutex<HashMap<EntryIndex, (SingleFile<D>, VerifiedChunk)>>,
     /// The first bytes of chunks that are whole files, from lanes that were lost; at most [`HELD_CHUNKS_MAX`].
-    ///
-    /// [`HELD_CHUNKS_MAX`]: crate::limits::HELD_CHUNKS_MAX
     pub(super) set_aside: Mutex<HashMap<u64, Vec<u8>>>,
     pub(super) links: Links,
-    pub(super) failures: Mutex<Vec<FailedFile>>,
+    pub(super) failures: Mutex<Failures>,
     best_effort: AtomicBool,
     only_root: Mutex<Option<FileDigest>>,
     pub(super) disk_faults: Mutex<HashMap<EntryIndex, StoreError>>,
@@ -141,6 +141,19 @@ impl<'a, D: Disk> Engine<'a, D> {
     pub(super) fn remove_lane(&self, lane: LaneId, held: Option<(u64, u64)>) {
         self.lock().mailboxes.remove(&lane);
         self.step(Input::LaneLost { lane, held });
+    }
+
+    /// Keeps the first bytes of a chunk that is its whole file for the next lane. False where they are of no use, since the
+    /// file has failed meanwhile, or as much is kept as may be.
+    pub(super) fn set_aside(&self, entry: EntryIndex, chunk: u64, bytes: Vec<u8>) -> bool {
+        // Held while they are put there: a file that fails after that finds them and lets them go.
+        let inner = self.lock();
+        let mut set_aside = lock(&self.set_aside);
+        let is_kept = inner.receiver.wants(entry) && set_aside.len() < HELD_CHUNKS_MAX;
+        if is_kept {
+            set_aside.insert(chunk, bytes);
+        }
+        is_kept
     }
 
     /// What the lane has still to do, without waiting.

@@ -321,6 +321,8 @@ pub struct Summary {
     pub root: Option<String>,
     /// Files that failed.
     pub failed: Vec<FailedFile>,
+    /// Receivers that have everything, of an offer that was kept until it was stopped.
+    pub receivers: Option<u64>,
 }
 
 /// A file that did not arrive.

@@ -9,8 +9,27 @@ use crate::session::{End, FileFault, Plan};
 use crate::store::{Disk, StoreError};
 use crate::transport::TransportError;
 use crate::wire::Refusal;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// What failed so far, in order, and found by its path.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    list: Vec<FailedFile>,
+    places: HashMap<String, usize>,
+}
+
+impl Failures {
+    fn add(&mut self, failure: FailedFile) {
+        self.places.entry(failure.path.clone()).or_insert(self.list.len());
+        self.list.push(failure);
+    }
+
+    fn get(&self, path: &str) -> Option<&FailedFile> {
+        self.places.get(path).and_then(|&place| self.list.get(place))
+    }
+}
 
 /// The failure of the file at `path`.
 pub(super) fn file(path: &str, fault: &FileFault, disk: Option<&StoreError>) -> FailedFile {
@@ -64,7 +83,7 @@ impl<D: Disk> Engine<'_, D> {
         let failure = FailedFile { path: path.as_str().to_owned(), fault, class };
         let FailedFile { path, fault, class } = failure.clone();
         self.observer.event(&Event::FileFailed { path, fault, class });
-        lock(&self.failures).push(failure);
+        lock(&self.failures).add(failure);
     }
 
     /// Closes what is open of a failed file, which keeps what it has, and says so.
@@ -83,26 +102,38 @@ impl<D: Disk> Engine<'_, D> {
         }
         let FailedFile { path, fault, class } = failure.clone();
         self.observer.event(&Event::FileFailed { path, fault, class });
-        lock(&self.failures).push(failure);
+        lock(&self.failures).add(failure);
     }
 
     /// What kind of failure the entry's was, if it failed.
     fn class_of(&self, entry: EntryIndex) -> Option<FailureClass> {
         let path = self.listing().entry(entry)?.path.as_str();
-        lock(&self.failures).iter().find(|failure| failure.path == path).map(|failure| failure.class)
+        lock(&self.failures).get(path).map(|failure| failure.class)
     }
 
-    /// Notes that a folder has not its final mode and time. One that could not be made was noted before.
-    pub(super) fn folder_failed(&self, path: &RelPath, fault: &StoreError) {
-        let noted = lock(&self.failures).iter().any(|failure| failure.path == path.as_str());
-        if !noted {
-            self.entry_failed(path, fault.to_string(), FailureClass::Io);
+    /// Notes what failed at the end: folders that have not their final mode and time, unless they could not be made and
+    /// that was noted, and files that were there before and cannot be synced. These were counted as done.
+    pub(super) fn failed_at_the_end(&self, faults: &[(RelPath, StoreError)]) {
+        if faults.is_empty() {
+            return;
+        }
+        let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
+        let folders: HashSet<_> = self.listing().entries().iter().filter(is_folder).map(|entry| &entry.path).collect();
+        for (path, fault) in faults {
+            if !folders.contains(path) {
+                self.counters.files_done.fetch_sub(1, Ordering::Relaxed);
+                self.counters.files_failed.fetch_add(1, Ordering::Relaxed);
+            } else if lock(&self.failures).get(path.as_str()).is_some() {
+                continue;
+            }
+            let FailedFile { fault, class, .. } = file(path.as_str(), &FileFault::Disk, Some(fault));
+            self.entry_failed(path, fault, class);
         }
     }
 
     /// Takes the failures noted so far.
     pub(super) fn take_failures(&self) -> Vec<FailedFile> {
-        std::mem::take(&mut *lock(&self.failures))
+        std::mem::take(&mut *lock(&self.failures)).list
     }
 }
 
@@ -156,7 +187,76 @@ pub(super) fn store(what: &str, error: StoreError) -> TransferError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::Length;
+    use crate::digest::FileDigest;
+    use crate::manifest::{Attributes, ListingBuilder, Mode, Timestamp};
+    use crate::session::{Receiver, ReceiverSettings};
+    use crate::store::{RealDisk, Store};
+    use crate::transfer::work::Counters;
+    use crate::transfer::{Decision, FileOutcome, Observer, OfferSummary, ReceiveSettings};
     use std::io::ErrorKind;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn event(&self, _event: &Event) {}
+
+        fn accept(&self, _offer: &OfferSummary) -> Decision {
+            Decision::Refuse
+        }
+    }
+
+    /// Has an engine that receives these entries do something.
+    fn with_engine(folder: &Path, entries: &[(&str, EntryKind)], act: impl FnOnce(&Engine<'_, RealDisk>)) {
+        let mut builder = ListingBuilder::new();
+        for (path, kind) in entries {
+            let (path, modified) = (RelPath::parse(path).unwrap(), Timestamp::clamped(0, 0));
+            let (mode, attributes) = (Mode::masked(0o644), Attributes::NONE);
+            builder.push(Entry { path, kind: kind.clone(), mode, modified, attributes }).unwrap();
+        }
+        let totals = builder.totals();
+        let settings = ReceiveSettings::plain(folder);
+        let store = Store::open(RealDisk::open(folder).unwrap()).unwrap();
+        let receiver = Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: 0 });
+        let engine = Engine::new(&store, &settings, &Nobody, receiver, Instant::now(), Counters::default());
+        engine.listing.set(Arc::new(builder.finish(totals).unwrap())).unwrap();
+        act(&engine);
+    }
+
+    #[test]
+    fn a_file_that_was_there_and_cannot_be_synced_is_no_longer_counted_as_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = EntryKind::File { length: Length(1) };
+        let entries = [("a", EntryKind::Folder), ("a/b", file.clone()), ("c", EntryKind::Folder), ("d", file)];
+        with_engine(folder.path(), &entries, |engine| {
+            for entry in [1, 3] {
+                engine.file_done(EntryIndex(entry), FileDigest([0; 32]), FileOutcome::Identical);
+            }
+            let path = |text| RelPath::parse(text).unwrap();
+            engine.entry_failed(&path("c"), "it cannot be made".into(), FailureClass::Name);
+            let unsynced =
+                |text: &str| StoreError::FsyncFailed { path: text.into(), source: ErrorKind::StorageFull.into() };
+            engine.failed_at_the_end(&["a/b", "a", "c"].map(|text| (path(text), unsynced(text))));
+            let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            assert_eq!((count(&engine.counters.files_done), count(&engine.counters.files_failed)), (1, 1));
+            let failures = engine.take_failures();
+            let told: Vec<_> = failures.iter().map(|failure| (failure.path.as_str(), failure.class)).collect();
+            let no_space = FailureClass::NoSpace;
+            assert_eq!(told, [("c", FailureClass::Name), ("a/b", no_space), ("a", no_space)], "each is told once");
+        });
+    }
+
+    #[test]
+    fn what_came_of_a_file_that_failed_meanwhile_takes_no_place() {
+        let folder = tempfile::tempdir().unwrap();
+        with_engine(folder.path(), &[("a", EntryKind::File { length: Length(100) })], |engine| {
+            assert!(!engine.set_aside(EntryIndex(0), 0, vec![0; 50]), "nothing more of it is wanted");
+            assert!(lock(&engine.set_aside).is_empty());
+        });
+    }
 
     #[test]
     fn a_sync_that_found_no_room_is_told_from_one_that_the_device_failed() {

@@ -1,6 +1,7 @@
 //! Why a transfer failed, what it kept, and what to do next.
 
 use crate::source::SpoolFault;
+use crate::transport::TransportError;
 use std::time::Duration;
 
 /// What lies under a failure: an error of the layer that met it.
@@ -93,6 +94,14 @@ pub enum TransferError {
     /// The address can be reached, and no program listens there.
     #[error("nobody listens there")]
     NobodyListens(#[source] Cause),
+    /// The file system of the destination holds no more files and folders, however much room there is.
+    #[error("the destination's file system has too few inodes left")]
+    NoInodes {
+        /// Files and folders that the transfer has to make.
+        needed: u64,
+        /// How many more the file system can hold.
+        free: u64,
+    },
     /// The destination has too little room.
     #[error("the destination has too little room")]
     NoSpace {
@@ -113,6 +122,9 @@ pub enum TransferError {
     /// The other end speaks another version.
     #[error("the other end runs another version of haul")]
     OtherVersion(#[source] Cause),
+    /// What is to be offered is not there, cannot be read or is too much.
+    #[error("cannot offer what was asked for")]
+    NotOffered(#[source] Cause),
     /// The offer is not the one file that was asked for.
     #[error(
         "--out is for one file, and the offer has {files} file{} and {folders} folder{}",
@@ -232,13 +244,15 @@ impl TransferError {
             Self::Interrupted | Self::ReaderGone => FailureClass::Interrupted,
             Self::Names { .. } => FailureClass::Name,
             Self::Network(_) | Self::NobodyListens(_) => FailureClass::Network,
-            Self::Input(SpoolFault::Full { .. }) | Self::NoSpace { .. } => FailureClass::NoSpace,
+            Self::Input(SpoolFault::Full { .. }) | Self::NoInodes { .. } | Self::NoSpace { .. } => {
+                FailureClass::NoSpace
+            }
             Self::Partial { .. } => FailureClass::Partial,
             Self::NotHaul(_) | Self::OtherVersion(_) | Self::Protocol(_) => FailureClass::Protocol,
             Self::Refused(_) => FailureClass::Refused,
             Self::OfferChanged | Self::SourceChanged { .. } => FailureClass::SourceChanged,
             Self::Timeout { .. } => FailureClass::Timeout,
-            Self::Input(_) | Self::Io { .. } | Self::NothingToSend(_) => FailureClass::Io,
+            Self::Input(_) | Self::Io { .. } | Self::NotOffered(_) | Self::NothingToSend(_) => FailureClass::Io,
         }
     }
 
@@ -291,20 +305,19 @@ impl TransferError {
                 "check that the sender runs and that both are on one network; `--at HOST:PORT` or the sender's link reach \
                  it where it cannot be found"
             }
-            Self::Input(SpoolFault::Full { .. }) => "free some room or choose another folder with --spool",
-            Self::Input(SpoolFault::Busy { .. }) => "choose another --name",
-            Self::Input(SpoolFault::Missing { .. }) => "pipe it in again, without --again",
-            Self::Input(SpoolFault::Name { .. } | SpoolFault::Path { .. }) => "choose another --name, as in backup.tar",
-            Self::Input(_) => "once the cause is gone, pipe it in again",
+            Self::Input(fault) => next_of_input(fault),
             Self::Integrity { .. } => {
                 "run the same command again; if it fails again, check the sender's disk and both machines' memory"
+            }
+            Self::Network(cause) if matches!(cause.downcast_ref(), Some(TransportError::Unreachable(_))) => {
+                "check that both machines are on and in one network, then run the same command again"
             }
             Self::Interrupted | Self::Network(_) | Self::ReaderGone | Self::Timeout { .. } => {
                 "run the same command again to continue"
             }
             Self::Io { .. } => "once the cause is gone, run the same command again to continue",
             Self::Names { .. } => "rename them on the sending side and send them again",
-            Self::NoSpace { .. } => {
+            Self::NoInodes { .. } | Self::NoSpace { .. } => {
                 "free some room or choose another folder with --into, then run the same command again"
             }
             Self::NoInvitation => {
@@ -317,6 +330,7 @@ impl TransferError {
             Self::NothingToSend(_) => {
                 "loosen the filters; with `--dry-run --verbose` each path that they leave out is named"
             }
+            Self::NotOffered(_) => "check how it is spelt and that it can be read, then run the same command again",
             Self::NotHaul(_) => "check the address and the port: another program listens there",
             Self::OfferChanged => {
                 "run `haul receive` with the link that the sender shows; what did not change is not fetched again"
@@ -340,6 +354,16 @@ impl TransferError {
                  right, somebody on the network may be interfering, and the link is the safer way"
             }
         }
+    }
+}
+
+fn next_of_input(fault: &SpoolFault) -> &'static str {
+    match fault {
+        SpoolFault::Full { .. } => "free some room or choose another folder with --spool",
+        SpoolFault::Busy { .. } => "choose another --name",
+        SpoolFault::Missing { .. } => "pipe it in again, without --again",
+        SpoolFault::Name { .. } | SpoolFault::Path { .. } => "choose another --name, as in backup.tar",
+        _ => "once the cause is gone, pipe it in again",
     }
 }
 

@@ -24,8 +24,10 @@ use std::time::Instant;
 /// What a dry run knows so far.
 #[derive(Debug)]
 pub(super) struct Outlook<D: Disk = RealDisk> {
-    /// Bytes that everything takes which is not there, and bytes that are free.
-    room: OnceLock<Result<u64, (u64, u64)>>,
+    /// Bytes that are free.
+    free: OnceLock<u64>,
+    /// Why there is too little room, where there is.
+    lack: Mutex<Option<TransferError>>,
     /// One for each entry of the listing.
     pub(super) prospects: Mutex<Vec<Prospect>>,
     /// Why entries would be left out for their names.
@@ -53,7 +55,8 @@ struct Basis<D: Disk> {
 impl<D: Disk> Default for Outlook<D> {
     fn default() -> Self {
         Self {
-            room: OnceLock::new(),
+            free: OnceLock::new(),
+            lack: Mutex::default(),
             prospects: Mutex::default(),
             refused: Mutex::default(),
             twins: Twins::default(),
@@ -107,10 +110,8 @@ impl Conduct<'_, '_, '_> {
 /// What the session is to do about each entry: tell hashes where something is there, and nothing elsewhere.
 fn plans<D: Disk>(engine: &Engine<'_, D>, survey: &Survey, conflict: Conflict) -> Vec<Plan> {
     // It is asked once, so nothing is there to be replaced.
-    let _ = engine.outlook.room.set(match survey.refuse_lack() {
-        Ok(()) => Ok(survey.free),
-        Err(_) => Err((survey.needed, survey.free)),
-    });
+    let _ = engine.outlook.free.set(survey.free);
+    *lock(&engine.outlook.lack) = survey.refuse_lack().err();
     note_unasked_attributes(engine);
     let mut look = Look { engine, survey, conflict, lost: HashMap::new(), blocked: HashSet::new() };
     let entries = engine.listing().entries().iter().zip(&survey.existing);
@@ -258,8 +259,7 @@ fn settle<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, geometry: Geometry
 pub(super) fn finish<D: Disk>(engine: &Engine<'_, D>, began: Instant) -> Result<Summary, TransferError> {
     let listing = engine.listing();
     let totals = listing.totals();
-    let room = engine.outlook.room.get().copied().unwrap_or(Ok(0));
-    let free = room.unwrap_or_else(|(_, free)| free);
+    let free = engine.outlook.free.get().copied().unwrap_or(0);
     let mut failures = engine.take_failures();
     let failed: HashMap<_, _> = failures.iter().map(|failure| (failure.path.clone(), failure.class)).collect();
     let prospects = std::mem::take(&mut *lock(&engine.outlook.prospects));
@@ -286,8 +286,8 @@ pub(super) fn finish<D: Disk>(engine: &Engine<'_, D>, began: Instant) -> Result<
         engine.observer.event(&Event::Foreseen(foreseen));
     }
     engine.observer.event(&Event::Forecast(forecast));
-    if let Err((needed, free)) = room {
-        return Err(TransferError::NoSpace { needed, free });
+    if let Some(error) = lock(&engine.outlook.lack).take() {
+        return Err(error);
     }
     match failed::files(&failures, u64::from(totals.files), 0, free) {
         Some(error) => Err(error),
@@ -339,7 +339,6 @@ impl<D: Disk> Fates<'_, '_, D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Compression;
     use crate::manifest::{Attributes, ListingBuilder, Mode, Timestamp};
     use crate::session::{Receiver, ReceiverSettings};
     use crate::store::Store;
@@ -381,25 +380,7 @@ mod tests {
         }
         let totals = builder.totals();
         let listing = builder.finish(totals).unwrap();
-        let settings = ReceiveSettings {
-            invitation: zeroize::Zeroizing::new(String::new()),
-            at: Vec::new(),
-            into: folder.path().to_owned(),
-            conflict: Conflict::Fail,
-            read_back: false,
-            lanes: None,
-            retry_for: None,
-            wait_for_host: false,
-            allow_hidden: false,
-            state_dir: None,
-            resuming: None,
-            expect: None,
-            symlinks: false,
-            attributes: false,
-            compress: Compression::Auto,
-            dry_run: true,
-            out: None,
-        };
+        let settings = ReceiveSettings { dry_run: true, ..ReceiveSettings::plain(folder.path()) };
         let store = Store::open_to_look(RealDisk::open(folder.path()).unwrap()).unwrap();
         let told = Told::default();
         let receiver = Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: 0 });

@@ -9,7 +9,7 @@ use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
 use crate::codec::Decoder;
 use crate::digest::ChunkDigest;
-use crate::limits::{CHUNK_BYTES_MIN, HELD_CHUNKS_MAX};
+use crate::limits::CHUNK_BYTES_MIN;
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
 use crate::session::{Input, LaneId, LaneRole};
 use crate::store::{Disk, Lease, SingleFile, StoreError};
@@ -243,11 +243,11 @@ impl<D: Disk> LaneThread<'_, '_, D> {
             Target::Lease(_) => {}
             Target::Single => {
                 self.single.truncate(usize::try_from(landing.filled).unwrap_or(0));
-                let mut set_aside = lock(&self.engine.set_aside);
-                if set_aside.len() >= HELD_CHUNKS_MAX {
+                let is_kept =
+                    self.engine.set_aside(landing.place.entry, landing.chunk, std::mem::take(&mut self.single));
+                if !is_kept {
                     return None;
                 }
-                set_aside.insert(landing.chunk, std::mem::take(&mut self.single));
             }
             Target::Claimed(_) | Target::Nowhere | Target::Stored(_) => return None,
         }

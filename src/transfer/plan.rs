@@ -9,7 +9,8 @@ use crate::limits::FREE_SPACE_MARGIN_BYTES;
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing};
 use crate::rel_path::RelPath;
 use crate::session::Plan;
-use crate::store::{Disk, Existing, Folding, Store, StoreError};
+use crate::store::{Disk, Existing, Folding, PartGlance, Store, StoreError};
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use unicode_normalization::UnicodeNormalization;
 
@@ -18,12 +19,16 @@ pub(super) struct Survey {
     pub(super) existing: Vec<Existing>,
     /// Entries whose names the destination cannot hold, with what it said.
     pub(super) unnameable: HashMap<EntryIndex, String>,
+    /// What was begun of files for another length than they have now.
+    outdated: Vec<(EntryIndex, PartGlance)>,
     /// Bytes that everything takes which is not there.
     pub(super) needed: u64,
     /// Bytes that are free.
     pub(super) free: u64,
-    /// Whether the files are more than the destination can hold, whatever they take.
-    lacks_inodes: bool,
+    /// Entries that have to be made, each of which takes an inode.
+    made: u64,
+    /// Inodes that are free.
+    inodes: u64,
 }
 
 /// What becomes of a file, as far as that is known before its root is.
@@ -45,9 +50,15 @@ pub(super) enum Course {
 pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Survey, TransferError> {
     let refuse = |fault| failed::store("cannot look at the destination", fault);
     let mut existing = Vec::with_capacity(listing.entries().len());
-    let (mut needed, mut files) = (0u64, 0u64);
+    let (mut needed, mut made) = (0u64, 0u64);
     let parts = store.glance_at_parts().map_err(refuse)?;
-    let reserved: HashSet<_> = parts.into_iter().filter_map(|part| part.destined).collect();
+    let mut begun: HashMap<RelPath, Vec<(Length, PartGlance)>> = HashMap::new();
+    for part in parts {
+        if let Some((path, length)) = part.destined.clone() {
+            begun.entry(path).or_default().push((length, part));
+        }
+    }
+    let mut outdated = Vec::new();
     // Nothing lies in a folder that is not there, so it is not looked for: a new tree has one look for each folder.
     let mut missing = HashSet::new();
     let mut unnameable = HashMap::new();
@@ -76,23 +87,48 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
         if let EntryKind::File { length } = entry.kind {
             let is_same_length = found == (Existing::File { length });
             let is_fetched = !is_same_length && !unnameable.contains_key(&index);
-            if is_fetched && !reserved.contains(&(entry.path.clone(), length)) {
-                needed = needed.saturating_add(length.0);
-                files += 1;
+            let parts = begun.remove(&entry.path).unwrap_or_default();
+            if is_fetched && !parts.iter().any(|(begun, _)| *begun == length) {
+                // What is taken over has its room already.
+                let room = parts.iter().map(|(_, part)| part.bytes).max();
+                needed = needed.saturating_add(length.0.saturating_sub(room.unwrap_or(0)));
+                made += u64::from(room.is_none());
             }
+            outdated.extend(parts.into_iter().filter(|(begun, _)| *begun != length).map(|(_, part)| (index, part)));
+        } else if found == Existing::Nothing && entry.kind == EntryKind::Folder {
+            made += 1;
         }
         existing.push(found);
     }
+    // Of several that were begun of one file, the one that holds most is taken over.
+    outdated.sort_by_key(|(index, part)| (*index, Reverse(part.claimed)));
     let space = store.space().map_err(refuse)?;
     let needed = if needed == 0 { 0 } else { needed.saturating_add(FREE_SPACE_MARGIN_BYTES) };
-    Ok(Survey { existing, unnameable, needed, free: space.bytes, lacks_inodes: files > space.inodes })
+    Ok(Survey { existing, unnameable, outdated, needed, free: space.bytes, made, inodes: space.inodes })
 }
 
 impl Survey {
+    /// Takes over what was begun of files that have another length now: chunks of them may not have changed.
+    pub(super) fn take_over<D: Disk>(&self, store: &Store<D>, listing: &Listing) {
+        for (index, part) in &self.outdated {
+            let entry = listing.entry(*index).and_then(|entry| Some((&entry.path, entry.file_length()?)));
+            if let Some((path, length)) = entry {
+                // What stays as it is only takes room; it is listed as unfinished, and can be removed there.
+                let _ = store.readdress(&part.name, path, length);
+            }
+        }
+    }
+
     /// Refuses what does not fit.
     pub(super) fn refuse_lack(&self) -> Result<(), TransferError> {
-        let Self { needed, free, lacks_inodes, .. } = *self;
-        if needed > free || lacks_inodes { Err(TransferError::NoSpace { needed, free }) } else { Ok(()) }
+        let Self { needed, free, made, inodes, .. } = *self;
+        if needed > free {
+            Err(TransferError::NoSpace { needed, free })
+        } else if made > inodes {
+            Err(TransferError::NoInodes { needed: made, free: inodes })
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -152,12 +152,14 @@ fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
         }
     }
     let folders = folders.map(|entry| (entry.path.clone(), entry.mode, entry.modified)).collect();
+    let mut failed = Vec::new();
     for (path, outcome) in engine.store.finish_folders(folders) {
         match outcome {
             Ok(durability) => engine.note_durability(durability),
-            Err(fault) => engine.folder_failed(&path, &fault),
+            Err(fault) => failed.push((path, fault)),
         }
     }
+    engine.failed_at_the_end(&failed);
     engine.step(Input::FoldersFinished);
 }
 

@@ -55,7 +55,7 @@ struct Pusher<'a> {
     news: mpsc::Sender<News>,
     inbox: mpsc::Receiver<News>,
     has_control: bool,
-    /// Control lanes that are being dialled.
+    /// Control lanes that are being dialled since this process last stood still.
     dialling: u32,
     /// What is remembered from the loss of the control lane until the other end greets again; the start counts as a loss.
     outage: Option<Outage>,
@@ -170,8 +170,17 @@ impl<'a> Pusher<'a> {
                 }
             }
             if self.standstill.is_over() {
-                self.session.abort();
+                self.wake();
             }
+        }
+    }
+
+    /// This process stood still: no connection is worth waiting for that is older, nor is the rest of a wait between tries.
+    fn wake(&mut self) {
+        self.session.abort();
+        self.dialling = 0;
+        if let Some(outage) = &mut self.outage {
+            outage.retry.begin_anew(Instant::now());
         }
     }
 
@@ -228,7 +237,7 @@ impl<'a> Pusher<'a> {
     }
 
     fn control_dialled(&mut self, outcome: Result<Box<Lane>, TransportError>) -> Result<(), TransferError> {
-        self.dialling -= 1;
+        self.dialling = self.dialling.saturating_sub(1);
         match outcome {
             _ if self.has_control => {}
             Ok(lane) => {

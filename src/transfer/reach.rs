@@ -70,7 +70,7 @@ impl Conduct<'_, '_, '_> {
         &mut self,
         outcome: Result<Box<Lane>, TransportError>,
     ) -> Result<Flow, TransferError> {
-        self.dialling -= 1;
+        self.dialling = self.dialling.saturating_sub(1);
         let now = Instant::now();
         match (outcome, self.control) {
             (Ok(lane), None) => self.adopt(*lane),

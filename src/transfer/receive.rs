@@ -266,6 +266,7 @@ fn finish(engine: &mut Engine<'_>, began: Instant) -> Result<Summary, TransferEr
         seconds: began.elapsed().as_secs_f64(),
         root: engine.root(),
         failed: failures,
+        receivers: None,
     };
     let free = engine.store.space().map_or(0, |space| space.bytes);
     let needed = totals.bytes.saturating_sub(load(&engine.counters.done));

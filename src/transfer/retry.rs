@@ -18,6 +18,8 @@ const HEAD_START: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(super) struct Retry {
     since: Instant,
+    /// From when on the waits grow.
+    paced: Instant,
     tries: u32,
     due: Instant,
 }
@@ -25,7 +27,7 @@ pub(super) struct Retry {
 impl Retry {
     /// Tries from `now` on.
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, tries: 0, due: now }
+        Self { since: now, paced: now, tries: 0, due: now }
     }
 
     /// Tries so far.
@@ -56,8 +58,13 @@ impl Retry {
         self.due = if self.due < now { due } else { self.due.min(due) };
     }
 
+    /// Tries again at once, and soon after that: what was in the way may be gone. What was tried so far still counts.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        (self.paced, self.due) = (now, now);
+    }
+
     fn wait(&self, now: Instant) -> Duration {
-        let longest = (self.elapsed(now) / 10).clamp(WAIT_MIN, RECONNECT_WAIT_MAX);
+        let longest = (now.saturating_duration_since(self.paced) / 10).clamp(WAIT_MIN, RECONNECT_WAIT_MAX);
         // A hasher of the standard library starts from random keys; nothing secret hangs on this.
         let chance = RandomState::new().build_hasher().finish() % 1024;
         longest.mul_f64(1.0 - f64::from(u32::try_from(chance).unwrap_or(0)) / 4096.0)
@@ -83,6 +90,22 @@ mod tests {
             now = retry.due();
         }
         assert!((100..300).contains(&retry.tries()), "{} tries in 1000 s", retry.tries());
+    }
+
+    #[test]
+    fn a_machine_that_wakes_tries_at_once_however_long_it_waited_before() {
+        let began = Instant::now();
+        let mut retry = Retry::new(began);
+        let later = began + Duration::from_secs(1000);
+        retry.tried(later);
+        retry.failed(later);
+        assert!(retry.due() > later + RECONNECT_WAIT_MAX / 2);
+        let woken = later + Duration::from_secs(1);
+        retry.begin_anew(woken);
+        assert_eq!((retry.due(), retry.tries(), retry.elapsed(woken)), (woken, 1, Duration::from_secs(1001)));
+        retry.tried(woken);
+        retry.failed(woken);
+        assert!(retry.due() <= woken + WAIT_MIN, "its network may come up a moment later");
     }
 
     #[test]

@@ -70,8 +70,9 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let outcome = caught(|| run(&host, settings, &mut beacon, &inbox, observer, cancel));
     drop((beacon, listener));
     host.abort_all();
-    let failed = outcome?;
+    let Ended { failed, receivers } = outcome?;
     let mut summary = summary(&host, began, cancel);
+    summary.receivers = settings.keep.then_some(receivers);
     summary.ok = failed == 0 && left_out == 0;
     if summary.ok {
         Ok(summary)
@@ -80,7 +81,15 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     }
 }
 
-/// Waits until a receiver has everything, and returns how many files failed there.
+/// How an offer ended.
+struct Ended {
+    /// Files that failed at its only receiver.
+    failed: u32,
+    /// Receivers that have everything that did not fail.
+    receivers: u64,
+}
+
+/// Waits until a receiver has everything, or until an offer that is kept is stopped.
 fn run(
     host: &Host,
     settings: &SendSettings,
@@ -88,12 +97,13 @@ fn run(
     inbox: &mpsc::Receiver<HostEvent>,
     observer: &dyn Observer,
     cancel: &Cancel,
-) -> Result<u32, TransferError> {
+) -> Result<Ended, TransferError> {
     let mut crowd = Crowd::new(host, observer);
+    let mut receivers = 0;
     let mut told = Instant::now();
     loop {
         if cancel.is_cancelled() {
-            return if settings.keep { Ok(0) } else { Err(TransferError::Interrupted) };
+            return if settings.keep { Ok(Ended { failed: 0, receivers }) } else { Err(TransferError::Interrupted) };
         }
         for order in settings.controls.take() {
             let may_need_code = match crowd.obey(order) {
@@ -128,10 +138,11 @@ fn run(
             HostEvent::Served { .. } | HostEvent::Panicked { .. } => true,
             _ => false,
         };
-        if let Some(failed) = take(host, event, &mut crowd, beacon, observer)
-            && !settings.keep
-        {
-            return Ok(failed);
+        if let Some(failed) = take(host, event, &mut crowd, beacon, observer) {
+            receivers += 1;
+            if !settings.keep {
+                return Ok(Ended { failed, receivers });
+            }
         }
         if may_need_code && let Some(news) = host.codes.renew() {
             tell_code(news, beacon, observer);
@@ -253,13 +264,12 @@ pub(super) fn tell_notices(walk: &Walk, observer: &dyn Observer) -> u64 {
 }
 
 pub(super) fn source_failure(error: SourceError) -> TransferError {
-    let class = match &error {
-        SourceError::Stopped => return TransferError::Interrupted,
-        SourceError::AllLeftOut { .. } => return TransferError::NothingToSend(error.into()),
-        SourceError::Changed { .. } | SourceError::Vanished { .. } => return TransferError::SourceChanged { files: 1 },
-        _ => "cannot offer what was asked for",
-    };
-    TransferError::Io { what: class.into(), cause: error.into() }
+    match &error {
+        SourceError::Stopped => TransferError::Interrupted,
+        SourceError::AllLeftOut { .. } => TransferError::NothingToSend(error.into()),
+        SourceError::Changed { .. } | SourceError::Vanished { .. } => TransferError::SourceChanged { files: 1 },
+        _ => TransferError::NotOffered(error.into()),
+    }
 }
 
 /// What it said is printable: this program wrote it, but it may quote a name.
@@ -281,7 +291,8 @@ pub(super) fn stranger_text(event: ListenerEvent) -> Option<String> {
     match event {
         ListenerEvent::BadProof { peer, count } => Some(format!("{peer} tried a wrong link ({count} so far)")),
         ListenerEvent::WrongCode { peer, count } => {
-            Some(format!("{peer} tried a wrong code ({count} wrong tries so far)"))
+            let tries = if count == 1 { "try" } else { "tries" };
+            Some(format!("{peer} tried a wrong code ({count} wrong {tries} so far)"))
         }
         ListenerEvent::NotHaul { peer } => Some(format!("{peer} connected without speaking haul's protocol")),
         ListenerEvent::OutOfResources => Some("this machine is out of descriptors or threads; waiting for some".into()),

@@ -174,6 +174,30 @@ pub enum Out {
 }
 
 impl ReceiveSettings {
+    /// What a test has that wants nothing special.
+    #[cfg(test)]
+    pub(super) fn plain(into: &std::path::Path) -> Self {
+        Self {
+            invitation: Zeroizing::default(),
+            at: Vec::new(),
+            into: into.to_owned(),
+            conflict: Conflict::Fail,
+            read_back: false,
+            lanes: None,
+            retry_for: None,
+            wait_for_host: false,
+            allow_hidden: false,
+            state_dir: None,
+            resuming: None,
+            expect: None,
+            symlinks: false,
+            attributes: false,
+            compress: Compression::Auto,
+            dry_run: false,
+            out: None,
+        }
+    }
+
     /// Whether compressed pieces may come.
     pub(super) fn takes_zstd(&self) -> bool {
         self.compress != Compression::Off

@@ -80,8 +80,8 @@ pub enum TransportError {
     /// There is no way to the address.
     #[error("the address cannot be reached: {0}")]
     Unreachable(#[source] io::Error),
-    /// The other end speaks haul, but no version that this one does.
-    #[error("the other end speaks another version of haul")]
+    /// The other end speaks TLS, and not the version of haul that this one does.
+    #[error("it does not speak the protocol {}", String::from_utf8_lossy(ALPN))]
     VersionMismatch,
     /// The other end does not hold the secret, or does not accept ours.
     #[error("the other end is not the one that the link names, or the link is no longer valid")]

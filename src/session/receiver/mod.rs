@@ -98,6 +98,11 @@ impl Receiver {
         matches!(&self.state, State::Fetching(fetch) if fetch.is_done())
     }
 
+    /// Whether further bytes of the entry are of use.
+    pub fn wants(&self, entry: EntryIndex) -> bool {
+        matches!(&self.state, State::Fetching(fetch) if fetch.files.takes_chunks(entry))
+    }
+
     /// Takes what happened at `now`. After the end, nothing has an effect.
     pub fn handle(&mut self, now: Duration, input: Input) {
         if matches!(self.state, State::Ended { .. }) {
