@@ -399,6 +399,7 @@ mod tests {
             compress: Compression::Auto,
             dry_run: true,
             out: None,
+            throttle: crate::transfer::Throttle::default(),
         };
         let store = Store::open_to_look(RealDisk::open(folder.path()).unwrap()).unwrap();
         let told = Told::default();
