@@ -1,6 +1,6 @@
 //! Limits on how fast data comes and goes, kept by real processes: over all lanes, by either side, and whatever travels.
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
 #[path = "support/listening.rs"]
 mod listening;
