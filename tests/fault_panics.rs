@@ -169,6 +169,7 @@ impl World {
             compress: haul::codec::Compression::Auto,
             dry_run: false,
             out: None,
+            throttle: haul::transfer::Throttle::default(),
         }
     }
 

@@ -294,6 +294,7 @@ fn receive_settings() -> ReceiveSettings {
         compress: haul::codec::Compression::Auto,
         dry_run: false,
         out: None,
+        throttle: haul::transfer::Throttle::default(),
     }
 }
 

@@ -4,9 +4,10 @@
 mod hostile;
 
 use haul::limits::{CHUNK_BYTES_MIN, REQUESTS_QUEUED_MAX};
-use haul::session::{PeerFault, SenderInput};
+use haul::session::{PeerFault, SenderInput, SenderOutput};
 use hostile::{CONTROL, DATA, SenderVictim, chunks_request, done, hashes_request, hello, listing, listing_request};
 use hostile::{message, ping, seal_request};
+use std::num::NonZeroU64;
 
 const PIECE_BYTES: u64 = 64 * 1024;
 
@@ -66,6 +67,23 @@ fn requests_out_of_range_are_refused_unread() {
         victim.feed(CONTROL, &listing_request(page));
         victim.assert_refused_unread(PeerFault::Request);
     }
+}
+
+#[test]
+fn rates_wanted_a_million_times_cost_one_word_each_and_belong_on_the_control_lane() {
+    let mut victim = victim();
+    for rate in 0..1_000_000 {
+        victim.outputs.clear();
+        victim.feed(CONTROL, &message(18, &[rate]));
+        assert_eq!(victim.outputs, [SenderOutput::Limit { rate: NonZeroU64::new(rate) }]);
+    }
+    victim.feed(CONTROL, &message(18, &[u64::MAX]));
+    assert_eq!(victim.fault(), None);
+    victim.feed(DATA, &message(18, &[1]));
+    victim.assert_refused_unread(PeerFault::OutOfTurn("a control request on a data lane"));
+    let mut stranger = SenderVictim::new(offer());
+    stranger.feed(CONTROL, &message(18, &[1]));
+    stranger.assert_refused_unread(PeerFault::OutOfTurn("a request before Hello"));
 }
 
 #[test]

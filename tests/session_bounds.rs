@@ -10,9 +10,11 @@ use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, RootMerger};
 use haul::limits::{CHUNK_BYTES_MIN, REQUESTS_QUEUED_MAX};
 use haul::manifest::EntryIndex;
-use haul::session::{Input, LaneRole, Output, Plan, SenderOutput, Verdict};
+use haul::session::{Input, LaneId, LaneRole, Output, Plan, SenderOutput, Verdict};
 use haul::wire::Message;
-use hostile::{CONTROL, DATA, ReceiverVictim, SenderVictim, hash_page, listing};
+use hostile::{CONTROL, DATA, ReceiverVictim, SenderVictim, hash_page, listing, welcome};
+use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 #[test]
 fn a_slow_data_lane_is_not_asked_more_often_than_its_sender_queues() {
@@ -39,6 +41,61 @@ fn a_file_of_more_chunks_than_hashes_are_held_ahead_is_compared_all_the_same() {
     let mut merger = RootMerger::new(listing.geometry(EntryIndex(0)).unwrap());
     let root = (0..listing.totals().chunks).find_map(|chunk| merger.push(digest(chunk))).unwrap();
     assert!(session.outputs.contains(&Output::Compare { entry: EntryIndex(0), root }));
+}
+
+#[test]
+fn a_limit_is_told_once_and_again_over_every_later_control_lane() {
+    let listing = listing(&[("a", Some(1))]);
+    let mut session = ReceiverVictim::deciding(&listing);
+    let told = |session: &ReceiverVictim| {
+        let rates = session.sent().filter_map(|message| match message {
+            Message::RateWanted { bytes_per_second } => Some(*bytes_per_second),
+            _ => None,
+        });
+        rates.collect::<Vec<_>>()
+    };
+    let greet_again = |session: &mut ReceiverVictim| {
+        session.tell(Input::LaneLost { lane: CONTROL, held: None });
+        session.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
+        session.feed(CONTROL, &welcome(listing.digest()));
+    };
+    session.tell(Input::Limit { rate: None });
+    greet_again(&mut session);
+    assert_eq!(told(&session), [], "there is nothing to say");
+    session.tell(Input::Limit { rate: NonZeroU64::new(5) });
+    session.tell(Input::Limit { rate: NonZeroU64::new(5) });
+    greet_again(&mut session);
+    session.tell(Input::Limit { rate: None });
+    greet_again(&mut session);
+    assert_eq!(told(&session), [5, 5, 0, 0], "whoever is greeted may know of the one before");
+    session.tell(Input::LaneLost { lane: CONTROL, held: None });
+    session.tell(Input::Limit { rate: NonZeroU64::new(7) });
+    assert_eq!(told(&session).len(), 4, "nobody is there");
+    session.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
+    assert_eq!(told(&session).len(), 4, "nobody has greeted");
+    session.feed(CONTROL, &welcome(listing.digest()));
+    assert_eq!(told(&session).last(), Some(&7));
+}
+
+#[test]
+fn under_a_limit_no_more_lanes_have_chunks_on_their_way_than_it_takes() {
+    let listing = listing(&[("a", Some(400 * CHUNK_BYTES_MIN))]);
+    let lanes_asked = |limit: u64| {
+        let mut session = ReceiverVictim::deciding(&listing);
+        session.tell(Input::Limit { rate: NonZeroU64::new(limit) });
+        session.tell(Input::Accepted(vec![Plan::Fetch]));
+        for lane in 0..4 {
+            session.tell(Input::LaneOpened { lane: LaneId(DATA.0 + lane), role: LaneRole::Data });
+        }
+        answer_hash_requests(&mut session);
+        session.tell(Input::FileOpened { entry: EntryIndex(0), claims: ChunkSet::new() });
+        let asked = session.outputs.iter().filter_map(|output| match output {
+            Output::Send { lane, message: Message::ChunksRequest { .. } } => Some(*lane),
+            _ => None,
+        });
+        asked.collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!([1, 100_000, 1_000_000, 1 << 30, 0].map(lanes_asked), [1, 1, 2, 4, 4]);
 }
 
 #[test]

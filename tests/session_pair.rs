@@ -330,7 +330,10 @@ impl Pair {
                 self.sender_end = Some(end);
                 self.sender_failed = Some(failed);
             }
-            SenderOutput::CloseLane { .. } | SenderOutput::Granted { .. } | SenderOutput::OpenLanes { .. } => {}
+            SenderOutput::CloseLane { .. }
+            | SenderOutput::Granted { .. }
+            | SenderOutput::Limit { .. }
+            | SenderOutput::OpenLanes { .. } => {}
         }
     }
 

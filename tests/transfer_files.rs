@@ -6,7 +6,9 @@
 mod process;
 
 use process::{Playground, noise};
+use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -93,7 +95,51 @@ fn a_sparse_file_arrives_without_its_zeros_on_the_wire() {
     let received = playground.receive(&sending.link, &into, &[]).wait();
     let wire = received.assert_ok()["wire_bytes"].as_u64().unwrap();
     assert!(wire < 2 << 20, "{wire} bytes on the wire");
-    assert_eq!(fs::read(into.join("sparse")).unwrap(), fs::read(&path).unwrap());
+    let copy = into.join("sparse");
+    assert_eq!(fs::read(&copy).unwrap(), fs::read(&path).unwrap());
+    let disk = fs::metadata(&copy).unwrap().blocks() * 512;
+    assert!(disk < 2 << 20, "{disk} bytes on the disk");
+}
+
+#[test]
+fn row_9_and_18_a_name_that_is_no_text_is_written_out_and_one_of_255_bytes_arrives_in_chunks() {
+    let playground = Playground::new();
+    let source = playground.dir("source");
+    let long = "n".repeat(255);
+    fs::write(source.join(&long), noise(CHUNK + 1, 1)).unwrap();
+    fs::write(source.join(OsStr::from_bytes(b"no\xfftext%")), noise(7, 2)).unwrap();
+    let into = playground.dir("into");
+    let sending = playground.send(&[&source], &[]);
+    playground.receive(&sending.link, &into, &[]).wait().assert_ok();
+    assert!(sending.wait_for_all().2.contains("has a name that is not UTF-8 and is sent as `source/no%FFtext%25`"));
+    assert_eq!(fs::read(into.join("source").join(&long)).unwrap(), noise(CHUNK + 1, 1));
+    assert_eq!(fs::read(into.join("source/no%FFtext%25")).unwrap(), noise(7, 2));
+}
+
+#[test]
+fn row_33_34_no_bit_beyond_the_permissions_arrives_whatever_the_source_has() {
+    let playground = Playground::new();
+    let source = playground.dir("source");
+    let modes = || (0o400..=0o7777_u32).step_by(0o111).filter(|mode| mode & 0o400 != 0);
+    for mode in modes() {
+        for length in [0, 9] {
+            let path = source.join(format!("{mode:o} {length}"));
+            fs::write(&path, noise(length, 1)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let folder = source.join(format!("folder {mode:o}"));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode | 0o700)).unwrap();
+    }
+    let into = playground.dir("into");
+    let sending = playground.send(&[&source], &[]);
+    playground.receive(&sending.link, &into, &[]).wait().assert_ok();
+    let arrived = |name: String| fs::metadata(into.join("source").join(name)).unwrap().mode() & 0o7777;
+    for mode in modes() {
+        assert_eq!(arrived(format!("{mode:o} 0")), mode & 0o777, "{mode:o}");
+        assert_eq!(arrived(format!("{mode:o} 9")), mode & 0o777, "{mode:o}");
+        assert_eq!(arrived(format!("folder {mode:o}")), mode & 0o777 | 0o700, "{mode:o}");
+    }
 }
 
 #[test]

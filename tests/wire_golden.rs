@@ -112,5 +112,6 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
         ("Refused, since both sides receive", Frame::Message(Message::Refused { refusal: Refusal::Receives })),
         ("Grant of session 1111 with secret 2222", Frame::Message(Message::Grant { grant })),
         ("LanesWanted, two", Frame::Message(Message::LanesWanted { lanes: 2 })),
+        ("RateWanted, 1 MiB a second", Frame::Message(Message::RateWanted { bytes_per_second: 1 << 20 })),
     ]
 }

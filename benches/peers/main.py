@@ -29,7 +29,8 @@ MEMORY = size("PEERS_MEMORY", "16G", "64M")
 SMALL_FILES = size("PEERS_SMALL_FILES", "20000", "200")
 MEMORY_KIND = os.environ.get("PEERS_MEMORY_KIND", "random")
 RUNS = int(os.environ.get("PEERS_RUNS", "1" if SMOKE else "5"))
-ROWS = os.environ.get("PEERS_ROWS", "disk tmpfs small first-byte memory").split()
+MEMORY_FILES = size("PEERS_MEMORY_FILES", "100000", "500")
+ROWS = os.environ.get("PEERS_ROWS", "disk tmpfs small first-byte memory small-memory").split()
 DISK = os.path.abspath(os.environ.get("PEERS_DISK", "target/peers"))
 TMPFS = os.path.abspath(os.environ.get("PEERS_TMPFS", "/dev/shm"))
 
@@ -135,17 +136,16 @@ class Bench:
         self.bar(f"first byte at {human(SPARSE)} sparse, ms", f"≤ {limit:g}", f"{sparse:g}", sparse <= limit)
         shutil.rmtree(self.folder("first"))
 
-    def memory(self):
+    def memory(self, what, source):
         """The most anonymous memory of either end."""
-        make = sparse_file if MEMORY_KIND == "sparse" else random_file
-        source = make(self.folder("memory"), "large.bin", MEMORY)
         into = tempfile.mkdtemp(prefix="into-", dir=self.disk)
         _, (sender, receiver) = self.haul.fetch_with_events(source, into)
-        print(f"\n### Anonymous memory over a {human(MEMORY)} {MEMORY_KIND} file, sampled every 50 ms\n")
+        compare(source, into)
+        print(f"\n### Anonymous memory over {what}, sampled every 50 ms\n")
         print("| end | highest RssAnon, MiB |\n|---|---|")
         print(f"| sender | {sender / (1 << 20):.1f} |\n| receiver | {receiver / (1 << 20):.1f} |")
         most = max(sender, receiver)
-        self.bar("RssAnon of either end, MiB", "≤ 64", f"{most / (1 << 20):.1f}", most <= ANONYMOUS_BYTES)
+        self.bar(f"RssAnon of either end over {what}, MiB", "≤ 64", f"{most / (1 << 20):.1f}", most <= ANONYMOUS_BYTES)
         shutil.rmtree(into)
         shutil.rmtree(self.folder("memory"))
 
@@ -161,14 +161,19 @@ class Bench:
                 self.race("tmpfs", title, source, self.tmpfs, [self.haul, *self.others])
             shutil.rmtree(self.folder("one"))
         if "small" in ROWS:
-            source = small_files(self.folder("small"))
+            source = small_files(self.folder("small"), SMALL_FILES)
             title = f"{SMALL_FILES} files of 1 to 16 KiB to disk ({file_system(self.disk)})"
             self.race("small", title, source, self.disk, [self.haul, *self.others[:2]])
             shutil.rmtree(self.folder("small"))
         if "first-byte" in ROWS:
             self.first_bytes()
         if "memory" in ROWS:
-            self.memory()
+            make = sparse_file if MEMORY_KIND == "sparse" else random_file
+            source = make(self.folder("memory"), "large.bin", MEMORY)
+            self.memory(f"a {human(MEMORY)} {MEMORY_KIND} file", source)
+        if "small-memory" in ROWS:
+            source = small_files(self.folder("memory"), MEMORY_FILES)
+            self.memory(f"{MEMORY_FILES} files of 1 to 16 KiB", source)
         print("\n### Bars\n\n| what | wanted | got | |\n|---|---|---|---|")
         print("\n".join(self.bars))
         if SMOKE:
@@ -226,10 +231,10 @@ def sparse_file(folder, name, length):
     return path
 
 
-def small_files(folder):
+def small_files(folder, count):
     top = os.path.join(folder, "tree")
     chance = random.Random(1)
-    for number in range(SMALL_FILES):
+    for number in range(count):
         below = os.path.join(top, f"folder-{number // 500:03}")
         os.makedirs(below, exist_ok=True)
         with open(os.path.join(below, f"file-{number:05}"), "wb") as file:

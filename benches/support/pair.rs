@@ -114,7 +114,10 @@ impl Pair {
             }
             SenderOutput::Seal { lane, .. } => SenderInput::Sealed { lane, outcome: Ok(self.manifest) },
             SenderOutput::End { end, .. } => return self.ends.push(end),
-            SenderOutput::CloseLane { .. } | SenderOutput::Granted { .. } | SenderOutput::OpenLanes { .. } => return,
+            SenderOutput::CloseLane { .. }
+            | SenderOutput::Granted { .. }
+            | SenderOutput::Limit { .. }
+            | SenderOutput::OpenLanes { .. } => return,
         };
         self.sender.handle(self.now, input);
     }

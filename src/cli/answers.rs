@@ -2,14 +2,14 @@
 
 use crate::cli::prompt::{Key, Line, Raw};
 use haul::transfer::Cancel;
-use std::io::{Read, Write};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// How often a wait for an answer looks whether it is still wanted.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1024;
@@ -30,61 +30,39 @@ pub(crate) trait Answers: Send {
 /// Nobody is there.
 pub(crate) struct Nobody;
 
-/// Reads from a terminal, from the first question on: whoever asks nothing leaves what is typed to others, and a process in
-/// the background would be stopped for reading.
+/// Reads from a terminal, and only while an answer is waited for: what is typed otherwise is left to others, and a process
+/// in the background would be stopped for reading.
 ///
-/// The read happens on a thread of its own: a signal does not end a read, so a wait on the read itself would not notice
-/// Ctrl-C. The thread is left behind in its read when the process ends.
+/// A signal does not end a read, so it is read only once there is something to be read.
 pub(crate) struct Keyboard {
-    /// What is to be read, until it is.
-    unasked: Option<Box<dyn Read + Send>>,
-    typed: mpsc::Receiver<Zeroizing<Vec<u8>>>,
-    sender: Option<mpsc::Sender<Zeroizing<Vec<u8>>>>,
+    terminal: OwnedFd,
     /// What came behind the end of a line.
     unread: Zeroizing<Vec<u8>>,
-    terminal: Option<OwnedFd>,
 }
 
 impl Keyboard {
-    /// Reads lines from `input`.
-    pub(crate) fn new(input: impl Read + Send + 'static) -> Self {
-        let (sender, typed) = mpsc::channel();
-        let (unasked, sender) = (Some(Box::new(input) as Box<dyn Read + Send>), Some(sender));
-        Self { unasked, typed, sender, unread: Zeroizing::default(), terminal: None }
-    }
-
-    /// Reads from `input`, the keyboard of a terminal, which can hand over single keys.
-    pub(crate) fn of_terminal(input: impl Read + AsFd + Send + 'static) -> Self {
-        let terminal = input.as_fd().try_clone_to_owned().ok();
-        Self { terminal, ..Self::new(input) }
-    }
-
-    /// Begins to read, where that has not begun.
-    fn begin(&mut self) {
-        let (Some(mut input), Some(sender)) = (self.unasked.take(), self.sender.take()) else { return };
-        std::thread::spawn(move || {
-            loop {
-                let mut bytes = Zeroizing::new(vec![0; READ_BYTES]);
-                let Ok(read @ 1..) = input.read(&mut bytes) else { return };
-                bytes.truncate(read);
-                if sender.send(bytes).is_err() {
-                    return;
-                }
-            }
-        });
+    /// Reads from `input`, the keyboard of a terminal as a rule.
+    pub(crate) fn new(input: impl AsFd) -> io::Result<Self> {
+        Ok(Self { terminal: input.as_fd().try_clone_to_owned()?, unread: Zeroizing::default() })
     }
 
     /// Waits for what is typed next. False at the end of input or when the run is to stop.
     fn read_more(&mut self, cancel: &Cancel) -> bool {
-        self.begin();
+        let mut bytes = Zeroizing::new([0; READ_BYTES]);
         while !cancel.is_cancelled() && self.unread.len() <= LINE_BYTES_MAX {
-            match self.typed.recv_timeout(LOOK_EVERY) {
-                Ok(bytes) => {
-                    self.unread.extend_from_slice(&bytes);
+            match poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&LOOK_EVERY)) {
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+            match rustix::io::read(&self.terminal, &mut bytes[..]) {
+                Ok(0) => return false,
+                Ok(read) => {
+                    self.unread.extend_from_slice(&bytes[..read]);
                     return true;
                 }
-                Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(_) => return false,
             }
         }
         false
@@ -130,7 +108,7 @@ impl Answers for Keyboard {
 
     fn ask_code(&mut self, question: &str, cancel: &Cancel) -> Option<String> {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let raw = self.terminal.as_ref().filter(|_| !is_dumb).and_then(|terminal| terminal.try_clone().ok());
+        let raw = if is_dumb { None } else { self.terminal.try_clone().ok() };
         let Some(raw) = raw.and_then(Raw::enter) else { return self.ask(question, cancel) };
         show(question)?;
         let answer = self.edit(question, cancel);
@@ -184,26 +162,40 @@ impl Answers for Script {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Seek;
+
+    /// A keyboard on which this was typed, and nothing more is.
+    fn typed(bytes: &[u8]) -> Keyboard {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        Keyboard::new(file).unwrap()
+    }
 
     #[test]
     fn lines_come_in_order_and_the_end_is_no_answer() {
-        let mut keyboard = Keyboard::new(&b"y\nl\r\nlast"[..]);
+        let mut keyboard = typed(b"y\nl\r\nlast");
         let cancel = Cancel::new();
         assert_eq!(keyboard.ask("", &cancel).as_deref(), Some("y"));
         assert_eq!(keyboard.ask_code("", &cancel).as_deref(), Some("l"), "no terminal: a plain line");
         assert_eq!(keyboard.ask("", &cancel).as_deref(), Some("last"));
         assert_eq!(keyboard.ask("", &cancel), None);
-        assert_eq!(Keyboard::new(&b"\xff\n"[..]).ask("", &cancel), None);
-        assert_eq!(
-            Keyboard::new(std::io::repeat(b'x')).ask("", &cancel).map(|line| line.len() > LINE_BYTES_MAX),
-            Some(true)
-        );
+        assert_eq!(typed(b"\xff\n").ask("", &cancel), None);
+        let endless = typed(&vec![b'x'; 2 * LINE_BYTES_MAX]).ask("", &cancel);
+        assert_eq!(endless.map(|line| line.len() < LINE_BYTES_MAX + 2 * READ_BYTES), Some(true));
     }
 
     #[test]
     fn a_run_that_is_to_stop_waits_for_no_answer() {
         let cancel = Cancel::new();
         cancel.cancel();
-        assert_eq!(Keyboard::new(std::io::empty()).ask("", &cancel), None);
+        assert_eq!(typed(b"y\n").ask("", &cancel), None);
+        let (silent, _keys) = io::pipe().unwrap();
+        let cancel = Cancel::new();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| Keyboard::new(silent).unwrap().ask("", &cancel));
+            cancel.cancel();
+            assert_eq!(asking.join().unwrap(), None);
+        });
     }
 }

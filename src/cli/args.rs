@@ -2,7 +2,7 @@
 
 use crate::cli::exit;
 use crate::cli::filters::Filters;
-use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, ReceivedTree, SentTree, Stream};
+use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, Limit, ReceivedTree, SentTree, Stream};
 use crate::cli::manifest::Manifest;
 use crate::cli::terminal::Color;
 use crate::cli::verify::Verify;
@@ -94,6 +94,8 @@ pub(crate) struct Send {
     pub(crate) ask_each: bool,
 
     /// Send no more than so many bytes a second to all receivers together: 500K, 10M, 1G
+    ///
+    /// Counts what travels, compressed or not.
     #[arg(long, value_name = "RATE", env = "HAUL_LIMIT", hide_env_values = true, value_parser = units::parse_rate)]
     pub(crate) limit: Option<NonZeroU64>,
 
@@ -180,6 +182,9 @@ pub(crate) struct Receive {
     pub(crate) lanes: Lanes,
 
     #[command(flatten)]
+    pub(crate) limit: Limit,
+
+    #[command(flatten)]
     pub(crate) compress: Compress,
 
     /// Give up once the sender could not be reached, or the disk was full, for so long: 30s, 5m, 2h, 1d
@@ -228,6 +233,9 @@ pub(crate) struct Resume {
     /// The folder that receives
     #[arg(value_name = "DIR", default_value = ".", env = "HAUL_INTO", hide_env_values = true)]
     pub(crate) folder: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 
     /// Give up on a sender that could not be reached, or a disk that was full, for so long: 30s, 5m, 2h, 1d
     #[arg(long, value_name = "DURATION", env = "HAUL_RETRY_FOR", hide_env_values = true, value_parser = units::parse_time)]

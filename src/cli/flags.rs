@@ -1,11 +1,13 @@
 //! Groups of flags that several commands have, or that belong together.
 
 use crate::cli::qr::{self, QrFile};
+use crate::cli::units;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use haul::codec::{Compression, Level};
 use haul::limits::DATA_LANES_MAX;
 use haul::transfer::Conflict;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 /// What of a tree is sent beside files and folders.
@@ -108,6 +110,22 @@ pub(crate) struct Lanes {
         value_parser = clap::value_parser!(u16).range(1..=i64::from(DATA_LANES_MAX)),
     )]
     pub(crate) count: Option<u16>,
+}
+
+/// How fast data may come.
+#[derive(Args, Debug)]
+pub(crate) struct Limit {
+    /// Let no more than so many bytes a second come, over all connections together: 500K, 10M, 1G
+    ///
+    /// Counts what travels, compressed or not. Senders are asked to send no more; several at a time share it evenly.
+    #[arg(
+        long = "limit",
+        value_name = "RATE",
+        env = "HAUL_LIMIT",
+        hide_env_values = true,
+        value_parser = units::parse_rate,
+    )]
+    pub(crate) rate: Option<NonZeroU64>,
 }
 
 #[derive(Args, Debug)]

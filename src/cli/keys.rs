@@ -1,5 +1,6 @@
-//! What keys mean to a sender with several receivers: which one is meant, and what becomes of it.
+//! What keys mean to a run: how fast it is, and to a sender with several receivers which one is meant, and what becomes of it.
 
+use crate::cli::units;
 use haul::transfer::PeerState;
 use std::num::NonZeroU64;
 
@@ -23,8 +24,10 @@ pub(crate) struct Keys {
     armed: Option<u64>,
     /// Everything stops if the same key comes again.
     stops_next: bool,
-    /// The limit of all receivers together.
+    /// The limit of all together.
     limit: Option<NonZeroU64>,
+    /// Nobody is there to be chosen.
+    chooses_none: bool,
 }
 
 /// A receiver that keys can be about.
@@ -54,6 +57,11 @@ impl Keys {
         Self { limit, ..Self::default() }
     }
 
+    /// Keys of a run in which nobody can be chosen, limited so at first.
+    pub(crate) fn of_all(limit: Option<NonZeroU64>) -> Self {
+        Self { limit, chooses_none: true, ..Self::default() }
+    }
+
     /// The receiver that keys are about.
     pub(crate) fn chosen(&self) -> Option<u64> {
         self.chosen
@@ -64,7 +72,7 @@ impl Keys {
         self.forget_the_gone(targets);
         let armed = self.armed.take();
         let stops_now = std::mem::take(&mut self.stops_next);
-        if key.is_ascii_digit() {
+        if key.is_ascii_digit() && !self.chooses_none {
             self.choose(key, targets);
             return None;
         }
@@ -113,6 +121,16 @@ impl Keys {
                 format!("receiver {session}: d disconnect, {limits}, Esc none")
             }
             None => HELP.to_owned(),
+        }
+    }
+
+    /// The same where a bar is shown in place of receivers.
+    pub(crate) fn hint_of_all(&self, targets: &[Target]) -> String {
+        match self.limit {
+            _ if self.chosen.is_some() => self.hint(targets),
+            _ if self.stops_next => "q once more stops; any other key does not".to_owned(),
+            Some(limit) => format!("limited to {}/s: l no limit, + - change it, q stop", units::size(limit.get())),
+            None => "l limit, q stop".to_owned(),
         }
     }
 
@@ -285,6 +303,21 @@ mod tests {
         assert_eq!(keys.limit(), rate(LIMIT_MAX));
         let nothing = [Target { rate: Some(0), ..target(1) }];
         assert_eq!(typed(&mut keys, "1l", &nothing), [Act::Limit(Some(1), rate(LIMIT_DEFAULT))]);
+    }
+
+    #[test]
+    fn where_nobody_can_be_chosen_keys_are_about_all() {
+        let mut keys = Keys::of_all(rate(3 << 20));
+        let targets = [target(1)];
+        assert_eq!(keys.hint_of_all(&targets), "limited to 3.00 MiB/s: l no limit, + - change it, q stop");
+        assert_eq!(typed(&mut keys, "1+", &targets), [Act::Limit(None, rate(6 << 20))]);
+        assert_eq!(typed(&mut keys, "1l", &targets), [Act::Limit(None, None)]);
+        assert_eq!(keys.hint_of_all(&targets), "l limit, q stop");
+        assert_eq!(typed(&mut keys, "1l", &targets), [Act::Limit(None, rate(8 << 20))], "half of the rate");
+        assert_eq!(typed(&mut keys, "1dd+qx", &targets), [Act::Limit(None, rate(16 << 20))]);
+        keys.press(b'q', &targets);
+        assert_eq!(keys.hint_of_all(&targets), "q once more stops; any other key does not");
+        assert_eq!(keys.press(b'q', &targets), Some(Act::Stop));
     }
 
     #[test]

@@ -14,11 +14,11 @@ use crate::cli::{expectation, failure_of, install_signals, keyboard, lines, list
 use haul::printable::printable_path;
 use haul::transfer::{
     self, Cancel, Decision, Event, Expectation, HostedSession, Hosting, ListenSettings, Observer, OfferSummary,
-    Summary, TransferError,
+    Summary, Throttle, TransferError,
 };
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 /// A run that listens, as it is watched.
@@ -91,7 +91,10 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
         board.say(&failure.text(&board.terminal));
         finish(&board, &Summary::default(), Some(&failure), 0);
     };
-    let result = signals.obeyed(&cancel, last_word, || transfer::listen(&settings, &reception, &cancel));
+    let throttle = settings.throttle.clone();
+    let listen = || transfer::listen(&settings, &reception, &cancel);
+    let claim = || try_lock(&reception.answers);
+    let result = signals.obeyed(&cancel, last_word, || board.with_limit_keys(&cancel, &throttle, claim, listen));
     reception.finish(result, began)
 }
 
@@ -137,6 +140,7 @@ fn settings(receive: Receive, expect: Option<Expectation>) -> ListenSettings {
         symlinks: receive.tree.symlinks,
         attributes: receive.tree.xattrs,
         compress: receive.compress.how,
+        throttle: Throttle::new(receive.limit.rate),
     }
 }
 
@@ -223,6 +227,8 @@ impl Guest<'_> {
     /// Asks about its offer, once nobody else's is being asked about.
     fn ask(&self, offer: &OfferSummary) -> Decision {
         let Reception { board, rules, answers, .. } = self.reception;
+        // Keys that are taken meanwhile keep the answers until they are not wanted any more.
+        let _asking = board.about_to_ask();
         let mut answers = lock(answers);
         if self.withdrawn.is_cancelled() {
             return Decision::Refuse;
@@ -271,6 +277,14 @@ impl HostedSession for Guest<'_> {
         };
         let ended = self.strand.finish(result);
         lock(&self.reception.ended).push(ended);
+    }
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 

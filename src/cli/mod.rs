@@ -17,7 +17,7 @@ use haul::printable::{printable, printable_path};
 use haul::source::Filter;
 use haul::transfer::{
     Cancel, Controls, Event, Expectation, FailureClass, ManifestFile, Observer, ReceiveSettings, SendSettings, Summary,
-    TransferError,
+    Throttle, TransferError,
 };
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
@@ -173,7 +173,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         }
         view.take_keys(Keys::new(send.limit), send.keep || send.ask_each);
         let on_key = |key| press(&view, key, &controls, &cancel);
-        raw_mode::with_keys(&cancel, || view.wants_keys(), on_key, transfer)
+        view.with_keys(&cancel, on_key, transfer)
     });
     view.finish(result.map_err(|failure| kept.with_way_on(failure)))
 }
@@ -241,13 +241,15 @@ fn run_receive(receive: Receive, output: &Output) -> Exit {
     let last_word = |failure| {
         view.finish(Err(with_way_on(failure)));
     };
-    let transfer = || {
+    let fetch = || {
         if !out::is_stream_of(&settings) {
             return haul::transfer::receive(&settings, &view, &cancel);
         }
         let received = haul::transfer::receive_stream(&settings, out::stdout()?, &view, &cancel);
         received.inspect(|_| out::leave(&settings))
     };
+    let throttle = settings.throttle.clone();
+    let transfer = || view.with_limit_keys(&cancel, throttle.rate(), |rate| throttle.set(rate), fetch);
     let result = obeying(&signals, &cancel, Side::Receiving, last_word, transfer);
     view.finish(result.map_err(with_way_on))
 }
@@ -297,6 +299,7 @@ fn receive_settings(
         compress: receive.compress.how,
         dry_run: receive.dry_run,
         out,
+        throttle: Throttle::new(receive.limit.rate),
     })
 }
 
@@ -361,11 +364,11 @@ fn keyboard(is_piped: bool) -> Option<Box<dyn Answers>> {
         return None;
     }
     if stdin().is_terminal() {
-        return Some(Box::new(Keyboard::of_terminal(stdin())));
+        return Some(Box::new(Keyboard::new(stdin()).ok()?));
     }
     // Standard input is spent on the link, so the answer comes from the terminal itself.
     let terminal = is_piped.then(|| std::fs::File::open("/dev/tty").ok()).flatten()?;
-    Some(Box::new(Keyboard::of_terminal(terminal)))
+    Some(Box::new(Keyboard::new(terminal).ok()?))
 }
 
 fn streams() -> Streams {

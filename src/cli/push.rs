@@ -12,7 +12,7 @@ use crate::cli::view::{Rules, View};
 use crate::cli::{host, keyboard, streams, warn_of_others, with_signals};
 use haul::secret::{Invitation, InvitationFault};
 use haul::source::Filter;
-use haul::transfer::{Cancel, PushSettings};
+use haul::transfer::{Cancel, Controls, PushSettings};
 use std::net::SocketAddr;
 
 pub(crate) fn run(send: Send, output: Output) -> Exit {
@@ -42,6 +42,7 @@ pub(crate) fn run(send: Send, output: Output) -> Exit {
         Err(failure) => return view.finish(Err(failure)),
     };
     warn_of_others(&given, &view);
+    let controls = Controls::new();
     let settings = PushSettings {
         paths: send.paths,
         filter,
@@ -53,11 +54,13 @@ pub(crate) fn run(send: Send, output: Output) -> Exit {
         symlinks: send.tree.symlinks,
         attributes: send.tree.xattrs,
         compress: send.compress.how,
+        limit: send.limit,
+        controls: controls.clone(),
     };
     let last_word = |failure| {
         view.finish(Err(kept.with_way_on(failure)));
     };
-    let transfer = || {
+    let push = || {
         kept.offering(&view, &cancel, |input| {
             let settings = match input {
                 Some(input) => PushSettings { paths: vec![input.to_owned()], filter: Filter::default(), ..settings },
@@ -66,6 +69,7 @@ pub(crate) fn run(send: Send, output: Output) -> Exit {
             haul::transfer::push(&settings, &view, &cancel)
         })
     };
+    let transfer = || view.with_limit_keys(&cancel, send.limit, |rate| controls.limit_all(rate), push);
     let result = with_signals(&cancel, Side::Pushing, last_word, transfer);
     view.finish(result.map_err(|failure| kept.with_way_on(failure)))
 }

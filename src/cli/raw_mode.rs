@@ -22,36 +22,57 @@ const NO_KEY: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
 /// Keys that are taken at once.
 const KEYS_AT_ONCE: usize = 64;
 
-/// Runs `act`, and gives every key that is typed meanwhile to `on_key`, from when they are first wanted.
-pub(crate) fn with_keys<T>(
+/// What keys are for.
+pub(crate) struct Taking<W, C, S, K> {
+    /// Whether there is anything that they can be about.
+    pub(crate) are_wanted: W,
+    /// What is held while they are taken, so that nobody asks a question meanwhile. Nothing, where somebody does.
+    pub(crate) claim: C,
+    /// Is told whether they are taken: what can be typed is shown no sooner, since what was typed before is dropped.
+    pub(crate) show: S,
+    /// Gets each of them.
+    pub(crate) on_key: K,
+}
+
+/// Runs `act`, and takes keys meanwhile, as long as they are wanted.
+pub(crate) fn with_keys<T, G>(
     cancel: &Cancel,
-    are_wanted: impl Fn() -> bool + Send,
-    on_key: impl FnMut(u8) + Send,
+    taking: Taking<
+        impl Fn() -> bool + Send,
+        impl Fn() -> Option<G> + Send,
+        impl Fn(bool) + Send,
+        impl FnMut(u8) + Send,
+    >,
     act: impl FnOnce() -> T,
 ) -> T {
     let Ok(signals) = Signals::new() else { return act() };
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| watch(signals, cancel, &is_over, are_wanted, on_key));
+        scope.spawn(|| watch(signals, (cancel, &is_over), taking));
         // Also where it panics: the scope waits for the thread, which gives the terminal back.
         let _over = SetOnDrop(&is_over);
         act()
     })
 }
 
-fn watch(
+fn watch<G>(
     mut signals: Signals,
-    cancel: &Cancel,
-    is_over: &AtomicBool,
-    are_wanted: impl Fn() -> bool,
-    mut on_key: impl FnMut(u8),
+    (cancel, is_over): (&Cancel, &AtomicBool),
+    taking: Taking<impl Fn() -> bool, impl Fn() -> Option<G>, impl Fn(bool), impl FnMut(u8)>,
 ) {
+    let Taking { are_wanted, claim, show, mut on_key } = taking;
     let keyboard = stdin();
-    let mut raw = None;
+    // The terminal is given back before the claim is.
+    let mut raw: Option<(Raw<'_>, G)> = None;
     let mut has_keys = true;
     while !is_over.load(Ordering::SeqCst) && !cancel.is_cancelled() {
-        if has_keys && raw.is_none() && are_wanted() && is_in_foreground(&keyboard) {
-            raw = Raw::enter(&keyboard).ok();
+        let is_wanted = has_keys && are_wanted();
+        if raw.is_some() && !is_wanted {
+            raw = None;
+            show(false);
+        } else if raw.is_none() && is_wanted && is_in_foreground(&keyboard) {
+            raw = claim().and_then(|claimed| Some((Raw::enter(&keyboard).ok()?, claimed)));
+            show(raw.is_some());
         }
         let (signal, key) = wait(&signals, raw.is_some().then_some(&keyboard));
         if signal && signals.take() {

@@ -8,7 +8,9 @@ use crate::cli::strand::{Board, Ended, Strand, label};
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::{failure_of, install_signals, stopped, streams, units};
 use haul::printable::{printable, printable_path};
-use haul::transfer::{self, Cancel, Holdings, LeftBehind, Summary, TransferError, Unfinished};
+use haul::transfer::{
+    self, Cancel, Holdings, LeftBehind, ReceiveSettings, Summary, Throttle, TransferError, Unfinished,
+};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -34,9 +36,9 @@ pub(crate) fn run(resume: &Resume, output: &Output) -> Exit {
     let last_word = |exit| {
         finish(&board, &[], Some(stopped(exit, Side::Receiving, began)), began);
     };
-    let ended = signals.obeyed(&cancel, last_word, || {
-        continue_all(&board, (&resume.folder, resume.retry_for), &holdings.transfers, &signals, &cancel)
-    });
+    let throttle = Throttle::new(resume.limit.rate);
+    let go_on = || continue_all(&board, (resume, &throttle), &holdings.transfers, &signals, &cancel);
+    let ended = signals.obeyed(&cancel, last_word, || board.with_limit_keys(&cancel, &throttle, || Some(()), go_on));
     finish(&board, &ended, None, began)
 }
 
@@ -116,7 +118,7 @@ fn left_line(folder: &Path, left: &LeftBehind) -> String {
 
 fn continue_all(
     board: &Board,
-    (folder, retry_for): (&Path, Option<Duration>),
+    (resume, throttle): (&Resume, &Throttle),
     transfers: &[Unfinished],
     signals: &Signals,
     cancel: &Cancel,
@@ -133,14 +135,15 @@ fn continue_all(
                 while let Some((transfer, strand)) = strands.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let started = Instant::now();
                     if transfer.is_pushed() {
-                        let one = strand.finish(Err(Failure::of_pushed(folder)));
+                        let one = strand.finish(Err(Failure::of_pushed(&resume.folder)));
                         ended.lock().unwrap_or_else(PoisonError::into_inner).push(one);
                         continue;
                     }
                     let result = if cancel.is_cancelled() {
                         Err(TransferError::Interrupted)
                     } else {
-                        transfer::receive(&transfer.settings(folder, retry_for), strand, cancel)
+                        let settings = transfer.settings(&resume.folder, resume.retry_for);
+                        transfer::receive(&ReceiveSettings { throttle: throttle.clone(), ..settings }, strand, cancel)
                     };
                     let result = result.map_err(|error| failure_of(&error, Side::Receiving, signals, started));
                     let one = strand.finish(result);

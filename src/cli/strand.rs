@@ -1,5 +1,6 @@
 //! One transfer of several that run at the same time: one line of progress each, and events that name it.
 
+use self::keyed::Keyed;
 use crate::cli::args::Output;
 use crate::cli::exit::Exit;
 use crate::cli::json::Events;
@@ -15,6 +16,8 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+mod keyed;
+
 /// Columns that the name of a transfer takes at most.
 const LABEL_COLUMNS: usize = 28;
 
@@ -26,11 +29,14 @@ pub(crate) struct Board {
     out: SharedOut,
     err: Mutex<Err>,
     bars: MultiProgress,
+    keyed: Keyed,
 }
 
 /// One transfer as it is watched.
 pub(crate) struct Strand<'a> {
     board: &'a Board,
+    /// Tells it from the others of the run.
+    number: usize,
     label: String,
     side: Side,
     state: Mutex<State>,
@@ -82,6 +88,7 @@ impl Board {
             out: SharedOut(Arc::new(Mutex::new(out))),
             err: Mutex::new(Err { out: err, held: None, is_stopping: false }),
             bars: MultiProgress::with_draw_target(target),
+            keyed: Keyed::default(),
         }
     }
 
@@ -170,7 +177,7 @@ impl<'a> Strand<'a> {
             meter: Meter::default(),
             pace: Pace::default(),
         };
-        Self { board, label, side, state: Mutex::new(state) }
+        Self { board, number: board.keyed.number(), label, side, state: Mutex::new(state) }
     }
 
     /// Writes what the folder holds of it.
@@ -193,6 +200,7 @@ impl<'a> Strand<'a> {
         if let Some(bar) = state.bar.take() {
             bar.finish_and_clear();
         }
+        self.board.moves(self.number, None);
         let Board { terminal, .. } = self.board;
         let (summary, failure) = match result {
             Ok(summary) => {
@@ -223,7 +231,7 @@ impl<'a> Strand<'a> {
     }
 
     fn show(&self, state: &mut State, now: Instant, is_phase: bool) {
-        let Board { terminal, output, bars, .. } = self.board;
+        let Board { terminal, output, .. } = self.board;
         if !shows_progress(output) {
             return;
         }
@@ -234,8 +242,10 @@ impl<'a> Strand<'a> {
             let line = format!("{}  {line}", self.label);
             match bar {
                 Some(bar) => bar.set_message(line),
-                None => *bar = Some(new_bar(bars, line)),
+                None => *bar = Some(new_bar(self.board, line)),
             }
+            let is_under_way = matches!(phase, Phase::Transferring);
+            self.board.moves(self.number, is_under_way.then(|| meter.rate(now).unwrap_or(0)));
         } else if is_phase && pace.is_due_for(now, *phase) {
             self.board.say(&format!("{}: {}\n", self.label, progress::phase_text(*phase)));
         } else if !is_phase && progress.bytes_total > 0 && pace.is_due(now, progress) {
@@ -306,8 +316,8 @@ fn shows_progress(output: &Output) -> bool {
     !(output.quiet || output.json || output.no_progress)
 }
 
-fn new_bar(bars: &MultiProgress, line: String) -> ProgressBar {
-    let bar = bars.add(ProgressBar::no_length().with_message(line));
+fn new_bar(board: &Board, line: String) -> ProgressBar {
+    let bar = board.above_hint(ProgressBar::no_length().with_message(line));
     let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed");
     bar.set_style(style.tick_chars("|/-\\ "));
     bar.enable_steady_tick(Duration::from_secs(1) / u32::from(REDRAWS_PER_SECOND) * 2);

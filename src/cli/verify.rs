@@ -11,10 +11,11 @@ use crate::cli::{host, keyboard, link, streams, units, warn_of_others, with_sign
 use clap::Args;
 use haul::codec::Compression;
 use haul::transfer::{
-    Cancel, Conflict, Decision, Event, Observer, OfferSummary, ReceiveSettings, Summary, TransferError, Verified,
-    VerifySettings,
+    Cancel, Conflict, Decision, Event, Observer, OfferSummary, ReceiveSettings, Summary, Throttle, TransferError,
+    Verified, VerifySettings,
 };
 use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,10 @@ pub(crate) struct Verify {
     /// With --repair: give up once the sender could not be reached for so long: 30s, 5m, 2h, 1d
     #[arg(long, value_name = "DURATION", value_parser = units::parse_time, requires = "repair")]
     retry_for: Option<Duration>,
+
+    /// With --repair: let no more than so many bytes a second come: 500K, 10M, 1G
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate, requires = "repair")]
+    limit: Option<NonZeroU64>,
 }
 
 /// Watches a repair. The offer is the manifest's content to the byte, so nobody is asked about it.
@@ -121,6 +126,7 @@ fn repair_settings(verify: &Verify, view: &View, cancel: &Cancel) -> Result<Opti
         compress: Compression::Auto,
         dry_run: false,
         out: None,
+        throttle: Throttle::new(verify.limit),
     }))
 }
 

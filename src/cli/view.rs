@@ -6,7 +6,7 @@ use crate::cli::bar::{bar_style, new_bar};
 use crate::cli::exit::Exit;
 use crate::cli::findings;
 use crate::cli::json::Events;
-use crate::cli::keys::{Act, Keys};
+use crate::cli::keys::Keys;
 use crate::cli::lines::line;
 use crate::cli::listing;
 use crate::cli::progress::{self, Meter, Pace};
@@ -78,6 +78,10 @@ struct State {
     /// Keys about receivers, where they are taken.
     keys: Option<Keys>,
     keys_at_once: bool,
+    /// Keys are taken at this moment.
+    keys_taken: bool,
+    /// Data moves, or did.
+    is_under_way: bool,
     /// A question is open, so nothing may be drawn over it.
     is_asking: bool,
     /// The user was told that the run is about to stop.
@@ -110,6 +114,8 @@ impl View {
             receivers: Receivers::default(),
             keys: None,
             keys_at_once: false,
+            keys_taken: false,
+            is_under_way: false,
             is_asking: false,
             is_stopping: false,
         };
@@ -133,28 +139,6 @@ impl View {
     /// Asks through the same answers that the listing is decided with.
     pub(crate) fn with_answers<T>(&self, act: impl FnOnce(&mut dyn Answers) -> T) -> T {
         act(self.answers.lock().unwrap_or_else(PoisonError::into_inner).as_mut())
-    }
-
-    /// From here on keys may be given to [`View::press`], and lines show what they are about: `at_once`, or as soon as
-    /// there are several receivers.
-    pub(crate) fn take_keys(&self, keys: Keys, at_once: bool) {
-        let mut state = self.state();
-        (state.keys, state.keys_at_once) = (Some(keys), at_once);
-    }
-
-    /// Whether there is something that keys can be about.
-    pub(crate) fn wants_keys(&self) -> bool {
-        self.state().shows_receivers()
-    }
-
-    /// Takes one key. What it asks for is for the caller to do.
-    pub(crate) fn press(&self, key: u8) -> Option<Act> {
-        let now = Instant::now();
-        let mut state = self.state();
-        let targets = state.receivers.targets(now);
-        let act = state.keys.as_mut()?.press(key, &targets);
-        self.show_progress(&mut state, now);
-        act
     }
 
     /// Says how the run ended, to people and programs, and how the process is to end.
@@ -198,6 +182,7 @@ impl View {
         match event {
             Event::Phase(phase) => {
                 state.phase = *phase;
+                state.is_under_way |= matches!(phase, Phase::Transferring);
                 self.show_phase(state, now);
             }
             Event::Progress(progress) => {
@@ -277,10 +262,11 @@ impl View {
 
     fn draw(&self, state: &mut State, now: Instant) {
         let columns = self.terminal.columns.saturating_sub(SPINNER_COLUMNS);
-        let [total, file] = match state.of_receivers(now, columns, self.terminal.rows) {
-            Some(lines) => lines,
-            None => progress::bar(&state.progress, state.phase, state.meter.rate(now), columns),
-        };
+        let of_receivers = state.of_receivers(now, columns, self.terminal.rows);
+        let [total, file] = of_receivers.unwrap_or_else(|| {
+            let bar = progress::bar(&state.progress, state.phase, state.meter.rate(now), columns);
+            state.with_hint(bar, self.side, now, columns)
+        });
         // A second line of nothing would push a QR code out of a small window.
         let is_tall = !file.is_empty();
         if let Some(bar) = &state.bar {
@@ -323,7 +309,7 @@ impl Observer for View {
             }
             return Decision::Accept;
         }
-        state.is_asking = true;
+        (state.is_asking, state.is_under_way) = (true, false);
         if let Some(bar) = state.bar.take() {
             bar.finish_and_clear();
         }
@@ -363,7 +349,7 @@ impl State {
         }
         let (chosen, limit) = self.keys.as_ref().map_or((None, None), |keys| (keys.chosen(), keys.limit()));
         let mut lines = self.receivers.lines(chosen, now, columns + SPINNER_COLUMNS, rows);
-        if let Some(keys) = &self.keys {
+        if let Some(keys) = self.keys.as_ref().filter(|_| self.keys_taken) {
             lines.push(shorten(&keys.hint(&self.receivers.targets(now)), columns));
         }
         Some([self.receivers.total(limit, now, columns), lines.join("\n")])
@@ -386,6 +372,7 @@ impl State {
     }
 }
 
+mod keyed;
 mod kinds;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::retry::Retry;
 use super::room::RoomWatch;
 use super::route::Route;
 use super::standstill::Standstill;
+use super::throttle::Part;
 use super::work::MainEvent;
 use super::{Cancel, Event, Phase, TransferError, failed};
 use crate::session::{End, Input, LaneId, LaneRole};
@@ -48,6 +49,8 @@ pub(super) struct Conduct<'scope, 'env, 'e> {
     pub(super) grant: Option<SessionGrant>,
     pub(super) data: DataLanes,
     room: RoomWatch,
+    /// What this transfer has of the limit, while it fetches.
+    part: Option<Part>,
     /// When progress was last told and the session was last told of the time.
     ticked: Instant,
     standstill: Standstill,
@@ -101,6 +104,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
             grant: None,
             data: DataLanes::new(),
             room: RoomWatch::default(),
+            part: None,
             ticked: Instant::now(),
             standstill: Standstill::new(),
             is_asking: false,
@@ -131,6 +135,7 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
                 self.ticked = Instant::now();
                 self.engine.observer.event(&Event::Progress(self.engine.progress()));
                 self.engine.tick();
+                self.keep_limit();
                 self.data.look(self.engine.counters.fetched.load(Ordering::Relaxed), self.ticked);
             }
             let flow = match self.engine.main.pop_within(self.next_turn(self.ticked + TURN)) {
@@ -154,6 +159,17 @@ impl<'scope, 'env, 'e> Conduct<'scope, 'env, 'e> {
         if let Some(outage) = &mut self.outage {
             outage.retry.begin_anew(Instant::now());
         }
+    }
+
+    /// Has the sender told what is this transfer's part of the limit. One that waits for its sender or its user leaves it to
+    /// others.
+    pub(super) fn keep_limit(&mut self) {
+        if self.outage.is_some() || self.engine.record.get().is_none() {
+            self.part = None;
+            return;
+        }
+        let part = self.part.get_or_insert_with(|| self.engine.settings.throttle.take_part());
+        self.engine.step(Input::Limit { rate: part.rate() });
     }
 
     fn take(&mut self, event: MainEvent) -> Result<Flow, TransferError> {

@@ -1,10 +1,12 @@
 //! What a sender's user does about single receivers while they are served.
 
+use super::limit::Limit;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Says what becomes of the receivers of a running [`send`](super::send()). Clones speak to the same one.
+/// Says what becomes of the receivers of a running [`send`](super::send()), and how fast a [`push`](super::push()) is. Clones
+/// speak to the same one.
 ///
 /// Sessions are named by the numbers that events give them; one that is over is passed over. An order takes effect
 /// within a tenth of a second.
@@ -59,6 +61,15 @@ impl Controls {
     /// What was said since the last call, in order.
     pub(super) fn take(&self) -> VecDeque<Order> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets the limit as it was said last, where there is one receiver and nothing else to say.
+    pub(super) fn set_only(&self, limit: &Limit) {
+        for order in self.take() {
+            if let Order::Limit(_, rate) | Order::LimitAll(rate) = order {
+                limit.set(rate);
+            }
+        }
     }
 
     fn push(&self, order: Order) {

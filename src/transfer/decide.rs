@@ -93,6 +93,8 @@ impl Conduct<'_, '_, '_> {
         decided.survey.take_over(engine.store, listing);
         let plans = plan::plans(engine, &decided.survey, &published);
         self.start_desks();
+        // Before anything is asked for.
+        self.keep_limit();
         engine.step(Input::Accepted(plans));
         let totals = listing.totals();
         if totals.bytes / u64::from(totals.files.max(1)) >= LARGE_FILE_BYTES {

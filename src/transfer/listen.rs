@@ -183,6 +183,7 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
         compress: settings.compress,
         dry_run: false,
         out: None,
+        throttle: settings.throttle.clone(),
     }
 }
 

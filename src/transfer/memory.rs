@@ -408,6 +408,7 @@ mod tests {
             compress: crate::codec::Compression::Auto,
             dry_run: false,
             out: None,
+            throttle: crate::transfer::Throttle::default(),
         };
         let grant = SessionGrant { id: [5; 16], secret: [0xa5; 32] };
         let addresses = Link::parse(LINK).unwrap().addresses().to_vec();

@@ -22,6 +22,7 @@ pub use receive::{receive, receive_stream};
 pub use send::send;
 pub use settings::{Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
 pub use spooled::spooled;
+pub use throttle::Throttle;
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
 /// Asks a running transfer to stop and keep its state.
@@ -38,6 +39,8 @@ pub mod forecast;
 pub mod failure;
 /// What a transfer is told before it starts.
 pub mod settings;
+/// How fast data may come.
+pub mod throttle;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;

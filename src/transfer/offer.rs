@@ -71,7 +71,8 @@ impl Offer {
     /// The offer of everything that `walk` found.
     pub(super) fn new(walk: Walk) -> Result<Self, TransferError> {
         let mut builder = ListingBuilder::new();
-        for entry in &walk.entries {
+        // Taken apart, not copied: a tree of many files would be held twice.
+        for entry in walk.entries {
             builder.push(listed(entry)).map_err(|fault| TransferError::Bug(Box::new(fault)))?;
         }
         let totals = builder.totals();
@@ -319,18 +320,18 @@ pub(super) fn change(fault: &SourceError) -> Change {
 }
 
 /// The entry of a listing for what was walked.
-pub(super) fn listed(entry: &SourceEntry) -> Entry {
+pub(super) fn listed(entry: SourceEntry) -> Entry {
     Entry {
-        path: entry.path.clone(),
-        kind: match &entry.kind {
-            source::EntryKind::File { length } => EntryKind::File { length: *length },
+        path: entry.path,
+        kind: match entry.kind {
+            source::EntryKind::File { length } => EntryKind::File { length },
             source::EntryKind::Folder => EntryKind::Folder,
-            source::EntryKind::HardLink { to } => EntryKind::HardLink { to: EntryIndex(*to) },
-            source::EntryKind::Symlink { target } => EntryKind::Symlink { target: target.clone() },
+            source::EntryKind::HardLink { to } => EntryKind::HardLink { to: EntryIndex(to) },
+            source::EntryKind::Symlink { target } => EntryKind::Symlink { target },
         },
         mode: Mode::masked(u32::from(entry.mode)),
         modified: Timestamp::clamped(entry.mtime_seconds, entry.mtime_nanoseconds),
-        attributes: entry.attributes.clone(),
+        attributes: entry.attributes,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Chunks on their way to a receiver: read, held back by the limits, and sent piece by piece.
 
 use super::frames::{LaneFault, send_message};
+use super::limit::{Limit, Taken};
 use super::offer::{Changed, change};
 use super::outlet::{Outlet, Press};
 use super::serve::ServedSession;
@@ -76,14 +77,18 @@ impl ServedSession {
         while offset < chunk_bytes {
             let length = u64::from(request.piece_bytes).min(chunk_bytes - offset);
             let bytes = outlet.room(length);
-            self.wait_for_limits(lane, length)?;
+            let limits = self.wait_for_limits(lane, length)?;
             let turn = self.turns.take(self.company.lanes_at_work());
             let read = self.offer.source.read_chunk_into(place.entry.0, place.index, offset..offset + length, bytes);
             if let Err(fault) = read {
                 return Ok(Err((EntryIndex(place.entry.0), change(&fault))));
             }
             let piece = Piece { chunk: number, offset, length: u32::try_from(length).unwrap_or(PIECE_BYTES_MAX) };
+            let before = lane.bytes_sent();
             outlet.send(lane, place.entry, piece, press)?;
+            for limit in limits.into_iter().flatten() {
+                limit.settle(self.number, length, lane.bytes_sent() - before);
+            }
             drop(turn);
             for counters in [&self.own, &self.counters] {
                 counters.piece_bytes.fetch_add(length, Ordering::Relaxed);
@@ -102,18 +107,26 @@ impl ServedSession {
         }
     }
 
-    /// Waits until the limits let `bytes` go.
-    fn wait_for_limits(&self, lane: &mut Lane, bytes: u64) -> Result<(), LaneFault> {
-        for limit in [&self.limit, &self.company.limit] {
-            if limit.take(self.number, bytes, Duration::ZERO) {
-                continue;
+    /// Waits until the limits let `bytes` go, and returns those that took them: what really is sent may be less.
+    fn wait_for_limits(&self, lane: &mut Lane, bytes: u64) -> Result<[Option<&Limit>; 3], LaneFault> {
+        let mut limits = [&self.limit, &self.wanted, &self.company.limit].map(Some);
+        for limit in &mut limits {
+            let Some(of) = *limit else { continue };
+            let mut taken = of.take(self.number, bytes, Duration::ZERO);
+            if taken == Taken::Late {
+                let _limited = counted(&self.doing.limited);
+                while taken == Taken::Late {
+                    taken = of.take(self.number, bytes, WORKING_EVERY);
+                    if taken == Taken::Late {
+                        send_message(lane, &Message::Working)?;
+                    }
+                }
             }
-            let _limited = counted(&self.doing.limited);
-            while !limit.take(self.number, bytes, WORKING_EVERY) {
-                send_message(lane, &Message::Working)?;
+            if taken == Taken::Free {
+                *limit = None;
             }
         }
-        Ok(())
+        Ok(limits)
     }
 }
 

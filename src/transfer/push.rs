@@ -125,6 +125,7 @@ impl<'a> Pusher<'a> {
         let counters = Arc::<ServedCounters>::default();
         let session = ServedSession::new(1, peer, Arc::clone(&offer), counters, Terms::Pushing(news.clone()), lanes);
         let session = session.compressing(settings.compress);
+        session.limit.set(settings.limit);
         Self {
             settings,
             observer,
@@ -154,6 +155,7 @@ impl<'a> Pusher<'a> {
                 return Err(TransferError::Interrupted);
             }
             self.try_again();
+            self.settings.controls.set_only(&self.session.limit);
             if self.ticked.elapsed() >= TURN {
                 self.ticked = Instant::now();
                 self.observer.event(&Event::Progress(self.progress()));

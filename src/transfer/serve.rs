@@ -30,6 +30,8 @@ pub(super) struct ServedSession {
     pub(super) own: ServedCounters,
     /// How fast it may be, over all of its lanes together.
     pub(super) limit: Limit,
+    /// The same as its receiver wants it.
+    pub(super) wanted: Limit,
     /// What its lanes do right now.
     pub(super) doing: Doing,
     pub(super) company: Arc<Company>,
@@ -131,6 +133,7 @@ impl ServedSession {
             counters,
             own: ServedCounters::default(),
             limit: Limit::default(),
+            wanted: Limit::default(),
             doing: Doing::default(),
             company: Arc::default(),
             turns: Turns::default(),
@@ -289,6 +292,10 @@ impl ServedSession {
                     SenderOutput::Send { .. } => Vec::new(),
                     SenderOutput::Granted { grant } => self.wish(Wish::Grant(grant)),
                     SenderOutput::OpenLanes { lanes } => self.wish(Wish::Lanes(lanes)),
+                    SenderOutput::Limit { rate } => {
+                        self.wanted.set(rate);
+                        Vec::new()
+                    }
                     SenderOutput::Hash { chunks, .. } => {
                         self.wish(Wish::Contents);
                         let outcome = self.offer.hash(&chunks, &mut |chore| self.act(lane, chore))?;

@@ -1,6 +1,6 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
-use super::{Controls, Expectation};
+use super::{Controls, Expectation, Throttle};
 use crate::codec::Compression;
 use crate::rel_path::RelPath;
 use crate::source::Filter;
@@ -38,7 +38,7 @@ pub struct SendSettings {
     pub cache_dir: Option<PathBuf>,
     /// Whether each receiver waits for [`Controls::accept`] before it is told anything of the offer.
     pub ask_each: bool,
-    /// Bytes per second that all receivers together may have at first. `None`: no limit.
+    /// Bytes per second, as they travel, that all receivers together may have at first. `None`: no limit.
     pub limit: Option<NonZeroU64>,
     /// Whether pieces are made shorter for receivers that take them.
     pub compress: Compression,
@@ -84,6 +84,10 @@ pub struct PushSettings {
     pub attributes: bool,
     /// Whether pieces are made shorter, if the other end takes them.
     pub compress: Compression,
+    /// Bytes per second, as they travel, that are sent at first. `None`: no limit.
+    pub limit: Option<NonZeroU64>,
+    /// Sets other limits under way; nothing else can be said here.
+    pub controls: Controls,
 }
 
 /// Where to listen for senders, and by which rules to receive from them.
@@ -122,6 +126,8 @@ pub struct ListenSettings {
     pub attributes: bool,
     /// [`Compression::Off`] has senders not compress; how far they do otherwise is theirs to decide.
     pub compress: Compression,
+    /// How fast data may come from all senders together.
+    pub throttle: Throttle,
 }
 
 /// What to fetch, into which folder, and by which rules.
@@ -162,6 +168,8 @@ pub struct ReceiveSettings {
     pub dry_run: bool,
     /// Where the only file of the offer goes. `None`: whatever is offered goes under its own names.
     pub out: Option<Out>,
+    /// How fast data may come.
+    pub throttle: Throttle,
 }
 
 /// Where one file goes, other than under its own name.
@@ -195,6 +203,7 @@ impl ReceiveSettings {
             compress: Compression::Auto,
             dry_run: false,
             out: None,
+            throttle: Throttle::default(),
         }
     }
 
@@ -239,6 +248,7 @@ impl fmt::Debug for ReceiveSettings {
             compress,
             dry_run,
             out,
+            throttle,
         } = self;
         formatter
             .debug_struct("ReceiveSettings")
@@ -259,6 +269,7 @@ impl fmt::Debug for ReceiveSettings {
             .field("compress", compress)
             .field("dry_run", dry_run)
             .field("out", out)
+            .field("throttle", &throttle.rate())
             .finish()
     }
 }
@@ -266,7 +277,20 @@ impl fmt::Debug for ReceiveSettings {
 /// Leaves the link out: it is a secret, and debug output ends up in logs.
 impl fmt::Debug for PushSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { paths, filter, to: _, at, lanes, retry_for, cache_dir, symlinks, attributes, compress } = self;
+        let Self {
+            paths,
+            filter,
+            to: _,
+            at,
+            lanes,
+            retry_for,
+            cache_dir,
+            symlinks,
+            attributes,
+            compress,
+            limit,
+            controls: _,
+        } = self;
         formatter
             .debug_struct("PushSettings")
             .field("paths", paths)
@@ -279,6 +303,7 @@ impl fmt::Debug for PushSettings {
             .field("symlinks", symlinks)
             .field("attributes", attributes)
             .field("compress", compress)
+            .field("limit", limit)
             .finish()
     }
 }
@@ -307,6 +332,7 @@ mod tests {
             compress: Compression::Auto,
             dry_run: false,
             out: None,
+            throttle: Throttle::default(),
         };
         let text = format!("{settings:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");
@@ -321,6 +347,8 @@ mod tests {
             symlinks: false,
             attributes: false,
             compress: Compression::Auto,
+            limit: None,
+            controls: Controls::new(),
         };
         let text = format!("{push:?}");
         assert!(text.contains("[redacted]") && !text.contains("KEY") && !text.contains("ROOM"), "{text}");

@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::memory::{Accepted, Memory, Origin};
-use super::{Out, ReceiveSettings, TransferError, failed};
+use super::{Out, ReceiveSettings, Throttle, TransferError, failed};
 use crate::codec::Compression;
 use crate::printable::printable_path;
 use crate::rel_path::{RelPath, WORK_FOLDER};
@@ -217,6 +217,7 @@ impl Unfinished {
             compress: Compression::Auto,
             dry_run: false,
             out: self.name_here().map(Out::Name),
+            throttle: Throttle::default(),
         }
     }
 

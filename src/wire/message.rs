@@ -133,6 +133,12 @@ pub enum Message {
         /// How many.
         lanes: u16,
     },
+    /// Asks the sender to send no more than so much over all data lanes of the session together, until a later one says
+    /// otherwise. It has no answer.
+    RateWanted {
+        /// Bytes a second; 0 is no limit.
+        bytes_per_second: u64,
+    },
 }
 
 /// Why one side ends a session. In wire order.

@@ -205,6 +205,8 @@ impl SenderHost {
             SenderOutput::Send { lane, message } => self.send(around, ConnId(lane.0), &message),
             SenderOutput::Granted { grant } => self.granted(grant.id),
             SenderOutput::OpenLanes { lanes } => self.open_lanes(around, lanes),
+            // The network here is slower than any limit.
+            SenderOutput::Limit { .. } => {}
             SenderOutput::CloseLane { lane } => self.close(around, ConnId(lane.0)),
             SenderOutput::Hash { lane, chunks } => {
                 self.work(around.core, SenderEvent::Hash { conn: ConnId(lane.0), chunks });

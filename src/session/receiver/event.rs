@@ -6,6 +6,7 @@ use crate::digest::{ChunkDigest, FileDigest};
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
 use crate::session::{End, FileFault, LaneId, LaneRole};
 use crate::wire::{Message, Piece, SessionGrant};
+use std::num::NonZeroU64;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -94,6 +95,11 @@ pub enum Input {
         /// Number of the chunk that was landing, and how many of its bytes, from the first one on, lie in their place:
         /// they are not asked for again.
         held: Option<(u64, u64)>,
+    },
+    /// No more than so many bytes a second are to come over all data lanes together; nothing is no limit.
+    Limit {
+        /// Bytes a second.
+        rate: Option<NonZeroU64>,
     },
     /// A message came.
     Message {

@@ -142,6 +142,11 @@ impl Lane {
         !self.closing && (!self.answers_owed.is_empty() || !self.asked.is_empty())
     }
 
+    /// Bytes of chunks that it was asked for and that did not come.
+    pub(super) fn bytes_owed(&self) -> u64 {
+        self.bytes_owed
+    }
+
     /// When the lane is dead unless something is heard before.
     pub(super) fn dead_at(&self) -> Option<Duration> {
         self.owes().then(|| self.last_heard + LANE_SILENCE_MAX)

@@ -12,6 +12,8 @@ impl Receiver {
     /// came of it stays; the rest is asked of another.
     pub(super) fn take_over(&mut self, now: Duration) {
         let Some(idle) = self.idle_rate() else { return };
+        // Under a limit a lane is as slow as this side wants it, and none is sooner done than another.
+        let idle = if self.limit.is_some() { 0.0 } else { idle };
         let is_slow = |(_, lane): &(&LaneId, &Lane)| lane.role() == LaneRole::Data && lane.is_outdone_by(now, idle);
         if let Some(slow) = self.lanes.iter().find(is_slow).map(|(&id, _)| id) {
             self.give_up(slow);

@@ -19,6 +19,7 @@ use crate::wire::{Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
 use lane::{Answer, Lane};
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ pub struct Receiver {
     state: State,
     lanes: BTreeMap<LaneId, Lane>,
     outputs: VecDeque<Output>,
+    /// Bytes a second that all data lanes together are to bring at most.
+    limit: Option<NonZeroU64>,
+    /// Whether there ever was one, which the sender may know.
+    was_limited: bool,
 }
 
 /// What the session waits for; each variant owns what is valid then.
@@ -61,7 +66,14 @@ enum State {
 impl Receiver {
     /// A session that has no lane.
     pub fn new(settings: ReceiverSettings) -> Self {
-        Self { settings, state: State::Greeting, lanes: BTreeMap::new(), outputs: VecDeque::new() }
+        Self {
+            settings,
+            state: State::Greeting,
+            lanes: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            limit: None,
+            was_limited: false,
+        }
     }
 
     /// The listing, once it is complete.
@@ -153,6 +165,7 @@ impl Receiver {
             Input::Declined => self.end_with(crate::wire::Refusal::Declined, End::Declined),
             Input::Taken => self.end_with(crate::wire::Refusal::Taken, End::Declined),
             Input::LanesLacking { lanes } => self.ask_for_lanes(lanes),
+            Input::Limit { rate } => self.set_limit(rate),
             Input::Tick => {
                 self.close_silent_lanes(now);
                 self.ping_idle_lanes(now, now);
@@ -164,7 +177,7 @@ impl Receiver {
             }
         }
         if let State::Fetching(fetch) = &mut self.state {
-            fetch.pump(now, &mut self.lanes, &mut self.outputs);
+            fetch.pump(now, self.limit, &mut self.lanes, &mut self.outputs);
             self.take_over(now);
         }
         Ok(())
@@ -187,6 +200,25 @@ impl Receiver {
         let control = self.lanes.iter().find(|(_, lane)| lane.role() == LaneRole::Control && lane.is_ready());
         if let (Some((&lane, _)), Some(_), 1..) = (control, &self.settings.grant, lanes) {
             self.outputs.push_back(Output::Send { lane, message: Message::LanesWanted { lanes } });
+        }
+    }
+
+    fn set_limit(&mut self, rate: Option<NonZeroU64>) {
+        if std::mem::replace(&mut self.limit, rate) == rate {
+            return;
+        }
+        self.was_limited = true;
+        let control = self.lanes.iter().find(|(_, lane)| lane.role() == LaneRole::Control && lane.is_ready());
+        if let Some((&lane, _)) = control {
+            self.tell_limit(lane);
+        }
+    }
+
+    /// Says what holds, unless nothing ever did: the sender may remember the session, or have forgotten it.
+    fn tell_limit(&mut self, lane: LaneId) {
+        if self.was_limited {
+            let bytes_per_second = self.limit.map_or(0, NonZeroU64::get);
+            self.outputs.push_back(Output::Send { lane, message: Message::RateWanted { bytes_per_second } });
         }
     }
 
@@ -285,9 +317,10 @@ impl Receiver {
         let lanes = lanes.min(self.settings.lanes);
         let grant = self.settings.grant.clone().unwrap_or(grant);
         self.outputs.push_back(Output::Granted { grant, lanes });
-        if let Some(lane) = self.lanes.get_mut(&lane) {
-            lane.welcome();
+        if let Some(welcomed) = self.lanes.get_mut(&lane) {
+            welcomed.welcome();
         }
+        self.tell_limit(lane);
         Ok(())
     }
 

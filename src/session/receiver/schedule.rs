@@ -14,6 +14,7 @@ use crate::manifest::EntryKind;
 use crate::session::{FileFault, LaneId, LaneRole};
 use crate::wire::Message;
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -26,11 +27,24 @@ struct Batch {
 
 impl Fetch {
     /// Asks for whatever is useful and allowed at this moment.
-    pub(super) fn pump(&mut self, now: Duration, lanes: &mut BTreeMap<LaneId, Lane>, outputs: &mut VecDeque<Output>) {
+    pub(super) fn pump(
+        &mut self,
+        now: Duration,
+        limit: Option<NonZeroU64>,
+        lanes: &mut BTreeMap<LaneId, Lane>,
+        outputs: &mut VecDeque<Output>,
+    ) {
         self.publish_empty_files(outputs);
+        let mut room = limit.map_or(u64::MAX, |limit| room_under(limit, lanes));
         let data_lanes = lanes.iter_mut().filter(|(_, lane)| lane.role() == LaneRole::Data && lane.is_ready());
         for (&id, lane) in data_lanes {
-            while lane.has_room() && self.ask_for_chunks(now, id, lane, outputs) {}
+            while lane.has_room() && room > 0 {
+                let owed = lane.bytes_owed();
+                if !self.ask_for_chunks(now, id, lane, outputs) {
+                    break;
+                }
+                room = room.saturating_sub(lane.bytes_owed() - owed);
+            }
         }
         let control = lanes.iter_mut().find(|(_, lane)| lane.role() == LaneRole::Control && lane.is_ready());
         if let Some((&id, lane)) = control {
@@ -270,3 +284,21 @@ impl Fetch {
         }
     }
 }
+
+/// Bytes that may be asked for under a limit. A chunk that is on its way is lost where this side is stopped: while the limit
+/// is what holds the transfer back, no more lanes have any than it takes to come up to it.
+fn room_under(limit: NonZeroU64, lanes: &BTreeMap<LaneId, Lane>) -> u64 {
+    let owing = || lanes.values().filter(|lane| lane.role() == LaneRole::Data && lane.owes());
+    let rate: f64 = owing().map(Lane::rate).sum();
+    // Precision is lost above 2^52 bytes a second, which nothing carries.
+    #[allow(clippy::cast_precision_loss)]
+    let falls_short = rate > 0.0 && rate * 2.0 < limit.get() as f64;
+    if falls_short {
+        return u64::MAX;
+    }
+    let owed: u64 = owing().map(Lane::bytes_owed).sum();
+    limit.get().saturating_mul(LIMITED_AHEAD_SECONDS).saturating_sub(owed)
+}
+
+/// What is asked for ahead under a limit.
+const LIMITED_AHEAD_SECONDS: u64 = 2;

@@ -4,6 +4,7 @@ use crate::digest::{ChunkDigest, ManifestId};
 use crate::manifest::{EntryIndex, Listing};
 use crate::session::{End, LaneId, LaneRole};
 use crate::wire::{Change, Message, SessionGrant};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -78,6 +79,11 @@ pub enum SenderOutput {
         lane: LaneId,
         /// Numbers of the chunks.
         chunks: Range<u64>,
+    },
+    /// The receiver wants no more than so many bytes a second over all data lanes together; nothing is no limit.
+    Limit {
+        /// Bytes a second.
+        rate: Option<NonZeroU64>,
     },
     /// Where this side connected: open so many further data lanes, whatever an earlier one has left to open.
     OpenLanes {

@@ -13,6 +13,7 @@ use crate::limits::{
 use crate::manifest::EntryIndex;
 use crate::wire::{Change, FEATURE_ZSTD, FEATURES, Message, Refusal, SessionGrant, VERSION, WireEntry};
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -128,6 +129,10 @@ impl Sender {
             (Message::HashesRequest { first, count }, ..) => Work::Hashes(self.check_hashes(first, count)?),
             (Message::Grant { grant }, ..) => return self.take_grant(id, grant),
             (Message::LanesWanted { lanes }, ..) => return self.take_lanes_wanted(id, lanes),
+            (Message::RateWanted { bytes_per_second }, ..) => {
+                self.outputs.push_back(SenderOutput::Limit { rate: NonZeroU64::new(bytes_per_second) });
+                return Ok(());
+            }
             (Message::SealRequest { without, more }, ..) => match self.check_seal(id, &without, more)? {
                 Some(without) => Work::Seal(without),
                 None => return Ok(()),

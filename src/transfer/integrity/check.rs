@@ -326,7 +326,7 @@ impl Check<'_> {
         if !settings.metadata {
             return;
         }
-        let here = listed(found);
+        let here = listed(found.clone());
         let mode: Option<(Mode, Mode)> = (here.mode != entry.mode).then_some((here.mode, entry.mode));
         let modified: Option<(Timestamp, Timestamp)> =
             (here.modified != entry.modified).then_some((here.modified, entry.modified));

@@ -193,7 +193,7 @@ impl Making<'_> {
         let linked = linked(walk);
         for (entry, it) in (0u32..).zip(&walk.entries) {
             let geometry = length(it).and_then(Geometry::of);
-            let mut listed = listed(it);
+            let mut listed = listed(it.clone());
             if let manifest::EntryKind::HardLink { to } = &mut listed.kind {
                 match places.get(&to.0) {
                     Some(&place) => *to = EntryIndex(place),

@@ -10,6 +10,7 @@ use haul::manifest::{Entry, EntryIndex, EntryKind, VerifiedChunk};
 use haul::session::{End, FileFault, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Verdict};
 use haul::wire::{Change, Message, Piece};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 const STEPS_MAX: usize = 1000;
@@ -100,6 +101,9 @@ impl Model {
                 self.handle(Input::Tick);
                 if self.world.is_pushed {
                     self.handle(Input::LanesLacking { lanes: u16::from(nth % 5) });
+                }
+                if nth % 8 == 7 {
+                    self.handle(Input::Limit { rate: NonZeroU64::new(u64::from(nth / 64)) });
                 }
             }
             (4..=8, Some(lane)) => self.answer(lane),
@@ -549,6 +553,7 @@ impl Model {
                 assert!(self.world.is_pushed && granted == grant() && lane.role == LaneRole::Control);
                 assert!(!std::mem::replace(&mut lane.granted, true), "a lane is granted once");
             }
+            Message::RateWanted { .. } => assert_eq!(lane.role, LaneRole::Control),
             Message::LanesWanted { lanes } => assert!(lane.granted && (1..=4).contains(&lanes)),
             question => {
                 assert_eq!(lane.role, LaneRole::Control);

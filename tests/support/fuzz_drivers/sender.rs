@@ -98,10 +98,13 @@ impl Model {
 
     fn message(&mut self, lane: LaneId, message: Message) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
-            // Only the last part of a list for the seal is answered, and nothing that is said about lanes.
+            // Only the last part of a list for the seal is answered, and nothing that is said about lanes and rates.
             let is_unanswered = matches!(
                 message,
-                Message::SealRequest { more: true, .. } | Message::Grant { .. } | Message::LanesWanted { .. }
+                Message::SealRequest { more: true, .. }
+                    | Message::Grant { .. }
+                    | Message::LanesWanted { .. }
+                    | Message::RateWanted { .. }
             );
             lane.unanswered += usize::from(!is_unanswered);
         }
@@ -164,6 +167,8 @@ impl Model {
                 self.granted = true;
             }
             Output::OpenLanes { lanes } => assert!(self.granted && (1..=4).contains(&lanes)),
+            // Whatever is wanted is kept, and costs nothing.
+            Output::Limit { .. } => {}
             Output::End { .. } => self.ended = true,
             Output::CloseLane { lane } => drop(self.lanes.remove(&lane)),
             Output::Hash { lane, ref chunks } => {

@@ -161,6 +161,7 @@ impl World {
                 }
             }
             _ if input.ratio(1, 8)? => Message::Refused { refusal: Refusal::Stopped },
+            _ if input.arbitrary()? => Message::RateWanted { bytes_per_second: number(input)? },
             _ => Message::Working,
         })
     }
