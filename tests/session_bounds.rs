@@ -94,7 +94,7 @@ fn no_chunk_beyond_what_is_within_reach_is_asked_for() {
     let mut session = ReceiverVictim::fetching(&listing(&[("a", Some(40 * CHUNK_BYTES_MIN))]));
     session.tell(Input::Reach { chunks: 3 });
     answer_hash_requests(&mut session);
-    session.tell(Input::FileOpened { entry: EntryIndex(0), claims: ChunkSet::new() });
+    session.tell(Input::FileOpened { entry: EntryIndex(0), claims: ChunkSet::new(), has_older: false });
     let asked = |session: &ReceiverVictim| {
         let gaps = session.sent().filter_map(|message| match message {
             Message::ChunksRequest { gaps, .. } => ChunkSet::from_gaps(gaps),

@@ -21,6 +21,7 @@ mod hash_cache;
 mod links;
 mod notice;
 mod open_files;
+mod outline;
 mod place;
 mod read;
 mod spool;

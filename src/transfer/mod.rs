@@ -70,6 +70,7 @@ mod mailbox;
 mod memory;
 mod neighbours;
 mod offer;
+mod older;
 mod out;
 mod outlet;
 mod panics;

@@ -7,6 +7,7 @@ mod fetch;
 mod files;
 mod lane;
 mod liveness;
+mod older;
 mod schedule;
 mod seal;
 
@@ -15,7 +16,7 @@ pub use event::{Input, Output, Plan, Verdict};
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::digest::{ListingDigest, ManifestId};
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
-use crate::wire::{Message, Piece, SessionGrant, VERSION};
+use crate::wire::{FEATURE_OUTLINES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
 use lane::{Answer, Lane};
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,8 @@ pub struct Receiver {
     state: State,
     lanes: BTreeMap<LaneId, Lane>,
     outputs: VecDeque<Output>,
+    /// Whether the sender gives outlines, as it said last.
+    takes_outlines: bool,
 }
 
 /// What the session waits for; each variant owns what is valid then.
@@ -61,7 +64,13 @@ enum State {
 impl Receiver {
     /// A session that has no lane.
     pub fn new(settings: ReceiverSettings) -> Self {
-        Self { settings, state: State::Greeting, lanes: BTreeMap::new(), outputs: VecDeque::new() }
+        Self {
+            settings,
+            state: State::Greeting,
+            lanes: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            takes_outlines: false,
+        }
     }
 
     /// The listing, once it is complete.
@@ -236,6 +245,7 @@ impl Receiver {
                 if self.settings.grant.is_some() != (grant == SessionGrant::NONE) {
                     return Err(PeerFault::Grant);
                 }
+                self.takes_outlines = features & FEATURE_OUTLINES != 0;
                 self.welcome(now, id, grant, lanes, listing)
             }
             Message::Pong { .. } => Ok(()),
@@ -268,7 +278,9 @@ impl Receiver {
             }
             State::Listing { .. } => return Err(PeerFault::OutOfTurn("Welcome")),
             State::Deciding { listing } if listing.digest() == announced => {}
-            State::Fetching(fetch) if fetch.listing().digest() == announced => {}
+            State::Fetching(_) if self.listing().is_some_and(|listing| listing.digest() == announced) => {
+                self.note_outlines();
+            }
             // What was accepted is frozen; another listing is another offer. Whoever made the first one is not to be told
             // any more.
             _ => {
@@ -318,9 +330,19 @@ impl Receiver {
         Ok(())
     }
 
+    /// The sender that came back may be another program.
+    fn note_outlines(&mut self) {
+        if let State::Fetching(fetch) = &mut self.state {
+            fetch.takes_outlines = self.takes_outlines;
+            if !self.takes_outlines {
+                fetch.forgo_outlines(&mut self.outputs);
+            }
+        }
+    }
+
     fn accept(&mut self, plans: &[Plan]) {
         self.state = match std::mem::replace(&mut self.state, State::Greeting) {
-            State::Deciding { listing } => State::Fetching(Box::new(Fetch::new(listing, plans))),
+            State::Deciding { listing } => State::Fetching(Box::new(Fetch::new(listing, plans, self.takes_outlines))),
             other => other,
         };
     }
