@@ -321,7 +321,7 @@ impl Model {
                 self.handle(Input::Accepted(entries.iter().map(plan).collect()));
             }
             Output::OpenFile { entry } => {
-                self.handle(Input::FileOpened { entry, claims: ChunkSet::new(), has_older: false })
+                self.handle(Input::FileOpened { entry, claims: ChunkSet::new(), has_older: false });
             }
             Output::CheckClaims { entry, chunks } => {
                 let first = self.world.listing.chunks_of(entry).start;
