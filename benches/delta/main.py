@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from measure import finish, kill_all, start
+from measure import PeakAnonymous, finish, kill_all, start
 from tree import change, make
 
 SMOKE = bool(os.environ.get("DELTA_SMOKE"))
@@ -31,6 +31,7 @@ RUN = 256
 # What must be reached at full size.
 CHUNKS_SHARE = 1.1
 INSERTED_SHARE = 0.05
+ANONYMOUS_BYTES = 64 << 20
 
 
 def size(name, full, smoke):
@@ -53,6 +54,7 @@ class Bench:
         self.base = tempfile.mkdtemp(prefix="haul-delta-", dir=FOLDER)
         self.home = os.path.join(self.base, "home")
         self.bars = []
+        self.peak = 0
 
     def end(self):
         shutil.rmtree(self.base, ignore_errors=True)
@@ -65,6 +67,8 @@ class Bench:
             self.images()
         if "tree" in ROWS:
             self.tree()
+        self.bar("peak RssAnon of either end, MiB", f"≤ {ANONYMOUS_BYTES >> 20}", f"{self.peak / MIB:.1f}",
+                 self.peak <= ANONYMOUS_BYTES)
         print("\n### Bars\n\n| what | wanted | got | |\n|---|---|---|---|")
         print("\n".join(self.bars))
         if SMOKE:
@@ -83,7 +87,8 @@ class Bench:
             for _ in range(IMAGE // MIB):
                 file.write(noise.randbytes(MIB))
         shutil.copyfile(image, os.path.join(into, "disk.img"))
-        print("| image of | change | s | on the wire, MiB | fetched, MiB | reused, MiB |\n|---|---|---|---|---|---|")
+        print("| image of | change | s | on the wire, MiB | fetched, MiB | reused, MiB | peak RssAnon of an end, MiB |\n"
+              "|---|---|---|---|---|---|---|")
         if "rewritten" in ROWS:
             chunk = chunk_length(IMAGE)
             changed = rewrite(image)
@@ -108,7 +113,7 @@ class Bench:
         done, seconds = self.transfer([image], into, ["--update"])
         subprocess.run(["cmp", image, os.path.join(into, os.path.basename(image))], check=True)
         print(f"| {IMAGE // MIB} MiB | {says} | {seconds:.1f} | {done['wire_bytes'] / MIB:.2f} | "
-              f"{done['bytes_fetched'] / MIB:.2f} | {done['bytes_reused'] / MIB:.2f} |")
+              f"{done['bytes_fetched'] / MIB:.2f} | {done['bytes_reused'] / MIB:.2f} | {done['peak'] / MIB:.0f} |")
         return done["wire_bytes"], done
 
     def transfer(self, paths, into, arguments, sender_arguments=()):
@@ -123,7 +128,9 @@ class Bench:
         with open(f"{self.home}/events", "w+", encoding="utf-8") as events:
             began = time.monotonic()
             words = [HAUL, "receive", offer, "--into", into, "--yes", "--json", *arguments]
-            code, _ = finish(start(words, stdout=events, **silent))
+            receiver = start(words, stdout=events, **silent)
+            peaks = [PeakAnonymous(sender.pid), PeakAnonymous(receiver.pid)]
+            code, _ = finish(receiver)
             seconds = time.monotonic() - began
             events.seek(0)
             last = json.loads(events.readlines()[-1])
@@ -131,6 +138,8 @@ class Bench:
         sender.stdout.close()
         if (code, sender_code) != (0, 0):
             raise Failed(f"haul receive ended with {code}, haul send with {sender_code}")
+        last["peak"] = max(peak.end() for peak in peaks)
+        self.peak = max(self.peak, last["peak"])
         return last, seconds
 
     def tree(self):

@@ -231,8 +231,10 @@ impl Shelf for StoreShelf {
             Ok(false) => {}
             Err(error) => return Err(self.refused(path, &error)),
         }
-        let is_right = self.standing.get(path).is_some_and(|(_, rows)| rows.get(&index.0) == Some(&promised));
-        Ok(is_right)
+        let stands = |(geometry, rows): &(Geometry, BTreeMap<u32, ChunkDigest>)| {
+            *geometry == partial.geometry() && rows.get(&index.0) == Some(&promised)
+        };
+        Ok(self.standing.get(path).is_some_and(stands))
     }
 
     fn adopt(&mut self, path: &RelPath, index: ChunkIndex, parts: &[Part], hash: ChunkDigest) -> Result<bool, String> {
