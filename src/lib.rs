@@ -9,6 +9,8 @@ pub mod limits;
 pub mod chunk;
 /// Digests of chunks, files, listings and manifests.
 pub mod digest;
+/// Files cut by their content.
+pub mod outline;
 /// Sets of chunks.
 pub mod chunk_set;
 /// Paths that stay below the folder they are joined to.

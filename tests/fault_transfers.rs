@@ -20,6 +20,7 @@ mod support {
     mod sim_receiver_disk;
     mod sim_receiver_lanes;
     pub(crate) mod sim_rng;
+    pub(crate) mod sim_older;
     mod sim_push;
     pub(crate) mod sim_sender;
     pub(crate) mod sim_shelf;

@@ -10,6 +10,7 @@ mod support {
     #[allow(clippy::verbose_bit_mask)] // Permission bits are written in octal.
     mod sim_disk;
     pub(crate) mod sim_net;
+    pub(crate) mod sim_older;
     pub(crate) mod sim_pair;
     pub(crate) mod sim_push;
     pub(crate) mod sim_receiver;
@@ -82,6 +83,8 @@ fn run_seeds(usually: u64, run: impl Fn(u64) -> Outcome) {
         counts.merge(&run(seed).counts);
     }
     assert!(counts.of("pieces that shrank") > 0, "compressed pieces travel");
+    assert!(counts.of("outlines matched") > 0, "outlines are asked for and come");
+    assert!(counts.of("chunks made of older versions") > 0, "what is there is made use of");
     let rate = seeds as f64 / started.elapsed().as_secs_f64();
     println!("{seeds} seeds at {rate:.0} a second");
     counts.0.iter().for_each(|(what, count)| println!("{count:>10} {what}"));
@@ -92,7 +95,8 @@ fn run<S: Shelf + Default>(seed: u64) -> Outcome {
     // A third of the seeds, but none that once failed without.
     let run = if seed % 3 == 1 && !FAILED_ONCE.contains(&seed) { sim_pair::run_pushed } else { sim_pair::run };
     let has_text = seed % 4 == 3 && !FAILED_ONCE.contains(&seed);
-    let outcome = run(Rng::new(seed).with_text(has_text), S::default())
+    let has_older = seed % 5 < 2 && !FAILED_ONCE.contains(&seed);
+    let outcome = run(Rng::new(seed).with_text(has_text).with_older(has_older), S::default())
         .unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     std::mem::forget(replay);
     outcome

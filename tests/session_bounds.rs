@@ -88,7 +88,7 @@ fn under_a_limit_no_more_lanes_have_chunks_on_their_way_than_it_takes() {
             session.tell(Input::LaneOpened { lane: LaneId(DATA.0 + lane), role: LaneRole::Data });
         }
         answer_hash_requests(&mut session);
-        session.tell(Input::FileOpened { entry: EntryIndex(0), claims: ChunkSet::new() });
+        session.tell(Input::FileOpened { entry: EntryIndex(0), claims: ChunkSet::new(), has_older: false });
         let asked = session.outputs.iter().filter_map(|output| match output {
             Output::Send { lane, message: Message::ChunksRequest { .. } } => Some(*lane),
             _ => None,
@@ -151,7 +151,7 @@ fn no_chunk_beyond_what_is_within_reach_is_asked_for() {
     let mut session = ReceiverVictim::fetching(&listing(&[("a", Some(40 * CHUNK_BYTES_MIN))]));
     session.tell(Input::Reach { chunks: 3 });
     answer_hash_requests(&mut session);
-    session.tell(Input::FileOpened { entry: EntryIndex(0), claims: ChunkSet::new() });
+    session.tell(Input::FileOpened { entry: EntryIndex(0), claims: ChunkSet::new(), has_older: false });
     let asked = |session: &ReceiverVictim| {
         let gaps = session.sent().filter_map(|message| match message {
             Message::ChunksRequest { gaps, .. } => ChunkSet::from_gaps(gaps),

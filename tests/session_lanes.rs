@@ -335,7 +335,7 @@ impl Side {
     fn open_files(&mut self) {
         let opened: Vec<EntryIndex> = self.seen.iter().filter_map(opened_file).collect();
         for entry in opened {
-            self.tell(Input::FileOpened { entry, claims: haul::chunk_set::ChunkSet::new() });
+            self.tell(Input::FileOpened { entry, claims: haul::chunk_set::ChunkSet::new(), has_older: false });
         }
     }
 

@@ -7,9 +7,10 @@ use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, RootMerger, chunk_digest, empty_file_digest};
 use haul::limits::CHUNK_BYTES_MIN;
 use haul::manifest::{Entry, EntryIndex, EntryKind, LinkTarget, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
+use haul::outline::{Segment, Shape};
 use haul::rel_path::RelPath;
 use haul::session::{
-    End, FileFault, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Sender, SenderInput,
+    End, FileFault, Input, LaneId, LaneRole, Output, PeerFault, Plan, Receiver, ReceiverSettings, Sender, SenderInput,
     SenderOutput, SenderSettings, listing_page_starts,
 };
 use haul::wire::{FEATURES, Piece, SessionGrant};
@@ -111,6 +112,92 @@ fn a_link_that_cannot_be_made_fails_alone() {
     assert_eq!((pair.sender_failed, pair.order.last().map(String::as_str)), (Some(1), Some("folders")));
 }
 
+/// A file of 40 chunks, of which an older version has these in their places.
+fn with_older(there: &[std::ops::Range<u64>]) -> Pair {
+    let mut pair = Pair::new(&[("big", Some(40 * CHUNK_BYTES_MIN))]);
+    pair.has_older = true;
+    pair.claims.insert(EntryIndex(0), there.iter().cloned().collect());
+    pair
+}
+
+#[test]
+fn what_moved_is_looked_for_in_an_outline_and_not_fetched() {
+    let mut pair = with_older(&[]);
+    pair.moved.insert(EntryIndex(0), ChunkSet::of(1..40));
+    pair.run();
+    assert_eq!(pair.receiver_end, Some(End::Complete));
+    assert_eq!(pair.order[..2], ["cut 0".to_owned(), format!("match 0: {} bytes", 40 * CHUNK_BYTES_MIN)]);
+    assert_eq!(pair.pieces_sent, CHUNK_BYTES_MIN);
+    pair.assert_all_published();
+}
+
+#[test]
+fn what_moved_from_the_middle_on_is_looked_for_as_well() {
+    let mut pair = with_older(&[0..20]);
+    pair.moved.insert(EntryIndex(0), ChunkSet::of(21..40));
+    pair.run();
+    assert_eq!(pair.pieces_sent, CHUNK_BYTES_MIN);
+    pair.assert_all_published();
+}
+
+#[test]
+fn where_little_changed_no_outline_is_asked_for() {
+    for (there, fetched) in [(vec![0..7, 8..40], 1), (vec![0..7, 8..20, 22..35, 36..40], 4), (vec![0..40], 0)] {
+        let mut pair = with_older(&there);
+        pair.run();
+        assert_eq!(pair.receiver_end, Some(End::Complete));
+        assert_eq!(pair.order, ["file 0", "folders"]);
+        assert_eq!(pair.pieces_sent, fetched * CHUNK_BYTES_MIN);
+        pair.assert_all_published();
+    }
+}
+
+#[test]
+fn a_sender_without_outlines_is_asked_for_none() {
+    let mut pair = with_older(&[0..20]);
+    pair.receiver = Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: 0 });
+    pair.moved.insert(EntryIndex(0), ChunkSet::of(21..40));
+    pair.run();
+    assert_eq!(pair.order, ["file 0", "folders"]);
+    assert_eq!(pair.pieces_sent, 20 * CHUNK_BYTES_MIN);
+    pair.assert_all_published();
+}
+
+#[test]
+fn an_outline_that_cannot_be_had_costs_a_fetch() {
+    let mut pair = with_older(&[0..20]);
+    pair.moved.insert(EntryIndex(0), ChunkSet::of(21..40));
+    pair.page = Vec::clear;
+    pair.run();
+    assert_eq!((pair.receiver_end.clone(), pair.pieces_sent), (Some(End::Complete), 20 * CHUNK_BYTES_MIN));
+    pair.assert_all_published();
+}
+
+#[test]
+fn an_outline_that_is_wrong_costs_a_fetch() {
+    let mut pair = with_older(&[]);
+    pair.run();
+    assert_eq!((pair.receiver_end.clone(), pair.pieces_sent), (Some(End::Complete), 40 * CHUNK_BYTES_MIN));
+    pair.assert_all_published();
+}
+
+#[test]
+fn an_outline_that_breaks_a_rule_ends_the_session() {
+    let broken: [fn(&mut Vec<Segment>); 4] = [
+        |page| page[0].length = 0,
+        |page| page[0].length = 8 * 1024 - 1,
+        |page| page[0].length = 128 * 1024 + 1,
+        |page| page.push(page[0]),
+    ];
+    for page in broken {
+        let mut pair = with_older(&[]);
+        pair.page = page;
+        pair.run();
+        assert_eq!(pair.receiver_end, Some(End::PeerFault(PeerFault::Outline)));
+        assert_eq!(pair.published, BTreeMap::new());
+    }
+}
+
 struct Pair {
     links_made: Vec<EntryIndex>,
     refused_links: Vec<EntryIndex>,
@@ -124,6 +211,12 @@ struct Pair {
     sender: Sender,
     stored: BTreeMap<EntryIndex, Vec<u8>>,
     claims: BTreeMap<EntryIndex, ChunkSet>,
+    /// Whether every chunk may lie in an older version, of which the claims are true.
+    has_older: bool,
+    /// Chunks that are elsewhere in the older version.
+    moved: BTreeMap<EntryIndex, ChunkSet>,
+    /// What the sender makes of the rest of an outline.
+    page: fn(&mut Vec<Segment>),
     published: BTreeMap<EntryIndex, [u8; 32]>,
     failed: Vec<EntryIndex>,
     damage: Vec<u64>,
@@ -182,6 +275,9 @@ impl Pair {
             receiver: Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: FEATURES }),
             sender,
             claims: BTreeMap::new(),
+            has_older: false,
+            moved: BTreeMap::new(),
+            page: |segments| segments.truncate(7),
             published: BTreeMap::new(),
             failed: Vec::new(),
             damage: Vec::new(),
@@ -244,10 +340,7 @@ impl Pair {
                 let plans = self.receiver.listing().unwrap().entries().iter().map(plan).collect();
                 self.tell(Input::Accepted(plans));
             }
-            Output::OpenFile { entry } => {
-                let claims = self.claims.get(&entry).cloned().unwrap_or_default();
-                self.tell(Input::FileOpened { entry, claims });
-            }
+            Output::OpenFile { entry } => self.open_file(entry),
             Output::CheckClaims { entry, chunks } => {
                 let first = self.listing.chunks_of(entry).start;
                 let number = |index: ChunkIndex| first + u64::from(index.0);
@@ -292,6 +385,8 @@ impl Pair {
             Output::End(end) => self.receiver_end = Some(end),
             Output::Claim { lane, chunk, .. } => self.tell(Input::ChunkStored { lane, chunk }),
             Output::Discard { .. } => {}
+            Output::CutOlder { entry } => self.order.push(format!("cut {}", entry.0)),
+            Output::Match { entry, outline } => self.match_older(entry, &outline),
             Output::Compare { .. } | Output::Place { .. } | Output::Weigh { .. } => {
                 unreachable!("neither is caused by a message")
             }
@@ -318,6 +413,10 @@ impl Pair {
                 }
                 self.sender.handle(Duration::ZERO, SenderInput::ChunksServed { lane });
             }
+            SenderOutput::Outline { lane, entry, offset } => {
+                let segments = self.outline(entry, offset);
+                self.sender.handle(Duration::ZERO, SenderInput::Outlined { lane, segments });
+            }
             SenderOutput::Seal { lane, without } => {
                 let mut seal = SealHasher::new(self.listing.digest());
                 for entry in self.listing.files() {
@@ -335,6 +434,38 @@ impl Pair {
             | SenderOutput::Limit { .. }
             | SenderOutput::OpenLanes { .. } => {}
         }
+    }
+
+    fn open_file(&mut self, entry: EntryIndex) {
+        let has_older = self.has_older;
+        let claims = self.claims.get(&entry).cloned().unwrap_or_default();
+        let all = self.listing.chunks_of(entry);
+        let claims = if has_older { ChunkSet::of(0..all.end - all.start) } else { claims };
+        self.tell(Input::FileOpened { entry, claims, has_older });
+    }
+
+    fn match_older(&mut self, entry: EntryIndex, outline: &[Segment]) {
+        let bytes = outline.iter().map(|segment| u64::from(segment.length)).sum::<u64>();
+        self.order.push(format!("match {}: {bytes} bytes", entry.0));
+        let chunks = self.moved.get(&entry).cloned().unwrap_or_default();
+        for number in chunks.ranges().flatten() {
+            let place = self.listing.place(number).unwrap();
+            let span = place.geometry.span(place.index).unwrap();
+            let bytes = span.offset.0 as usize..(span.offset.0 + span.length.0) as usize;
+            let source = &self.files[entry.as_usize()][bytes.clone()];
+            self.stored.get_mut(&entry).unwrap()[bytes].copy_from_slice(source);
+        }
+        self.tell(Input::Matched { entry, chunks });
+    }
+
+    fn outline(&self, entry: EntryIndex, offset: u64) -> Vec<Segment> {
+        let length = self.listing.geometry(entry).unwrap().file_length();
+        let longest = u64::from(Shape::of(length).unwrap().longest());
+        let starts = (offset..length.0).step_by(longest as usize);
+        let segment = |at| Segment { length: longest.min(length.0 - at) as u32, hash: [7; 16] };
+        let mut segments = starts.map(segment).collect();
+        (self.page)(&mut segments);
+        segments
     }
 
     fn serve(&mut self, lane: LaneId, number: u64, piece_bytes: u32) {

@@ -9,7 +9,8 @@ mod sim_disk;
 #[path = "support/store_kit.rs"]
 mod store_kit;
 
-use haul::chunk::Length;
+use haul::chunk::{ChunkIndex, Length};
+use haul::outline::Part;
 use haul::store::{OnConflict, Publication, RealDisk, Store, StoreError};
 use sim_disk::Seeded;
 use std::fs;
@@ -300,12 +301,68 @@ fn fill_up(folder: &Path) {
     while filler.write_all(&block[..512]).is_ok() {}
 }
 
+/// A new version that shares all but one chunk with the old one, and another in which everything moved by a byte.
+fn check_older(kind: FileSystem) {
+    let Some(mounted) = Mounted::new(kind) else { return };
+    let old = Seeded(4).bytes(80 * CHUNK);
+    fs::write(mounted.point.join("f"), &old).unwrap();
+    // Whoever replaces it does not free what it holds.
+    fs::hard_link(mounted.point.join("f"), mounted.point.join("kept")).unwrap();
+    let store = mounted.store();
+    let free = || {
+        assert!(Command::new("sync").arg("-f").arg(&mounted.point).status().unwrap().success());
+        store.space().unwrap().bytes
+    };
+    let before = free();
+    let mut changed = old.clone();
+    changed[3 * CHUNK] ^= 1;
+    let offer = Offer::one("f", changed.clone());
+    let older = store.open_older(&path("f")).unwrap();
+    let opened = store.open_partial(&path("f"), Length(changed.len() as u64)).unwrap();
+    for index in 0..80 {
+        let span = offer.geometry(0).span(ChunkIndex(index)).unwrap();
+        let parts = [Part { offset: span.offset.0, length: span.length.0 }];
+        let is_made = opened.partial.adopt(&older, ChunkIndex(index), &parts, offer.promised(0, index)).unwrap();
+        assert_eq!(is_made, index != 3, "chunk {index}");
+    }
+    offer.fetch(&opened.partial, 0, 3).unwrap();
+    let sealed = opened.partial.seal(offer.root(0)).unwrap();
+    drop((opened, older));
+    store.publish(sealed, &wish("f", OnConflict::Overwrite)).unwrap();
+    assert!(fs::read(mounted.point.join("f")).unwrap() == changed);
+    assert!(fs::read(mounted.point.join("kept")).unwrap() == old);
+    let taken = before.saturating_sub(free());
+    let shares = ["btrfs", "xfs"].contains(&kind.name);
+    assert_eq!(taken < 10 * MIB, shares, "{}: {taken} bytes of 20 MiB are taken", kind.name);
+
+    let moved = [&b"x"[..], &old[..20 * CHUNK]].concat();
+    let offer = Offer::one("kept", moved.clone());
+    let older = store.open_older(&path("kept")).unwrap();
+    let opened = store.open_partial(&path("kept"), Length(moved.len() as u64)).unwrap();
+    for index in 1..20 {
+        let parts = [Part { offset: u64::from(index) * CHUNK as u64 - 1, length: CHUNK as u64 }];
+        assert!(opened.partial.adopt(&older, ChunkIndex(index), &parts, offer.promised(0, index)).unwrap());
+    }
+    for index in [0, 20] {
+        offer.fetch(&opened.partial, 0, index).unwrap();
+    }
+    let sealed = opened.partial.seal(offer.root(0)).unwrap();
+    drop((opened, older));
+    store.publish(sealed, &wish("kept", OnConflict::Overwrite)).unwrap();
+    assert!(fs::read(mounted.point.join("kept")).unwrap() == moved);
+}
+
 macro_rules! on_every_file_system {
     ($($name:ident: $kind:expr),*) => {$(
         mod $name {
             #[test]
             fn files_arrive_resume_and_meet_taken_names() {
                 super::check_all($kind);
+            }
+
+            #[test]
+            fn an_older_version_is_shared_where_that_can_be_had_and_copied_elsewhere() {
+                super::check_older($kind);
             }
 
             #[test]

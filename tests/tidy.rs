@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use support::rust_scan::{Declared, Scan};
 
 /// Words of one row: what every later layer may speak.
-const VOCABULARY: &[&str] = &["limits", "chunk", "digest", "chunk_set", "rel_path", "printable", "manifest", "secret"];
+const VOCABULARY: &[&str] =
+    &["limits", "chunk", "digest", "outline", "chunk_set", "rel_path", "printable", "manifest", "secret"];
 
 /// The library's modules in data-flow order, each with what it may use. A row uses only rows above it.
 ///
@@ -23,6 +24,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("limits", &[]),
     ("chunk", &[&["limits"]]),
     ("digest", &[&["chunk"]]),
+    ("outline", &[&["limits", "chunk", "digest"]]),
     ("chunk_set", &[&["limits", "chunk"]]),
     ("rel_path", &[&["limits"]]),
     ("printable", &[]),
@@ -46,6 +48,7 @@ const PURE: &[&str] = &[
     "limits",
     "chunk",
     "digest",
+    "outline",
     "chunk_set",
     "rel_path",
     "printable",

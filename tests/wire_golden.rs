@@ -4,9 +4,10 @@
 
 use haul::codec::Decoder;
 use haul::manifest::{Attribute, Attributes};
+use haul::outline::Segment;
 use haul::wire::{
-    Change, Encoding, FEATURE_ZSTD, Frame, FrameHeader, Message, Piece, Refusal, SessionGrant, WireEntry, WireKind,
-    WireTotals,
+    Change, Encoding, FEATURE_OUTLINES, FEATURE_ZSTD, Frame, FrameHeader, Message, Piece, Refusal, SessionGrant,
+    WireEntry, WireKind, WireTotals,
 };
 
 const SPEC: &str = include_str!("../src/wire/SPEC.md");
@@ -18,7 +19,7 @@ const SHRUNK: &[u8] =
 #[test]
 fn every_example_is_the_frame_that_its_title_says() {
     let examples = examples();
-    let expected = expected();
+    let expected: Vec<_> = expected().into_iter().chain(of_outlines()).collect();
     assert_eq!(examples.len(), expected.len(), "each example has its frame here, and the other way round");
     for ((title, bytes), (title_here, frame)) in examples.iter().zip(expected) {
         assert_eq!(*title, title_here);
@@ -45,6 +46,20 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         examples.push((title, bytes));
     }
     examples
+}
+
+fn of_outlines() -> Vec<(&'static str, Frame<'static>)> {
+    let asking = Message::Hello { version: 1, features: FEATURE_ZSTD | FEATURE_OUTLINES };
+    let segments = vec![Segment { length: 300, hash: [0x11; 16] }, Segment { length: 5, hash: [0x22; 16] }];
+    let outline = Message::OutlinePage { entry: 3, offset: 65_536, segments };
+    vec![
+        ("Hello of version 1, from a receiver that takes zstd pieces and may ask for outlines", Frame::Message(asking)),
+        (
+            "OutlineRequest of entry 3 from 65536 on",
+            Frame::Message(Message::OutlineRequest { entry: 3, offset: 65_536 }),
+        ),
+        ("OutlinePage of entry 3 from 65536 on, with segments of 300 and 5 bytes", Frame::Message(outline)),
+    ]
 }
 
 fn expected() -> Vec<(&'static str, Frame<'static>)> {

@@ -84,7 +84,7 @@ impl Pair {
                 let plan = |entry: &Entry| if entry.file_length().is_some() { Plan::Fetch } else { Plan::Folder };
                 Input::Accepted(self.listing.entries().iter().map(plan).collect())
             }
-            Output::OpenFile { entry } => Input::FileOpened { entry, claims: ChunkSet::new() },
+            Output::OpenFile { entry } => Input::FileOpened { entry, claims: ChunkSet::new(), has_older: false },
             Output::Place { piece, last: true, .. } => {
                 self.landed += 1;
                 Input::ChunkHashed { lane: DATA, chunk: piece.chunk, digest: digest(piece.chunk) }
@@ -105,6 +105,7 @@ impl Pair {
                 self.receiver.handle(self.now, Input::Message { lane, message });
                 return;
             }
+            SenderOutput::Outline { .. } => unreachable!("nobody has an older version"),
             SenderOutput::Hash { lane, chunks } => {
                 SenderInput::Hashed { lane, outcome: Ok(chunks.map(digest).collect()) }
             }

@@ -340,6 +340,7 @@ mod tests {
         assert_eq!(receive("haul receive L --overwrite").conflict.chosen(), Some(Conflict::Overwrite));
         assert_eq!(receive("haul receive L --rename").conflict.chosen(), Some(Conflict::Rename));
         assert_eq!(receive("haul receive L --skip-existing").conflict.chosen(), Some(Conflict::Skip));
+        assert_eq!(receive("haul receive L --update").conflict.chosen(), Some(Conflict::Update));
         let both = parsed("haul receive L --rename --overwrite").unwrap_err();
         assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
     }

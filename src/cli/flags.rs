@@ -85,6 +85,7 @@ pub(crate) struct Invitation {
 
 #[derive(Args, Debug)]
 #[group(multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "one of them at most")]
 pub(crate) struct ConflictFlags {
     /// Replace a file of the same name once the one received is complete
     #[arg(long)]
@@ -97,6 +98,14 @@ pub(crate) struct ConflictFlags {
     /// Leave a file of the same name as it is
     #[arg(long)]
     skip_existing: bool,
+
+    /// Repeat a send into the same place: take over what changed, and delete nothing
+    ///
+    /// Files are compared by their content, never by size and time alone. One that is the same stays and gets mode and time as
+    /// sent, where `--overwrite` leaves those alone. One that differs is replaced in one step by the new version, which is
+    /// made of what the old one has of it, also where that moved. What is new is added.
+    #[arg(long)]
+    update: bool,
 }
 
 #[derive(Args, Debug)]
@@ -160,6 +169,7 @@ impl ConflictFlags {
             Self { overwrite: true, .. } => Some(Conflict::Overwrite),
             Self { rename: true, .. } => Some(Conflict::Rename),
             Self { skip_existing: true, .. } => Some(Conflict::Skip),
+            Self { update: true, .. } => Some(Conflict::Update),
             _ => None,
         }
     }

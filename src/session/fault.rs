@@ -60,6 +60,9 @@ pub enum PeerFault {
     /// It lets the session in and has no data lane for it.
     #[error("it lets this side in without a lane for data")]
     NoLanes,
+    /// A page of an outline is not the one that was asked for, or breaks a rule.
+    #[error("a page of a file's outline is out of place or breaks a rule")]
+    Outline,
     /// A message has no place on this lane or at this time.
     #[error("it sent `{0}` out of turn")]
     OutOfTurn(&'static str),

@@ -22,6 +22,7 @@ mod kept;
 mod links;
 mod notice;
 mod open_files;
+mod outline;
 mod place;
 mod read;
 mod spool;

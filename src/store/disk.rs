@@ -88,6 +88,15 @@ pub trait DiskFile: std::fmt::Debug + Send + Sync + 'static {
     /// Sets aside room for the first `length` bytes and makes the file at least that long; `Ok(false)`, with nothing
     /// done, where the file system cannot promise room.
     fn reserve(&self, length: u64) -> io::Result<bool>;
+    /// Whether this file system's files may share what they hold.
+    fn may_share(&self) -> bool {
+        false
+    }
+    /// Gives `length` bytes from `at` on the content of `other` from `from` on, without a copy where these two can share it.
+    /// `Ok(false)` where that cannot be had; what lies there then means nothing.
+    fn share(&self, _other: &Self, _from: u64, _at: u64, _length: u64) -> io::Result<bool> {
+        Ok(false)
+    }
     /// Turns a range into a hole that reads as zeros; `Ok(false)`, with nothing done, where that cannot be had.
     fn punch(&self, offset: u64, length: u64) -> io::Result<bool>;
     /// Cuts or extends the file.
@@ -96,6 +105,10 @@ pub trait DiskFile: std::fmt::Debug + Send + Sync + 'static {
     fn set_attribute(&self, name: &str, value: &[u8]) -> io::Result<()>;
     /// Sets permission bits and time of last change.
     fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()>;
+    /// Whether they are these, and there are no others. A disk that cannot say has them set again.
+    fn has_meta(&self, _mode: Mode, _modified: Timestamp) -> io::Result<bool> {
+        Ok(false)
+    }
     /// Makes bytes and all that is known of the file durable.
     fn sync(&self) -> io::Result<()>;
     /// Makes bytes durable, and of the rest what is needed to find them.

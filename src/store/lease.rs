@@ -1,5 +1,6 @@
 //! The right to write one chunk.
 
+use super::FileOf;
 use super::disk::{self, Disk, DiskFile};
 use super::fault::StoreError;
 use super::partial::{Core, PartialFile};
@@ -50,16 +51,57 @@ impl<D: Disk> Lease<D> {
         Ok(self.write(offset, bytes)?)
     }
 
+    /// Fills `length` bytes at `offset` within the chunk with those of `file` from `from` on, shared with it where the file
+    /// system can. False where they cannot be read.
+    pub(super) fn take_from(
+        &mut self,
+        file: &FileOf<D>,
+        from: u64,
+        offset: u64,
+        length: u64,
+    ) -> Result<bool, StoreError> {
+        let at = self.place(offset, length)?;
+        self.hashed = None;
+        if self.core().file.may_share() {
+            self.touch();
+            // Where it fails, copying says why.
+            if matches!(self.core().file.share(file, from, at, length), Ok(true)) {
+                return Ok(true);
+            }
+        }
+        let mut buffer = self.core().inner.buffers.take();
+        let mut done = 0;
+        while done < length {
+            let step = buffer.len().min(usize::try_from(length - done).unwrap_or(usize::MAX));
+            let bytes = &mut buffer[..step];
+            if disk::read_exact(file, bytes, from + done).is_err() {
+                return Ok(false);
+            }
+            if bytes.iter().all(|&byte| byte == 0) {
+                self.zeros(offset + done, step as u64)?;
+            } else {
+                self.write(offset + done, bytes)?;
+            }
+            done += step as u64;
+        }
+        Ok(true)
+    }
+
     /// Writes `bytes` at `offset` within the chunk; a copy less than [`Lease::fill`] where they lie in memory already.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let at = self.place(offset, bytes.len() as u64)?;
         self.hashed = None;
+        self.touch();
+        self.write_at(bytes, at)
+    }
+
+    /// From here on the range may hold bytes other than zero.
+    fn touch(&mut self) {
         if !self.is_stale {
             let number = u64::from(self.index.0);
             self.core().lock().touched.insert(number..number + 1);
             self.is_stale = true;
         }
-        self.write_at(bytes, at)
     }
 
     /// Makes `length` bytes at `offset` within the chunk zero. Where nothing was written since the file was made, they
@@ -113,7 +155,15 @@ impl<D: Disk> Lease<D> {
 
     /// Notes in the table that the chunk lies here. Its hash must be the one that [`Lease::digest`] found last.
     pub fn claim(self, chunk: VerifiedChunk) -> Result<(), StoreError> {
-        if chunk.index() != self.index || self.hashed != Some(chunk.digest()) {
+        if chunk.index() != self.index {
+            return Err(StoreError::Misuse("a claim of bytes that were not hashed here"));
+        }
+        self.claim_as(chunk.digest())
+    }
+
+    /// The same, where the promised hash is known to whoever hashed it.
+    pub(super) fn claim_as(self, digest: ChunkDigest) -> Result<(), StoreError> {
+        if self.hashed != Some(digest) {
             return Err(StoreError::Misuse("a claim of bytes that were not hashed here"));
         }
         let partial = self.core();
@@ -125,7 +175,7 @@ impl<D: Disk> Lease<D> {
         let mut state = partial.lock();
         partial.check_open(&state)?;
         // Under the lock, so that a failing sync cannot void the claims between the row and the note of it.
-        let write = || partial.write_row(self.index, chunk.digest().0);
+        let write = || partial.write_row(self.index, digest.0);
         partial.inner.with_room(|| write().map_err(|error| self.fault("writing the table of", error)))?;
         state.claimed.insert(number..number + 1);
         state.unsynced.insert(number..number + 1);

@@ -4,7 +4,7 @@
 use super::attributes::set_on;
 use super::disk::{self, Disk, DiskFile, DiskFolder, Durability, Facts, FileKind, OpenHow};
 use super::fault::{Halted, StoreError};
-use super::publish::{Finished, Publication};
+use super::publish::{Finished, OnConflict, Publication};
 use super::work::Work;
 use super::{FileOf, Inner, Store};
 use crate::chunk::Geometry;
@@ -120,11 +120,19 @@ impl<D: Disk> Inner<D> {
         let found = self.facts_of(path)?;
         match (&wish.link, found) {
             (Link::Symbolic(target), Some(Facts { kind: FileKind::Link, .. })) => {
-                Ok(self.read_symlink(path)?.as_deref() == Some(target.as_str()))
+                let is_same = self.read_symlink(path)?.as_deref() == Some(target.as_str());
+                if is_same && wish.publication.conflict == OnConflict::Update {
+                    // As of one that is made: it leads where it should in any case.
+                    let _ = self.folder_of(path)?.set_symlink_time(path.name(), wish.publication.modified);
+                }
+                Ok(is_same)
             }
             (Link::Hard { first, root, geometry }, Some(found)) if is_file_of(&found, *geometry) => {
                 if self.facts_of(first)?.is_some_and(|first| first.identity == found.identity) {
                     return Ok(true);
+                }
+                if wish.publication.conflict == OnConflict::Update {
+                    return Ok(false);
                 }
                 let refused = |error| self.fault("reading", path.as_str(), 0, error);
                 let file = self.folder_of(path)?.open_file(path.name(), OpenHow::Read).map_err(refused)?;

@@ -18,6 +18,7 @@ mod footer;
 mod lease;
 mod leftovers;
 mod links;
+mod older;
 mod opening;
 mod partial;
 mod peek;
@@ -41,6 +42,7 @@ pub use fault::StoreError;
 pub use lease::Lease;
 pub use leftovers::{LeftOver, PartGlance};
 pub use links::{Link, LinkWish, Linked, LinkedHow};
+pub use older::Older;
 pub use partial::{OpenedPartial, PartialFile, SealedFile, Standing};
 pub use peek::PartPeek;
 pub use publish::{OnConflict, Publication, Published};
@@ -231,23 +233,6 @@ impl<D: Disk> Store<D> {
                 Ok(())
             }
             Err(error) => Err(self.inner.fault("making the folder", path.as_str(), 0, error).of_name()),
-        }
-    }
-
-    /// The digest of the file at `path`, or `None` where there is no plain file of the length that `geometry` says.
-    pub fn hash_existing(&self, path: &RelPath, geometry: Geometry) -> Result<Option<FileDigest>, StoreError> {
-        if self.look(path)? != (Existing::File { length: geometry.file_length() }) {
-            return Ok(None);
-        }
-        let refused = |error| self.inner.fault("reading", path.as_str(), 0, error);
-        let file = self.inner.folder_of(path)?.open_file(path.name(), OpenHow::Read).map_err(refused)?;
-        let facts = file.facts().map_err(refused)?;
-        if facts.kind != FileKind::File || facts.length != geometry.file_length().0 {
-            return Ok(None);
-        }
-        match self.inner.hash_file(&file, geometry, |_, _| {}) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-            result => result.map(Some).map_err(refused),
         }
     }
 

@@ -194,6 +194,18 @@ pub(super) fn punch(_file: &File, _offset: u64, _length: u64) -> io::Result<bool
     Ok(false)
 }
 
+pub(super) fn has_meta(_file: &File, _mode: Mode, _modified: Timestamp) -> io::Result<bool> {
+    Ok(false)
+}
+
+pub(super) fn may_share(_file: &File) -> bool {
+    false
+}
+
+pub(super) fn share(_file: &File, _other: &File, _from: u64, _at: u64, _length: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
 pub(super) fn lock(_file: &File, _lock: Lock) -> io::Result<bool> {
     Ok(true)
 }

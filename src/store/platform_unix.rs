@@ -182,6 +182,15 @@ pub(super) fn set_file_meta(file: &File, mode: Mode, modified: Option<Timestamp>
     set_meta(file, mode, modified)
 }
 
+// The fields of a stat differ in width between systems.
+#[allow(clippy::cast_lossless, clippy::cast_possible_wrap, clippy::unnecessary_cast, clippy::useless_conversion)]
+pub(super) fn has_meta(file: &File, mode: Mode, modified: Timestamp) -> io::Result<bool> {
+    let stat = fs::fstat(file)?;
+    let is_time =
+        (stat.st_mtime as i64, stat.st_mtime_nsec as i64) == (modified.seconds(), modified.nanoseconds().into());
+    Ok(is_time && stat.st_mode as u32 & 0o7777 == u32::from(mode.bits()))
+}
+
 fn set_meta(handle: impl AsFd, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
     fs::fchmod(&handle, fs::Mode::from_raw_mode(mode.bits().into()))?;
     if let Some(modified) = modified {
@@ -257,6 +266,42 @@ pub(super) fn punch(file: &File, offset: u64, length: u64) -> io::Result<bool> {
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn punch(_file: &File, _offset: u64, _length: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Those file systems of Linux whose files can share extents.
+#[cfg(target_os = "linux")]
+pub(super) fn may_share(file: &File) -> bool {
+    const BCACHEFS: u64 = 0xca45_1a4e;
+    const BTRFS: u64 = 0x9123_683e;
+    const XFS: u64 = 0x5846_5342;
+    let sharing = [BCACHEFS, BTRFS, XFS];
+    fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|magic| sharing.contains(&magic)))
+}
+
+/// `copy_file_range(2)`, which does on them what FICLONERANGE does where both ranges start and end on blocks, and copies in the
+/// kernel elsewhere.
+#[cfg(target_os = "linux")]
+pub(super) fn share(file: &File, other: &File, mut from: u64, mut at: u64, length: u64) -> io::Result<bool> {
+    let end = from + length;
+    while from < end {
+        let left = usize::try_from(end - from).unwrap_or(usize::MAX);
+        match fs::copy_file_range(other, Some(&mut from), file, Some(&mut at), left) {
+            Ok(1..) | Err(Errno::INTR) => {}
+            Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::XDEV) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn may_share(_file: &File) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn share(_file: &File, _other: &File, _from: u64, _at: u64, _length: u64) -> io::Result<bool> {
     Ok(false)
 }
 

@@ -47,6 +47,8 @@ pub enum OnConflict {
     Overwrite,
     /// Take the first free name of `name (1)`, `name (2)` and so on.
     Rename,
+    /// As `Overwrite`; and a link that is there already is made to be as one that is made now.
+    Update,
 }
 
 /// A finished file that has yet to appear under its path.
@@ -244,7 +246,7 @@ impl<D: Disk> Inner<D> {
         let refused = |error| self.fault("publishing", wish.path.as_str(), 0, error).of_name();
         let exists = || StoreError::Exists { path: wish.path.as_str().to_owned() };
         let replace = match wish.conflict {
-            OnConflict::Overwrite => match folder.facts(wish.path.name()).map_err(refused)? {
+            OnConflict::Overwrite | OnConflict::Update => match folder.facts(wish.path.name()).map_err(refused)? {
                 Some(found) if !replaceable.contains(&found.kind) => return Err(exists()),
                 _ => Replace::File,
             },

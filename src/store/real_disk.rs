@@ -184,6 +184,14 @@ impl DiskFile for RealFile {
         platform::reserve(&self.0, length)
     }
 
+    fn may_share(&self) -> bool {
+        platform::may_share(&self.0)
+    }
+
+    fn share(&self, other: &Self, from: u64, at: u64, length: u64) -> io::Result<bool> {
+        platform::share(&self.0, &other.0, from, at, length)
+    }
+
     fn punch(&self, offset: u64, length: u64) -> io::Result<bool> {
         platform::punch(&self.0, offset, length)
     }
@@ -198,6 +206,10 @@ impl DiskFile for RealFile {
 
     fn set_meta(&self, mode: Mode, modified: Option<Timestamp>) -> io::Result<()> {
         platform::set_file_meta(&self.0, mode, modified)
+    }
+
+    fn has_meta(&self, mode: Mode, modified: Timestamp) -> io::Result<bool> {
+        platform::has_meta(&self.0, mode, modified)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -4,6 +4,7 @@ use super::failed::Failures;
 use super::foresee::Outlook;
 use super::links::Links;
 use super::mailbox::{Mail, Mailbox};
+use super::older::{Base, Compared};
 use super::out::renamed;
 use super::queue::Queue;
 use super::sink::Sink;
@@ -48,6 +49,7 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
     /// What a dry run knows so far.
     pub(super) outlook: Outlook<D>,
     pub(super) partials: Mutex<HashMap<EntryIndex, OpenPartial<D>>>,
+    pub(super) compared: Mutex<Compared>,
     pub(super) singles: Mutex<HashMap<EntryIndex, (SingleFile<D>, VerifiedChunk)>>,
     /// The first bytes of chunks that are whole files, from lanes that were lost; at most [`HELD_CHUNKS_MAX`].
     pub(super) set_aside: Mutex<HashMap<u64, Vec<u8>>>,
@@ -64,6 +66,14 @@ pub(super) struct Engine<'a, D: Disk = RealDisk> {
 pub(super) struct OpenPartial<D: Disk> {
     pub(super) file: Arc<PartialFile<D>>,
     pub(super) standing: Standing,
+    /// What chunks may be made of.
+    pub(super) base: Option<Arc<Base<D>>>,
+}
+
+impl<D: Disk> Clone for OpenPartial<D> {
+    fn clone(&self) -> Self {
+        Self { file: Arc::clone(&self.file), standing: self.standing, base: self.base.clone() }
+    }
 }
 
 struct Inner {
@@ -99,6 +109,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             sink: None,
             outlook: Outlook::default(),
             partials: Mutex::default(),
+            compared: Mutex::default(),
             singles: Mutex::default(),
             set_aside: Mutex::default(),
             links: Links::default(),
@@ -337,6 +348,8 @@ impl<'a, D: Disk> Engine<'a, D> {
         match output {
             Output::CheckClaims { entry, chunks } => self.desk.push(DeskJob::CheckClaims { entry, chunks }),
             Output::Compare { entry, root } => self.desk.push(DeskJob::Compare { entry, root }),
+            Output::CutOlder { entry } => self.desk.push(DeskJob::CutOlder { entry }),
+            Output::Match { entry, outline } => self.desk.push(DeskJob::Match { entry, outline }),
             Output::OpenFile { entry } => self.desk.push(DeskJob::Open { entry }),
             Output::Publish { entry, root } => self.publish(entry, root),
             Output::MakeLinks { entries } => self.publisher.push(PublishJob::MakeLinks { entries }),

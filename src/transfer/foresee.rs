@@ -15,7 +15,7 @@ use crate::digest::{ChunkDigest, FileDigest};
 use crate::manifest::{Entry, EntryIndex, EntryKind};
 use crate::rel_path::RelPath;
 use crate::session::{FileFault, Input, Plan, Verdict};
-use crate::store::{Disk, Existing, PartPeek, RealDisk, StoreError};
+use crate::store::{Disk, Existing, Older, PartPeek, RealDisk, StoreError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, OnceLock};
@@ -50,6 +50,9 @@ pub(super) struct Prospect {
 #[derive(Debug)]
 struct Basis<D: Disk> {
     partial: Option<PartPeek<D>>,
+    /// An older version. What moved in it is not foreseen: that takes an outline, for which the sender reads all of the file.
+    older: Option<Older<D>>,
+    geometry: Geometry,
 }
 
 impl<D: Disk> Default for Outlook<D> {
@@ -80,16 +83,21 @@ impl<D: Disk> Basis<D> {
     /// What is there of the file at `entry`. `None` where nothing is.
     fn of(engine: &Engine<'_, D>, entry: &Entry) -> Result<Option<Self>, StoreError> {
         let Some(length) = entry.file_length() else { return Ok(None) };
+        let Some(geometry) = Geometry::of(length) else { return Ok(None) };
         let partial = match engine.store.peek_at_partial(&entry.path, length)? {
             Some(partial) if partial.claims_any()? => Some(partial),
             _ => None,
         };
-        Ok(partial.is_some().then_some(Self { partial }))
+        let has_chunks = engine.sink.is_none() && !geometry.is_single();
+        let older = if has_chunks { engine.store.open_older(&entry.path) } else { None };
+        Ok((partial.is_some() || older.is_some()).then_some(Self { partial, older, geometry }))
     }
 
     /// Whether chunk `index` is there with the hash that is `promised`.
     fn holds(&self, index: ChunkIndex, promised: ChunkDigest) -> Result<bool, StoreError> {
-        self.partial.as_ref().map_or(Ok(false), |partial| partial.holds(index, promised))
+        let is_in_partial = self.partial.as_ref().map_or(Ok(false), |partial| partial.holds(index, promised));
+        let is_in_older = || self.older.as_ref().is_some_and(|older| older.holds(self.geometry, index, promised));
+        is_in_partial.map(|is_there| is_there || is_in_older())
     }
 }
 
@@ -158,7 +166,7 @@ impl<D: Disk> Look<'_, '_, D> {
         };
         let is_tried = match prospect.fate {
             Fate::Rename | Fate::Replace => true,
-            Fate::Conflict => entry.is_link() && self.conflict == Conflict::Overwrite,
+            Fate::Conflict => entry.is_link() && self.conflict.replaces(),
             _ => false,
         };
         match entry.path.parent().filter(|folder| is_tried && self.blocked.contains(folder)) {
@@ -187,7 +195,7 @@ impl<D: Disk> Look<'_, '_, D> {
         let settled = |fate| (Plan::Skip, Prospect::of(fate));
         let fate = match (existing, self.conflict) {
             (Existing::Nothing, _) => Fate::Fetch,
-            (_, Conflict::Overwrite) => Fate::Replace,
+            (_, Conflict::Overwrite | Conflict::Update) => Fate::Replace,
             (_, Conflict::Rename) => Fate::Rename,
             (_, Conflict::Fail | Conflict::Skip) => Fate::Conflict,
         };

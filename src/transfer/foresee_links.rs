@@ -61,8 +61,10 @@ pub(super) fn prospect<D: Disk>(
         return Prospect::of(Fate::Reuse);
     }
     let fate = match conflict {
-        Conflict::Overwrite if engine.store.gives_way_to_link(&entry.path).unwrap_or(false) => Fate::Replace,
-        Conflict::Fail | Conflict::Overwrite | Conflict::Skip => Fate::Conflict,
+        Conflict::Overwrite | Conflict::Update if engine.store.gives_way_to_link(&entry.path).unwrap_or(false) => {
+            Fate::Replace
+        }
+        Conflict::Fail | Conflict::Overwrite | Conflict::Skip | Conflict::Update => Fate::Conflict,
         Conflict::Rename => Fate::Rename,
     };
     Prospect::of(fate).compared(may_be_same)

@@ -57,7 +57,7 @@ pub(super) fn plan<D: Disk>(engine: &Engine<'_, D>, entry: &Entry, existing: Exi
         return engine.fail_plan(entry, UNASKED.into(), FailureClass::Partial);
     }
     match (existing, engine.conflict()) {
-        (Existing::Nothing, _) | (_, Conflict::Overwrite | Conflict::Rename) => Plan::Link,
+        (Existing::Nothing, _) | (_, Conflict::Overwrite | Conflict::Rename | Conflict::Update) => Plan::Link,
         (_, Conflict::Skip) => {
             link_done(engine, entry, LinkOutcome::SkippedExisting);
             Plan::Skip

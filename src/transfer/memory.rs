@@ -336,11 +336,12 @@ fn number(conflict: Conflict) -> u8 {
         Conflict::Overwrite => 1,
         Conflict::Rename => 2,
         Conflict::Skip => 3,
+        Conflict::Update => 4,
     }
 }
 
 fn rule(number: u8) -> Option<Conflict> {
-    let rules = [Conflict::Fail, Conflict::Overwrite, Conflict::Rename, Conflict::Skip];
+    let rules = [Conflict::Fail, Conflict::Overwrite, Conflict::Rename, Conflict::Skip, Conflict::Update];
     rules.into_iter().find(|&conflict| self::number(conflict) == number)
 }
 

@@ -73,6 +73,7 @@ mod mailbox;
 mod memory;
 mod neighbours;
 mod offer;
+mod older;
 mod out;
 mod outlet;
 mod panics;

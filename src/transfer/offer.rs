@@ -10,6 +10,7 @@ use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest, ManifestId, RootMerger, empty_file_digest};
 use crate::limits::{HASH_PAGE_CHUNKS_MAX, WORKING_EVERY};
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
+use crate::outline::Segment;
 use crate::session::listing_page_starts;
 use crate::source::{self, ChunkRun, Provenance, Source, SourceEntry, SourceError, Walk};
 use crate::wire::Change;
@@ -227,6 +228,12 @@ impl Offer {
                 Err(changed) => return Ok(Err(changed)),
             }
         }
+    }
+
+    /// The segments of a file from `offset` on. None where it is no longer what was listed: whoever asks for its hashes or
+    /// chunks is told.
+    pub(super) fn outline(&self, entry: EntryIndex, offset: u64) -> Vec<Segment> {
+        self.source.outline(entry.0, offset).unwrap_or_default()
     }
 
     /// The runs of `chunks`, one for each file.

@@ -2,13 +2,14 @@
 
 use super::engine::Engine;
 use super::integrity::Need;
+use super::publisher::{publication, tell_of_lost_attributes};
 use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferSummary, TransferError, failed, links};
 use crate::chunk::Length;
 use crate::digest::{FileDigest, empty_file_digest};
 use crate::limits::FREE_SPACE_MARGIN_BYTES;
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing};
 use crate::rel_path::RelPath;
-use crate::session::Plan;
+use crate::session::{FileFault, Plan};
 use crate::store::{Disk, Existing, Folding, PartGlance, Store, StoreError};
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -240,7 +241,10 @@ fn plan_file<D: Disk>(
         Course::Fetch => Plan::Fetch,
         Course::Same => {
             let root = empty_file_digest();
-            engine.store.vouch_for(&entry.path, Length(0));
+            if let Err(fault) = take_for_received(engine, entry) {
+                let failure = failed::file(entry.path.as_str(), &FileFault::Disk, Some(&fault));
+                return engine.fail_plan(entry, failure.fault, failure.class);
+            }
             engine.file_done(index, root, FileOutcome::Identical);
             Plan::Done { root }
         }
@@ -256,6 +260,17 @@ fn plan_file<D: Disk>(
     }
 }
 
+/// Counts a file with the content of `entry` as received that was there before. Where that is wanted, it gets mode, time and
+/// attributes as well.
+pub(super) fn take_for_received<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Result<(), StoreError> {
+    if engine.conflict() == Conflict::Update {
+        let lost = engine.store.bring_in_line(&publication(engine, entry))?;
+        tell_of_lost_attributes(engine, &entry.path, &lost);
+    }
+    engine.store.vouch_for(&entry.path, entry.file_length().unwrap_or(Length(0)));
+    Ok(())
+}
+
 /// What becomes of a file whose name stands for `existing`, and that an earlier run `published`.
 pub(super) fn course(entry: &Entry, existing: Existing, published: Option<&FileDigest>, conflict: Conflict) -> Course {
     let same_length = entry.file_length().is_some_and(|length| existing == Existing::File { length });
@@ -265,7 +280,7 @@ pub(super) fn course(entry: &Entry, existing: Existing, published: Option<&FileD
         (_, _, Conflict::Skip) => Course::Skip,
         (Existing::File { length: Length(0) }, ..) if same_length => Course::Same,
         (Existing::File { .. }, ..) if same_length => Course::Compare,
-        (Existing::File { .. }, _, Conflict::Overwrite) | (_, _, Conflict::Rename) => Course::Fetch,
+        (Existing::File { .. }, _, Conflict::Overwrite | Conflict::Update) | (_, _, Conflict::Rename) => Course::Fetch,
         _ => Course::Exists,
     }
 }

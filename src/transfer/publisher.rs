@@ -163,7 +163,7 @@ fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
     engine.step(Input::FoldersFinished);
 }
 
-fn tell_of_lost_attributes<D: Disk>(engine: &Engine<'_, D>, path: &RelPath, lost: &[AttributeLost]) {
+pub(super) fn tell_of_lost_attributes<D: Disk>(engine: &Engine<'_, D>, path: &RelPath, lost: &[AttributeLost]) {
     let Some(AttributeLost { name, why }) = lost.first() else { return };
     let others = if lost.len() > 1 { format!(" and {} more", lost.len() - 1) } else { String::new() };
     let (path, name) = (printable(path.as_str()), printable(name));
@@ -180,6 +180,7 @@ pub(super) fn publication<D: Disk>(engine: &Engine<'_, D>, entry: &Entry) -> Pub
             Conflict::Fail | Conflict::Skip => OnConflict::Fail,
             Conflict::Overwrite => OnConflict::Overwrite,
             Conflict::Rename => OnConflict::Rename,
+            Conflict::Update => OnConflict::Update,
         },
         read_back: engine.settings.read_back,
         attributes: if engine.settings.attributes { entry.attributes.clone() } else { Attributes::NONE },

@@ -301,6 +301,11 @@ impl ServedSession {
                         let outcome = self.offer.hash(&chunks, &mut |chore| self.act(lane, chore))?;
                         self.step(SenderInput::Hashed { lane: id, outcome })
                     }
+                    SenderOutput::Outline { entry, offset, .. } => {
+                        let offer = Arc::clone(&self.offer);
+                        let segments = work(lane, move || offer.outline(entry, offset))?;
+                        self.step(SenderInput::Outlined { lane: id, segments })
+                    }
                     SenderOutput::Seal { without, .. } => {
                         self.wish(Wish::Contents);
                         let outcome = self.offer.seal(&without, &mut |chore| self.act(lane, chore))?;

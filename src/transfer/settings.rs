@@ -225,6 +225,15 @@ pub enum Conflict {
     Rename,
     /// The old file stays and the new one is not fetched.
     Skip,
+    /// As `Overwrite`, and what has the same content gets mode, time and attributes as sent.
+    Update,
+}
+
+impl Conflict {
+    /// Whether the new file takes the old one's place.
+    pub(super) fn replaces(self) -> bool {
+        matches!(self, Self::Overwrite | Self::Update)
+    }
 }
 
 /// Leaves the link or code out: it is a secret, and debug output ends up in logs.

@@ -7,6 +7,7 @@ use crate::chunk::{ChunkIndex, Length};
 use crate::digest::{ChunkDigest, FileDigest};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_FILES_MAX};
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
+use crate::outline::Segment;
 use crate::session::{End, LaneId, LaneRole};
 use crate::transport::{Lane, Purpose, TransportError};
 use crate::wire::{Message, Piece, SessionGrant};
@@ -65,6 +66,8 @@ pub(super) enum LaneWork {
 pub(super) enum DeskJob {
     CheckClaims { entry: EntryIndex, chunks: Vec<(ChunkIndex, ChunkDigest)> },
     Compare { entry: EntryIndex, root: FileDigest },
+    CutOlder { entry: EntryIndex },
+    Match { entry: EntryIndex, outline: Vec<Segment> },
     Open { entry: EntryIndex },
     Weigh { entry: EntryIndex, chunks: Vec<(ChunkIndex, ChunkDigest)> },
 }

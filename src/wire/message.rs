@@ -4,8 +4,10 @@ use super::entry::{WireEntry, WireTotals};
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::digest::{ChunkDigest, DIGEST_BYTES, ListingDigest};
 use crate::limits::{
-    HASH_PAGE_CHUNKS_MAX, LISTING_PAGE_ENTRIES_MAX, MESSAGE_BYTES_MAX, REQUEST_RANGES_MAX, SEAL_WITHOUT_MAX,
+    HASH_PAGE_CHUNKS_MAX, LISTING_PAGE_ENTRIES_MAX, MESSAGE_BYTES_MAX, OUTLINE_PAGE_SEGMENTS_MAX, REQUEST_RANGES_MAX,
+    SEAL_WITHOUT_MAX,
 };
+use crate::outline::Segment;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -138,6 +140,23 @@ pub enum Message {
     RateWanted {
         /// Bytes a second; 0 is no limit.
         bytes_per_second: u64,
+    },
+    /// Asks for the outline of a file from `offset` on, where a segment starts.
+    OutlineRequest {
+        /// Index of the file's entry.
+        entry: u32,
+        /// Where the first segment starts.
+        offset: u64,
+    },
+    /// Answer to `OutlineRequest`: segments that follow each other. None where the outline cannot be had.
+    OutlinePage {
+        /// The entry that was asked for.
+        entry: u32,
+        /// The offset that was asked for.
+        offset: u64,
+        /// The segments from there on.
+        #[serde(deserialize_with = "at_most::<_, _, OUTLINE_PAGE_SEGMENTS_MAX>")]
+        segments: Vec<Segment>,
     },
 }
 
@@ -355,6 +374,18 @@ mod tests {
         for (ranges, fits) in [(REQUEST_RANGES_MAX, true), (REQUEST_RANGES_MAX + 1, false)] {
             let frame = request(ranges).to_frame().unwrap();
             assert_eq!(Message::decode(&frame[FRAME_HEADER_BYTES..]).is_ok(), fits, "{ranges} ranges");
+        }
+    }
+
+    #[test]
+    fn too_many_segments_are_refused() {
+        let page = |segments: usize| {
+            let segment = Segment { length: u32::MAX, hash: [7; 16] };
+            Message::OutlinePage { entry: u32::MAX, offset: u64::MAX, segments: vec![segment; segments] }
+        };
+        for (segments, fits) in [(OUTLINE_PAGE_SEGMENTS_MAX, true), (OUTLINE_PAGE_SEGMENTS_MAX + 1, false)] {
+            let frame = page(segments).to_frame().unwrap();
+            assert_eq!(Message::decode(&frame[FRAME_HEADER_BYTES..]).is_ok(), fits, "{segments} segments");
         }
     }
 

@@ -11,5 +11,8 @@ pub const VERSION: u16 = 1;
 /// The receiver takes pieces encoded as [`Zstd`](super::Encoding::Zstd).
 pub const FEATURE_ZSTD: u32 = 1;
 
+/// The sender answers [`OutlineRequest`](super::Message::OutlineRequest), and the receiver may send it.
+pub const FEATURE_OUTLINES: u32 = 2;
+
 /// Optional features that this program speaks, one bit each; both ends use what both have.
-pub const FEATURES: u32 = FEATURE_ZSTD;
+pub const FEATURES: u32 = FEATURE_ZSTD | FEATURE_OUTLINES;

@@ -2,6 +2,7 @@
 
 use super::sim_core::{Core, Counts, Event, FaultKind};
 use super::sim_net::{ConnId, Side, SimNet};
+use super::sim_older::older_than;
 use super::sim_receiver::{OnConflict, ReceiverHost};
 use super::sim_rng::Rng;
 use super::sim_sender::{Around, SenderHost};
@@ -351,7 +352,11 @@ impl<S: Shelf> Pair<S> {
         let often = *self.core.rng.pick(&[0, 0, 100, 500]);
         let files: Vec<_> = self.source.files().map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
         for (path, bytes) in files {
-            if path.parent().is_none() && self.core.rng.chance(often) {
+            if self.core.rng.has_older && path.parent().is_none() && self.core.rng.chance(700) {
+                let old = older_than(&bytes, &mut self.core.rng);
+                self.receiver.shelf.plant(&path, &old);
+                self.receiver.watch.planted(&path, &old);
+            } else if path.parent().is_none() && self.core.rng.chance(often) {
                 let mut old = bytes.to_vec();
                 match self.core.rng.below(3) {
                     0 => old.extend_from_slice(b"older"),

@@ -235,6 +235,7 @@ impl<S: Shelf> ReceiverHost<S> {
         self.grant = None;
         self.lanes_granted = 0;
         self.plans.clear();
+        self.moved.clear();
         self.has_told_done = false;
         self.gone_since = None;
         self.schedule_watch(around.core);

@@ -10,9 +10,10 @@ use haul::chunk::ChunkIndex;
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, FileDigest};
 use haul::manifest::{ChunkPlace, Entry, EntryIndex, EntryKind, Timestamp, VerifiedChunk};
+use haul::outline::{Moved, Segment};
 use haul::rel_path::RelPath;
 use haul::session::{End, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings};
-use haul::wire::{Encoding, FEATURE_ZSTD, Message, Piece};
+use haul::wire::{Encoding, FEATURE_OUTLINES, FEATURE_ZSTD, Message, Piece};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct ReceiverHost<S> {
     pub(super) dialling: [u16; 2],
     pub(super) lanes_granted: u16,
     pub(super) plans: Vec<Plan>,
+    /// What moved in files that are open, by their outlines.
+    pub(super) moved: BTreeMap<EntryIndex, Moved>,
     /// Whether this process told a sender that it is done.
     pub(crate) has_told_done: bool,
     pub(super) on_conflict: OnConflict,
@@ -93,6 +96,7 @@ pub(crate) enum ReceiverEvent {
     FoldersFinished,
     LaneEnds { lane: LaneId },
     MakeLink { entry: EntryIndex },
+    Match { entry: EntryIndex, outline: Vec<Segment> },
     LinkMade { entry: EntryIndex },
     Publish { entry: EntryIndex, root: FileDigest },
     Published { entry: EntryIndex, root: FileDigest },
@@ -115,6 +119,7 @@ impl<S: Shelf> ReceiverHost<S> {
             dialling: [0, 0],
             lanes_granted: 0,
             plans: Vec::new(),
+            moved: BTreeMap::new(),
             has_told_done: false,
             on_conflict: *core.rng.pick(&[
                 OnConflict::Overwrite,
@@ -164,6 +169,7 @@ impl<S: Shelf> ReceiverHost<S> {
         self.dialling = [0, 0];
         self.lanes_granted = 0;
         self.plans.clear();
+        self.moved.clear();
         self.has_told_done = false;
         self.watch.run_starts();
         self.visit = None;
@@ -273,6 +279,7 @@ impl<S: Shelf> ReceiverHost<S> {
                 self.watch.recorded(path, self.session.listing().unwrap().digest(), root);
                 self.tell(around, Input::FilePublished { entry });
             }
+            ReceiverEvent::Match { entry, outline } => self.match_older(around, entry, &outline),
             ReceiverEvent::MakeLink { entry } => self.make_link(around, entry),
             ReceiverEvent::LinkMade { entry } => self.tell(around, Input::FilePublished { entry }),
             ReceiverEvent::FoldersFinished => {
@@ -317,6 +324,8 @@ impl<S: Shelf> ReceiverHost<S> {
             Output::CheckClaims { entry, chunks } => {
                 self.soon(around.core, ReceiverEvent::ClaimsChecked { entry, chunks });
             }
+            Output::CutOlder { entry } => around.core.note("cut older", u64::from(entry.0), 0),
+            Output::Match { entry, outline } => self.match_soon(around, entry, outline),
             Output::Compare { entry, root } => self.soon(around.core, ReceiverEvent::Compared { entry, root }),
             Output::Weigh { entry, .. } => around.core.note("weigh", u64::from(entry.0), 0),
             Output::Publish { entry, root } => {
@@ -404,5 +413,6 @@ impl<S: Shelf> ReceiverHost<S> {
 
 /// What a receiver says that it takes.
 pub(super) fn features(core: &Core) -> u32 {
-    if core.rng.has_text { FEATURE_ZSTD } else { 0 }
+    let zstd = if core.rng.has_text { FEATURE_ZSTD } else { 0 };
+    if core.rng.has_older { zstd | FEATURE_OUTLINES } else { zstd }
 }

@@ -57,9 +57,12 @@ impl<S: Shelf> ReceiverHost<S> {
         let geometry = self.session.listing().unwrap().geometry(entry).unwrap();
         match self.shelf.open(&path, geometry) {
             Ok(_) if around.core.disk_fails() => self.disk_failed(around, entry, "the disk fails"),
-            Ok(claims) => {
+            Ok(mut claims) => {
+                let candidates = self.candidates(around, &path, geometry);
+                let has_older = candidates.is_some();
+                claims.union(&candidates.unwrap_or_default());
                 around.core.note("file opens", u64::from(entry.0), claims.len());
-                self.tell(around, Input::FileOpened { entry, claims });
+                self.tell(around, Input::FileOpened { entry, claims, has_older });
             }
             Err(error) => self.disk_failed(around, entry, &error),
         }
@@ -74,13 +77,12 @@ impl<S: Shelf> ReceiverHost<S> {
         if self.watch.has_failed(entry) {
             return;
         }
-        let (path, _) = self.file(entry);
         let first = self.session.listing().unwrap().chunks_of(entry).start;
         let (mut checked, mut good) = (ChunkSet::new(), ChunkSet::new());
         for &(index, promised) in chunks {
             let number = first + u64::from(index.0);
             checked.insert(number..number + 1);
-            match self.shelf.check(&path, index, promised) {
+            match self.has_chunk(around, entry, (index, promised)) {
                 Ok(true) => good.insert(number..number + 1),
                 Ok(false) => {}
                 Err(error) => {

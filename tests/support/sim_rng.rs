@@ -11,23 +11,30 @@ pub(crate) struct Rng {
     /// Whether some files shrink, and both ends speak zstd. No choice of its own, so that no seed changed its meaning when
     /// there came to be such pieces.
     pub(crate) has_text: bool,
+    /// Whether older versions of files are made use of. No choice either, for the same reason.
+    pub(crate) has_older: bool,
 }
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed, script: VecDeque::new(), has_text: false }
+        Self { state: seed, script: VecDeque::new(), has_text: false, has_older: false }
     }
 
     /// Makes its first choices by `script`, a byte or two each, and all further ones from a seed made of it.
     #[allow(dead_code, reason = "for the fuzz target alone")]
     pub(crate) fn scripted(script: &[u8]) -> Self {
         let state = script.iter().fold(0, |state, &byte| mix(state ^ u64::from(byte)));
-        Self { state, script: script.iter().copied().collect(), has_text: false }
+        Self { state, script: script.iter().copied().collect(), has_text: false, has_older: false }
     }
 
     #[allow(dead_code, reason = "for transfers of both sides alone")]
     pub(crate) fn with_text(self, has_text: bool) -> Self {
         Self { has_text, ..self }
+    }
+
+    #[allow(dead_code, reason = "for transfers of both sides alone")]
+    pub(crate) fn with_older(self, has_older: bool) -> Self {
+        Self { has_older, ..self }
     }
 
     pub(crate) fn next(&mut self) -> u64 {

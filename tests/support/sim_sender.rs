@@ -2,13 +2,15 @@
 
 use super::sim_core::{Core, Event};
 use super::sim_net::{Arrival, ConnId, Side, SimNet};
+use super::sim_older::segments;
 use super::sim_push::Pusher;
 use super::sim_source::{Offer, Source};
-use haul::chunk::ChunkIndex;
+use haul::chunk::{ChunkIndex, Length};
 use haul::codec::{Encoder, Level, is_zero};
 use haul::digest::{chunk_digest, empty_file_digest};
 use haul::limits::{PIECE_BYTES_MAX, WORKING_EVERY};
 use haul::manifest::{EntryIndex, SealHasher};
+use haul::outline::Segment;
 use haul::session::{ChunksToServe, End, LaneId, LaneRole, Sender, SenderInput, SenderOutput, SenderSettings};
 use haul::wire::{Change, Encoding, Frame, FrameHeader, Message, Piece, Refusal, SessionGrant};
 use std::collections::{BTreeMap, VecDeque};
@@ -58,6 +60,7 @@ pub(crate) enum SenderEvent {
     Connected { conn: ConnId },
     Watch,
     Hash { conn: ConnId, chunks: Range<u64> },
+    Outline { conn: ConnId, entry: EntryIndex, offset: u64 },
     Seal { conn: ConnId, without: Vec<EntryIndex> },
     ServePiece { conn: ConnId },
     Working { conn: ConnId },
@@ -137,6 +140,12 @@ impl SenderHost {
                 let outcome = self.hash(around.source, chunks);
                 self.tell(around, session, SenderInput::Hashed { lane: LaneId(conn.0), outcome });
             }
+            SenderEvent::Outline { conn, entry, offset } => {
+                self.worked(around, conn);
+                let Some(&session) = self.session_of.get(&conn) else { return };
+                let segments = self.outline(around.source, entry, offset);
+                self.tell(around, session, SenderInput::Outlined { lane: LaneId(conn.0), segments });
+            }
             SenderEvent::Seal { conn, without } => {
                 self.worked(around, conn);
                 let Some(&session) = self.session_of.get(&conn) else { return };
@@ -211,6 +220,9 @@ impl SenderHost {
             SenderOutput::Hash { lane, chunks } => {
                 self.work(around.core, SenderEvent::Hash { conn: ConnId(lane.0), chunks });
             }
+            SenderOutput::Outline { lane, entry, offset } => {
+                self.work(around.core, SenderEvent::Outline { conn: ConnId(lane.0), entry, offset });
+            }
             SenderOutput::Seal { lane, without } => {
                 self.work(around.core, SenderEvent::Seal { conn: ConnId(lane.0), without });
             }
@@ -258,18 +270,22 @@ impl SenderHost {
 
     /// Does work after a while, saying so every second unless the process hangs.
     fn work(&mut self, core: &mut Core, event: SenderEvent) {
-        if let (SenderEvent::Hash { conn, .. } | SenderEvent::Seal { conn, .. }, Some(pusher)) =
-            (&event, &mut self.pusher)
-        {
-            pusher.working.insert(*conn);
+        let conn = match &event {
+            SenderEvent::Hash { conn, .. } | SenderEvent::Outline { conn, .. } | SenderEvent::Seal { conn, .. } => {
+                Some(*conn)
+            }
+            _ => None,
+        };
+        if let (Some(conn), Some(pusher)) = (conn, &mut self.pusher) {
+            pusher.working.insert(conn);
         }
         let is_slow = core.strikes(core.faults.slow_sender);
         let delay = if is_slow { core.rng.millis(500, 20_000) } else { core.rng.millis(0, 5) };
-        if let (SenderEvent::Hash { conn, .. } | SenderEvent::Seal { conn, .. }, true) = (&event, core.rng.chance(700))
-        {
+        let says_so = core.rng.chance(700);
+        if let Some(conn) = conn.filter(|_| says_so) {
             let mut at = WORKING_EVERY;
             while at < delay {
-                core.agenda.after(at, Event::Sender { run: self.run, event: SenderEvent::Working { conn: *conn } });
+                core.agenda.after(at, Event::Sender { run: self.run, event: SenderEvent::Working { conn } });
                 at += WORKING_EVERY;
             }
         }
@@ -290,6 +306,14 @@ impl SenderHost {
             }
         }
         Ok(digests)
+    }
+
+    /// A page of as many segments as there are hashes in one of those; none of a file that changed.
+    fn outline(&self, source: &Source, entry: EntryIndex, offset: u64) -> Vec<Segment> {
+        let Ok(bytes) = self.offer.read(source, entry) else { return Vec::new() };
+        let mut page = segments(Length(bytes.len() as u64), &bytes[offset as usize..]);
+        page.truncate(self.page_most as usize);
+        page
     }
 
     fn seal(

@@ -5,6 +5,7 @@ use haul::chunk::{ChunkIndex, Geometry};
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, FileDigest, chunk_digest};
 use haul::manifest::{ChunkPlace, LinkTarget, Timestamp, VerifiedChunk};
+use haul::outline::Part;
 use haul::rel_path::RelPath;
 use haul::session::LaneId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ pub(crate) trait Shelf {
     /// The lane has no chunk any more.
     fn release(&mut self, lane: LaneId);
     fn check(&mut self, path: &RelPath, index: ChunkIndex, promised: ChunkDigest) -> Result<bool, String>;
+    /// Makes a chunk of parts of the file under the final name, and claims it if it has that hash.
+    fn adopt(&mut self, path: &RelPath, index: ChunkIndex, parts: &[Part], hash: ChunkDigest) -> Result<bool, String>;
     fn publish(&mut self, path: &RelPath, root: FileDigest, at: Timestamp, replace: bool) -> Result<(), Refused>;
     /// Makes a link; one that is there already is left.
     fn link(&mut self, path: &RelPath, link: &ShelfLink, at: Timestamp, replace: bool) -> Result<(), Refused>;
@@ -237,6 +240,27 @@ impl Shelf for MemoryShelf {
             partial.rows.insert(index.0, (row, boot));
         } else {
             partial.rows.remove(&index.0);
+        }
+        Ok(is_right)
+    }
+
+    fn adopt(&mut self, path: &RelPath, index: ChunkIndex, parts: &[Part], hash: ChunkDigest) -> Result<bool, String> {
+        let is_taken = |leased: &Leased| leased.path == *path && leased.place.index == index;
+        let Some(older) = self.finals.get(path).filter(|_| !self.leases.values().any(is_taken)) else {
+            return Ok(false);
+        };
+        let partial = self.partials.get_mut(path).ok_or("a chunk of a file without a partial")?;
+        let mut at = partial.geometry.span(index).unwrap().offset.0 as usize;
+        for part in parts {
+            let Some(bytes) = older.get(part.offset as usize..(part.offset + part.length) as usize) else {
+                return Ok(false);
+            };
+            partial.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        }
+        let is_right = partial.digest(index) == hash;
+        if is_right {
+            partial.rows.insert(index.0, (hash, self.boot));
         }
         Ok(is_right)
     }

@@ -7,6 +7,7 @@ use haul::chunk::{ChunkIndex, Geometry};
 use haul::chunk_set::ChunkSet;
 use haul::digest::{ChunkDigest, FileDigest};
 use haul::manifest::{Attributes, ChunkPlace, Mode, Timestamp, VerifiedChunk};
+use haul::outline::Part;
 use haul::rel_path::RelPath;
 use haul::session::LaneId;
 use haul::store::{
@@ -230,8 +231,20 @@ impl Shelf for StoreShelf {
             Ok(false) => {}
             Err(error) => return Err(self.refused(path, &error)),
         }
-        let is_right = self.standing.get(path).is_some_and(|(_, rows)| rows.get(&index.0) == Some(&promised));
-        Ok(is_right)
+        let stands = |(geometry, rows): &(Geometry, BTreeMap<u32, ChunkDigest>)| {
+            *geometry == partial.geometry() && rows.get(&index.0) == Some(&promised)
+        };
+        Ok(self.standing.get(path).is_some_and(stands))
+    }
+
+    fn adopt(&mut self, path: &RelPath, index: ChunkIndex, parts: &[Part], hash: ChunkDigest) -> Result<bool, String> {
+        let Some(older) = self.store()?.open_older(path) else { return Ok(false) };
+        let partial = Arc::clone(self.open.get(path).ok_or("a chunk of a file that is not open")?);
+        let made = partial.adopt(&older, index, parts, hash).map_err(|error| self.refused(path, &error))?;
+        if made {
+            self.stands(path, partial.geometry(), index, hash);
+        }
+        Ok(made)
     }
 
     fn publish(&mut self, path: &RelPath, root: FileDigest, at: Timestamp, replace: bool) -> Result<(), Refused> {

@@ -4,12 +4,60 @@ use super::Output;
 use super::fetch::Fetch;
 use super::files::FileState;
 use crate::chunk::ChunkIndex;
+use crate::chunk_set::ChunkSet;
 use crate::digest::ChunkDigest;
 use crate::manifest::EntryIndex;
 use std::collections::VecDeque;
 use std::ops::Range;
 
 impl Fetch {
+    /// A file is open; what is claimed to be there is compared as its hashes come.
+    pub(super) fn file_opened(
+        &mut self,
+        entry: EntryIndex,
+        claims: &ChunkSet,
+        has_older: bool,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        if self.files.state(entry) != FileState::Opening {
+            return;
+        }
+        if has_older {
+            self.has_older(entry);
+        }
+        let chunks = self.listing.chunks_of(entry);
+        self.files.opened(entry, chunks.end - chunks.start);
+        for range in claims.within(0..chunks.end - chunks.start) {
+            let range = chunks.start + range.start..chunks.start + range.end;
+            self.wanted.remove(range.clone());
+            self.claimed.insert(range);
+        }
+        self.check_claims(chunks.start..chunks.end.min(self.pages.next()), outputs);
+    }
+
+    pub(super) fn claims_checked(
+        &mut self,
+        entry: EntryIndex,
+        checked: &ChunkSet,
+        good: &ChunkSet,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let chunks = self.listing.chunks_of(entry);
+        for chunk in checked.within(chunks).flatten() {
+            if !self.claimed.contains(chunk) {
+                continue;
+            }
+            self.claimed.remove(chunk..chunk + 1);
+            let is_there = good.contains(chunk);
+            if is_there {
+                self.files.chunk_stored(entry);
+            }
+            self.compared_chunk(entry, chunk, is_there);
+        }
+        self.weigh_missed(entry);
+        self.publish_if_complete(entry, outputs);
+    }
+
     /// Tells the hashes of chunks in `window` where they are wanted.
     pub(super) fn weigh(&self, window: Range<u64>, outputs: &mut VecDeque<Output>) {
         if self.weighed.is_empty() {
@@ -28,7 +76,8 @@ impl Fetch {
     pub(super) fn check_claims(&self, window: Range<u64>, outputs: &mut VecDeque<Output>) {
         let ranges: Vec<_> = self.claimed.within(window).collect();
         let by_file = self.promises(ranges.into_iter().flatten());
-        outputs.extend(by_file.into_iter().map(|(entry, chunks)| Output::CheckClaims { entry, chunks }));
+        let may_be_compared = by_file.into_iter().filter(|(entry, _)| self.may_compare(*entry));
+        outputs.extend(may_be_compared.map(|(entry, chunks)| Output::CheckClaims { entry, chunks }));
     }
 
     /// The hashes of chunks, as far as they are held, by file.

@@ -4,6 +4,7 @@ use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest};
 use crate::manifest::{ChunkPlace, EntryIndex, VerifiedChunk};
+use crate::outline::Segment;
 use crate::session::{End, FileFault, LaneId, LaneRole};
 use crate::wire::{Message, Piece, SessionGrant};
 use std::num::NonZeroU64;
@@ -61,8 +62,11 @@ pub enum Input {
     FileOpened {
         /// The file.
         entry: EntryIndex,
-        /// Chunk indices that an earlier run claims to have stored.
+        /// Chunk indices that may be there: those that an earlier run claims to have stored, and those whose bytes an older
+        /// version of the file may have in the same place.
         claims: ChunkSet,
+        /// Whether there is such a version, in which bytes may have moved.
+        has_older: bool,
     },
     /// A file is under its final name, durably.
     FilePublished {
@@ -101,6 +105,13 @@ pub enum Input {
         /// Bytes a second.
         rate: Option<NonZeroU64>,
     },
+    /// The work of `Match` is done.
+    Matched {
+        /// The file.
+        entry: EntryIndex,
+        /// Numbers of the chunks that can be put together of what its older version holds.
+        chunks: ChunkSet,
+    },
     /// A message came.
     Message {
         /// Over which lane.
@@ -129,8 +140,8 @@ pub enum Input {
 /// What to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Output {
-    /// Compare the chunks of an open file that it claims to have, from index `first` on, with these hashes; answer with
-    /// `ClaimsChecked`.
+    /// Compare the chunks of an open file that it claims to have with these hashes, and put together those that its older
+    /// version has; answer with `ClaimsChecked`, once or in parts.
     CheckClaims {
         /// The file.
         entry: EntryIndex,
@@ -158,6 +169,11 @@ pub enum Output {
         entry: EntryIndex,
         /// The root that makes it identical.
         root: FileDigest,
+    },
+    /// An outline of the file is asked for, which is to be matched with its older version: that may be cut meanwhile.
+    CutOlder {
+        /// The file.
+        entry: EntryIndex,
     },
     /// Forget the chunk that the lane just brought.
     Discard {
@@ -188,6 +204,13 @@ pub enum Output {
     MakeLinks {
         /// The links, in listing order.
         entries: Vec<EntryIndex>,
+    },
+    /// Find out which chunks of a file can be put together of what its older version holds, and answer with `Matched`.
+    Match {
+        /// The file.
+        entry: EntryIndex,
+        /// All segments of the new version, in order.
+        outline: Vec<Segment>,
     },
     /// The listing is complete: show it, and answer with `Accepted` or `Declined`.
     Offered,

@@ -2,6 +2,7 @@
 
 use super::files::{FileState, Files};
 use super::lane::Lane;
+use super::older::Older;
 use super::{Input, Output, Plan, Verdict};
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest, ManifestId, empty_file_digest};
@@ -37,6 +38,12 @@ pub(super) struct Fetch {
     pub(super) weighed: BTreeSet<EntryIndex>,
     /// Bytes of wanted chunks, from the first one on, that lie in their place already.
     pub(super) held: BTreeMap<u64, u64>,
+    /// Open files whose older versions may hold more of them.
+    pub(super) older: BTreeMap<EntryIndex, Older>,
+    /// The page of an outline that was asked for: of which file, and where it starts.
+    pub(super) outline_asked: Option<(EntryIndex, u64)>,
+    /// Whether the sender gives outlines.
+    pub(super) takes_outlines: bool,
     /// Bytes a second that the data lane lost last carried: what the next one starts from.
     pub(super) rate: f64,
     /// How often each chunk came without its hash.
@@ -70,7 +77,7 @@ pub(super) enum Closing {
 }
 
 impl Fetch {
-    pub(super) fn new(listing: Arc<Listing>, plans: &[Plan]) -> Self {
+    pub(super) fn new(listing: Arc<Listing>, plans: &[Plan], takes_outlines: bool) -> Self {
         let mut fetch = Self {
             manifest: None,
             roots: vec![None; listing.entries().len()],
@@ -88,6 +95,9 @@ impl Fetch {
             weighed: BTreeSet::new(),
             unconfirmed: BTreeSet::new(),
             held: BTreeMap::new(),
+            older: BTreeMap::new(),
+            outline_asked: None,
+            takes_outlines,
             rate: 0.0,
             retries: BTreeMap::new(),
             closing: Closing::Hashes,
@@ -128,7 +138,8 @@ impl Fetch {
     /// The lowest chunk whose hash is still of use, among those whose hash came.
     pub(super) fn first_needed(&self) -> u64 {
         let undecided = self.undecided.first().map(|&entry| self.listing.chunks_of(entry).start);
-        let sets = [self.wanted.first(), self.claimed.first(), self.in_flight.first(), undecided];
+        let sets =
+            [self.wanted.first(), self.claimed.first(), self.in_flight.first(), undecided, self.first_held_back()];
         sets.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
@@ -154,6 +165,7 @@ impl Fetch {
         }
         if lost.role() == crate::session::LaneRole::Control {
             self.hash_requests.clear();
+            self.outline_asked = None;
             self.hash_cursor = self.pages.next();
             self.closing = match self.closing {
                 Closing::Seal => Closing::Hashes,
@@ -189,10 +201,14 @@ impl Fetch {
         match input {
             Input::ChunkHashed { lane, chunk, digest } => self.chunk_hashed(lane, chunk, digest, lanes, outputs),
             Input::ChunkStored { lane, chunk } => self.chunk_stored(lane, chunk, lanes, outputs),
-            Input::FileOpened { entry, claims } => self.file_opened(entry, &claims, outputs),
+            Input::FileOpened { entry, claims, has_older } => self.file_opened(entry, &claims, has_older, outputs),
             Input::ClaimsChecked { entry, checked, good } => self.claims_checked(entry, &checked, &good, outputs),
+            Input::Matched { entry, chunks } => self.matched(entry, &chunks, outputs),
             Input::Compared { entry, verdict } => self.compared(entry, verdict, outputs),
-            Input::FilePublished { entry } => self.files.finish(entry, FileState::Done),
+            Input::FilePublished { entry } => {
+                self.older.remove(&entry);
+                self.files.finish(entry, FileState::Done);
+            }
             Input::FileFailed { entry, fault } => self.fail(entry, fault, outputs),
             Input::Reach { chunks } => self.reach = chunks,
             Input::FoldersFinished if self.closing == Closing::Folders => self.closing = Closing::Done,
@@ -210,6 +226,9 @@ impl Fetch {
             Message::HashPage { first, digests } => self.take_page(first, digests, outputs).map(|()| None),
             Message::SourceChanged { entry, change } => {
                 self.source_changed_in_hashes(EntryIndex(entry), change, outputs).map(|()| None)
+            }
+            Message::OutlinePage { entry, offset, segments } => {
+                self.take_outline(EntryIndex(entry), offset, segments, outputs).map(|()| None)
             }
             Message::Seal { manifest } => self.check_seal(manifest).map(|()| None),
             Message::DoneAck if self.closing == Closing::Told => Ok(Some(End::Complete)),
@@ -318,42 +337,6 @@ impl Fetch {
         }
     }
 
-    fn file_opened(&mut self, entry: EntryIndex, claims: &ChunkSet, outputs: &mut VecDeque<Output>) {
-        if self.files.state(entry) != FileState::Opening {
-            return;
-        }
-        let chunks = self.listing.chunks_of(entry);
-        self.files.opened(entry, chunks.end - chunks.start);
-        for range in claims.within(0..chunks.end - chunks.start) {
-            let range = chunks.start + range.start..chunks.start + range.end;
-            self.wanted.remove(range.clone());
-            self.claimed.insert(range);
-        }
-        self.check_claims(chunks.start..chunks.end.min(self.pages.next()), outputs);
-    }
-
-    fn claims_checked(
-        &mut self,
-        entry: EntryIndex,
-        checked: &ChunkSet,
-        good: &ChunkSet,
-        outputs: &mut VecDeque<Output>,
-    ) {
-        let chunks = self.listing.chunks_of(entry);
-        for chunk in checked.within(chunks).flatten() {
-            if !self.claimed.contains(chunk) {
-                continue;
-            }
-            self.claimed.remove(chunk..chunk + 1);
-            if good.contains(chunk) {
-                self.files.chunk_stored(entry);
-            } else if self.files.takes_chunks(entry) {
-                self.wanted.insert(chunk..chunk + 1);
-            }
-        }
-        self.publish_if_complete(entry, outputs);
-    }
-
     fn compared(&mut self, entry: EntryIndex, verdict: Verdict, outputs: &mut VecDeque<Output>) {
         if self.files.state(entry) != FileState::Comparing {
             return;
@@ -369,7 +352,7 @@ impl Fetch {
         }
     }
 
-    fn publish_if_complete(&mut self, entry: EntryIndex, outputs: &mut VecDeque<Output>) {
+    pub(super) fn publish_if_complete(&mut self, entry: EntryIndex, outputs: &mut VecDeque<Output>) {
         let Some(root) = self.root(entry) else { return };
         if self.files.begin_publish(entry) {
             outputs.push_back(Output::Publish { entry, root });
@@ -388,6 +371,7 @@ impl Fetch {
         self.in_flight.remove(chunks.clone());
         self.held.retain(|chunk, _| !chunks.contains(chunk));
         self.undecided.remove(&entry);
+        self.older.remove(&entry);
         outputs.push_back(Output::FileFailed { entry, fault });
     }
 }

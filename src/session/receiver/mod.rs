@@ -7,6 +7,7 @@ mod fetch;
 mod files;
 mod lane;
 mod liveness;
+mod older;
 mod schedule;
 mod seal;
 
@@ -15,7 +16,7 @@ pub use event::{Input, Output, Plan, Verdict};
 use super::{End, LaneId, LaneRole, PeerFault};
 use crate::digest::{ListingDigest, ManifestId};
 use crate::manifest::{EntryIndex, Listing, ListingBuilder};
-use crate::wire::{Message, Piece, SessionGrant, VERSION};
+use crate::wire::{FEATURE_OUTLINES, Message, Piece, SessionGrant, VERSION};
 use fetch::Fetch;
 use lane::{Answer, Lane};
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +47,8 @@ pub struct Receiver {
     limit: Option<NonZeroU64>,
     /// Whether there ever was one, which the sender may know.
     was_limited: bool,
+    /// Whether the sender gives outlines, as it said last.
+    takes_outlines: bool,
 }
 
 /// What the session waits for; each variant owns what is valid then.
@@ -73,6 +76,7 @@ impl Receiver {
             outputs: VecDeque::new(),
             limit: None,
             was_limited: false,
+            takes_outlines: false,
         }
     }
 
@@ -273,6 +277,7 @@ impl Receiver {
                 if self.settings.grant.is_some() != (grant == SessionGrant::NONE) {
                     return Err(PeerFault::Grant);
                 }
+                self.takes_outlines = features & FEATURE_OUTLINES != 0;
                 self.welcome(now, id, grant, lanes, listing)
             }
             Message::Pong { .. } => Ok(()),
@@ -305,7 +310,9 @@ impl Receiver {
             }
             State::Listing { .. } => return Err(PeerFault::OutOfTurn("Welcome")),
             State::Deciding { listing } if listing.digest() == announced => {}
-            State::Fetching(fetch) if fetch.listing().digest() == announced => {}
+            State::Fetching(_) if self.listing().is_some_and(|listing| listing.digest() == announced) => {
+                self.note_outlines();
+            }
             // What was accepted is frozen; another listing is another offer. Whoever made the first one is not to be told
             // any more.
             _ => {
@@ -356,9 +363,19 @@ impl Receiver {
         Ok(())
     }
 
+    /// The sender that came back may be another program.
+    fn note_outlines(&mut self) {
+        if let State::Fetching(fetch) = &mut self.state {
+            fetch.takes_outlines = self.takes_outlines;
+            if !self.takes_outlines {
+                fetch.forgo_outlines(&mut self.outputs);
+            }
+        }
+    }
+
     fn accept(&mut self, plans: &[Plan]) {
         self.state = match std::mem::replace(&mut self.state, State::Greeting) {
-            State::Deciding { listing } => State::Fetching(Box::new(Fetch::new(listing, plans))),
+            State::Deciding { listing } => State::Fetching(Box::new(Fetch::new(listing, plans, self.takes_outlines))),
             other => other,
         };
     }

@@ -49,6 +49,7 @@ impl Fetch {
         let control = lanes.iter_mut().find(|(_, lane)| lane.role() == LaneRole::Control && lane.is_ready());
         if let Some((&id, lane)) = control {
             while self.ask_for_hashes(now, id, lane, outputs) {}
+            self.ask_for_outline(now, id, lane, outputs);
             self.close(now, id, lane, outputs);
         }
         // For that nobody has to be there.

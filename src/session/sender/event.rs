@@ -2,6 +2,7 @@
 
 use crate::digest::{ChunkDigest, ManifestId};
 use crate::manifest::{EntryIndex, Listing};
+use crate::outline::Segment;
 use crate::session::{End, LaneId, LaneRole};
 use crate::wire::{Change, Message, SessionGrant};
 use std::num::NonZeroU64;
@@ -41,6 +42,14 @@ pub enum SenderInput {
         lane: LaneId,
         /// What it says.
         message: Message,
+    },
+    /// The work of `Outline` is done.
+    Outlined {
+        /// The lane that asked.
+        lane: LaneId,
+        /// At least one segment, at most [`OUTLINE_PAGE_SEGMENTS_MAX`](crate::limits::OUTLINE_PAGE_SEGMENTS_MAX); none where the
+        /// file cannot be read as it was listed.
+        segments: Vec<Segment>,
     },
     /// The work of `Seal` is done.
     Sealed {
@@ -89,6 +98,15 @@ pub enum SenderOutput {
     OpenLanes {
         /// How many.
         lanes: u16,
+    },
+    /// Cut this file from there on, and answer with `Outlined`.
+    Outline {
+        /// The lane that asks.
+        lane: LaneId,
+        /// The file.
+        entry: EntryIndex,
+        /// Where to begin, before its end.
+        offset: u64,
     },
     /// Come to the manifest's id without the roots of these files, and answer with `Sealed`.
     Seal {

@@ -11,7 +11,10 @@ use crate::limits::{
     HASH_PAGE_CHUNKS_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX,
 };
 use crate::manifest::EntryIndex;
-use crate::wire::{Change, FEATURE_ZSTD, FEATURES, Message, Refusal, SessionGrant, VERSION, WireEntry};
+use crate::outline::{Segment, Shape};
+use crate::wire::{
+    Change, FEATURE_OUTLINES, FEATURE_ZSTD, FEATURES, Message, Refusal, SessionGrant, VERSION, WireEntry,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -47,6 +50,7 @@ enum Work {
     Answer(Message),
     Chunks(ChunksToServe),
     Hashes(Range<u64>),
+    Outline(EntryIndex, u64),
     Seal(Vec<EntryIndex>),
 }
 
@@ -94,6 +98,7 @@ impl Sender {
             SenderInput::Message { lane, message } => return self.take_message(lane, message),
             SenderInput::ChunksServed { lane } => self.finish(lane, None),
             SenderInput::Hashed { lane, outcome } => self.hashed(lane, outcome),
+            SenderInput::Outlined { lane, segments } => self.outlined(lane, segments),
             SenderInput::Sealed { lane, outcome } => {
                 let answer = match outcome {
                     Ok(manifest) => Message::Seal { manifest: manifest.0 },
@@ -127,6 +132,7 @@ impl Sender {
             (_, LaneRole::Data, _) => return Err(PeerFault::OutOfTurn("a control request on a data lane")),
             (Message::ListingRequest { page }, ..) => Work::Answer(self.listing_page(page)?),
             (Message::HashesRequest { first, count }, ..) => Work::Hashes(self.check_hashes(first, count)?),
+            (Message::OutlineRequest { entry, offset }, ..) => self.check_outline(EntryIndex(entry), offset)?,
             (Message::Grant { grant }, ..) => return self.take_grant(id, grant),
             (Message::LanesWanted { lanes }, ..) => return self.take_lanes_wanted(id, lanes),
             (Message::RateWanted { bytes_per_second }, ..) => {
@@ -207,6 +213,15 @@ impl Sender {
         Ok(first..end.ok_or(PeerFault::ChunkNotOffered)?)
     }
 
+    fn check_outline(&self, entry: EntryIndex, offset: u64) -> Result<Work, PeerFault> {
+        if self.features & FEATURE_OUTLINES == 0 {
+            return Err(PeerFault::OutOfTurn("OutlineRequest"));
+        }
+        let length = self.settings.listing.geometry(entry).ok_or(PeerFault::UnknownEntry)?.file_length();
+        let is_offered = Shape::of(length).is_some() && offset < length.0;
+        is_offered.then_some(Work::Outline(entry, offset)).ok_or(PeerFault::Request)
+    }
+
     /// The files to leave out of a seal, in strictly rising order, once the list is complete.
     fn check_seal(&mut self, id: LaneId, part: &[u32], more: bool) -> Result<Option<Vec<EntryIndex>>, PeerFault> {
         let Some(lane) = self.lanes.get_mut(&id) else { return Ok(None) };
@@ -273,6 +288,7 @@ impl Sender {
                 }
                 Work::Chunks(request) => SenderOutput::Serve { lane: id, request: request.clone() },
                 Work::Hashes(chunks) => SenderOutput::Hash { lane: id, chunks: chunks.clone() },
+                &mut Work::Outline(entry, offset) => SenderOutput::Outline { lane: id, entry, offset },
                 Work::Seal(without) => SenderOutput::Seal { lane: id, without: std::mem::take(without) },
             };
             self.outputs.push_back(output);
@@ -298,6 +314,14 @@ impl Sender {
             Err((entry, change)) => Message::SourceChanged { entry: entry.0, change },
         };
         self.finish(id, Some(answer));
+    }
+
+    fn outlined(&mut self, id: LaneId, segments: Vec<Segment>) {
+        let Some(&Work::Outline(EntryIndex(entry), offset)) = self.lanes.get(&id).and_then(|lane| lane.queue.front())
+        else {
+            return;
+        };
+        self.finish(id, Some(Message::OutlinePage { entry, offset, segments }));
     }
 
     fn end_with(&mut self, refusal: Refusal, end: End) {

@@ -57,6 +57,11 @@ fn has_text(bytes: &[u8]) -> bool {
     matches!(bytes.len() % 8, 6 | 7)
 }
 
+/// Whether older versions of files are made use of: by the length once more.
+fn has_older(bytes: &[u8]) -> bool {
+    bytes.len() % 3 == 1
+}
+
 /// Must fail on its corpus: proof that a failure of any other target would be seen.
 fn canary(bytes: &[u8]) {
     assert!(!bytes.starts_with(b"haul canary"), "the canary died, as it must");

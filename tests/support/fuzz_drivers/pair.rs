@@ -6,6 +6,8 @@
 mod sim_core;
 #[path = "../sim_net.rs"]
 mod sim_net;
+#[path = "../sim_older.rs"]
+mod sim_older;
 #[path = "../sim_pair.rs"]
 mod sim_pair;
 #[path = "../sim_push.rs"]
@@ -36,7 +38,7 @@ use sim_store::StoreShelf;
 /// A transfer whose files, network and faults are what the bytes choose, and after them a seed made of the bytes.
 pub(super) fn pair_sim(bytes: &[u8]) {
     let run = if super::is_pushed(bytes) { sim_pair::run_pushed } else { sim_pair::run };
-    let rng = Rng::scripted(bytes).with_text(super::has_text(bytes));
+    let rng = Rng::scripted(bytes).with_text(super::has_text(bytes)).with_older(super::has_older(bytes));
     if let Err(violation) = run(rng, StoreShelf::default()) {
         panic!("{violation}");
     }

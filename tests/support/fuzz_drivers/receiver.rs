@@ -8,7 +8,7 @@ use haul::digest::ChunkDigest;
 use haul::limits::{OPEN_PARTIALS_MAX, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX};
 use haul::manifest::{Entry, EntryIndex, EntryKind, VerifiedChunk};
 use haul::session::{End, FileFault, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Verdict};
-use haul::wire::{Change, Message, Piece};
+use haul::wire::{Change, FEATURE_OUTLINES, Message, Piece};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -72,7 +72,7 @@ impl Model {
         let own = world.is_pushed.then(grant);
         Self {
             world,
-            receiver: Receiver::new(ReceiverSettings { lanes: 4, grant: own, features: 0 }),
+            receiver: Receiver::new(ReceiverSettings { lanes: 4, grant: own, features: FEATURE_OUTLINES }),
             now: Duration::ZERO,
             lanes: BTreeMap::new(),
             next_lane: 0,
@@ -212,6 +212,7 @@ impl Model {
                 let without: Vec<_> = without.into_iter().map(EntryIndex).collect();
                 Message::Seal { manifest: self.world.seal(&without) }
             }
+            Message::OutlineRequest { entry, offset } => self.world.outline(entry, offset, usize::MAX),
             Message::Done { .. } => Message::DoneAck,
             Message::Ping { token } => Message::Pong { token },
             _ => return,
@@ -247,6 +248,9 @@ impl Model {
                     Message::HashPage { first, digests: some.map(World::digest).collect() }
                 }
             },
+            Message::OutlineRequest { entry, offset } => {
+                self.world.outline(entry, offset, usize::from(input.int_in_range(0..=2u8)?))
+            }
             Message::SealRequest { .. } => {
                 Message::SourceChanged { entry: input.int_in_range(0..=12u32)?, change: Change::Gone }
             }
@@ -320,7 +324,9 @@ impl Model {
                 };
                 self.handle(Input::Accepted(entries.iter().map(plan).collect()));
             }
-            Output::OpenFile { entry } => self.handle(Input::FileOpened { entry, claims: ChunkSet::new() }),
+            Output::OpenFile { entry } => {
+                self.handle(Input::FileOpened { entry, claims: ChunkSet::new(), has_older: false });
+            }
             Output::CheckClaims { entry, chunks } => {
                 let first = self.world.listing.chunks_of(entry).start;
                 let numbers = chunks.iter().map(|(index, _)| first + u64::from(index.0));
@@ -347,6 +353,7 @@ impl Model {
                 }
             }
             Output::FinishFolders => self.handle(Input::FoldersFinished),
+            Output::Match { entry, .. } => self.handle(Input::Matched { entry, chunks: ChunkSet::new() }),
             Output::CloseLane { lane } => self.lose_lane(lane),
             _ => unreachable!("no other output is a task"),
         }
@@ -361,7 +368,8 @@ impl Model {
                 if input.arbitrary()? {
                     let from = input.int_in_range(0..=5u64)?;
                     let claims = ChunkSet::of(from..from + input.int_in_range(0..=5u64)?);
-                    self.handle(Input::FileOpened { entry, claims });
+                    let has_older = input.arbitrary()?;
+                    self.handle(Input::FileOpened { entry, claims, has_older });
                 } else {
                     self.faultless = false;
                     self.handle(Input::FileFailed { entry, fault });
@@ -393,6 +401,11 @@ impl Model {
             Output::Publish { entry, .. } => {
                 self.faultless = false;
                 self.handle(Input::FileFailed { entry, fault });
+            }
+            Output::Match { entry, .. } => {
+                let from = input.int_in_range(0..=9u64)?;
+                let chunks = ChunkSet::of(from..from + input.int_in_range(0..=9u64)?);
+                self.handle(Input::Matched { entry, chunks });
             }
             Output::MakeLinks { entries } => {
                 self.faultless = false;
@@ -463,6 +476,11 @@ impl Model {
                 }
                 self.tasks.push_back(output);
             }
+            Output::Match { entry, ref outline } => {
+                let length = self.world.listing.geometry(entry).unwrap().file_length().0;
+                assert_eq!(outline.iter().map(|segment| u64::from(segment.length)).sum::<u64>(), length);
+                self.tasks.push_back(output);
+            }
             Output::Weigh { entry, ref chunks } => {
                 let first = self.world.listing.chunks_of(entry).start;
                 for (index, digest) in chunks {
@@ -509,7 +527,7 @@ impl Model {
                 let opening = self.tasks.iter().filter(|task| matches!(task, Output::OpenFile { .. })).count();
                 assert!(opening <= OPEN_PARTIALS_MAX);
             }
-            Output::Place { .. } | Output::Granted { .. } | Output::Discard { .. } => {}
+            Output::CutOlder { .. } | Output::Place { .. } | Output::Granted { .. } | Output::Discard { .. } => {}
         }
     }
 

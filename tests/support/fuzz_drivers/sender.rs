@@ -6,10 +6,11 @@ use arbitrary::{Result, Unstructured};
 use haul::digest::ManifestId;
 use haul::limits::{REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX};
 use haul::manifest::EntryIndex;
+use haul::outline::Segment;
 use haul::session::{
     ChunksToServe, LaneId, LaneRole, Sender, SenderInput as Input, SenderOutput as Output, SenderSettings,
 };
-use haul::wire::{Change, Message, SessionGrant};
+use haul::wire::{Change, FEATURES, Message, SessionGrant};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ impl Model {
                 self.handle(Input::LaneLost { lane });
             }
             (2..=5, Some(lane)) => self.finish_work(lane, input)?,
-            (6, Some(lane)) => self.message(lane, Message::Hello { version: 1, features: 0 }),
+            (6, Some(lane)) => self.message(lane, Message::Hello { version: 1, features: FEATURES }),
             (7, Some(lane)) => self.message(lane, Message::ListingRequest { page: 0 }),
             (8, Some(lane)) => {
                 // As many as a lane may have, and one more.
@@ -126,6 +127,10 @@ impl Model {
                 let outcome = if fails { Err((entry, Change::Gone)) } else { Ok(some.map(World::digest).collect()) };
                 self.handle(Input::Hashed { lane, outcome });
             }
+            Some(Output::Outline { .. }) => {
+                let segments = if fails { Vec::new() } else { vec![Segment { length: 1, hash: [7; 16] }] };
+                self.handle(Input::Outlined { lane, segments });
+            }
             Some(Output::Seal { without, .. }) => {
                 let seal = ManifestId(self.world.seal(&without));
                 let outcome = if fails { Err((EntryIndex(0), Change::Gone)) } else { Ok(seal) };
@@ -174,6 +179,11 @@ impl Model {
             Output::Hash { lane, ref chunks } => {
                 assert!(!chunks.is_empty() && chunks.end <= self.world.listing.totals().chunks);
                 assert!(chunks.end - chunks.start <= 1024);
+                self.start(lane, output);
+            }
+            Output::Outline { lane, entry, offset } => {
+                let geometry = self.world.listing.geometry(entry).expect("a file is outlined");
+                assert!(offset < geometry.file_length().0, "there is something to outline");
                 self.start(lane, output);
             }
             Output::Seal { lane, ref without } => {

@@ -7,9 +7,10 @@ use haul::limits::CHUNK_BYTES_MIN;
 use haul::manifest::{
     Attributes, Entry, EntryIndex, EntryKind, LinkTarget, Listing, ListingBuilder, Mode, SealHasher, Timestamp,
 };
+use haul::outline::{Segment, Shape};
 use haul::rel_path::RelPath;
 use haul::session::listing_page_starts;
-use haul::wire::{Change, Message, Refusal, SessionGrant, WireEntry};
+use haul::wire::{Change, FEATURE_OUTLINES, Message, Refusal, SessionGrant, WireEntry};
 use std::sync::Arc;
 
 /// What is on offer.
@@ -76,6 +77,15 @@ impl World {
         seal.finish().0
     }
 
+    /// A page of a file's outline: some of the longest segments that there may be.
+    pub(super) fn outline(&self, entry: u32, offset: u64, most: usize) -> Message {
+        let length = self.listing.geometry(EntryIndex(entry)).unwrap().file_length();
+        let longest = u64::from(Shape::of(length).unwrap().longest());
+        let starts = (offset..length.0).step_by(longest as usize).take(most);
+        let segments = starts.map(|at| Segment { length: longest.min(length.0 - at) as u32, hash: [at as u8; 16] });
+        Message::OutlinePage { entry, offset, segments: segments.collect() }
+    }
+
     pub(super) fn listing_page(&self) -> Message {
         let entries = self.listing.entries().iter().map(WireEntry::from).collect();
         Message::ListingPage { page: 0, entries, totals: Some(self.listing.totals().into()) }
@@ -88,7 +98,7 @@ impl World {
     pub(super) fn welcome(&self) -> Message {
         Message::Welcome {
             version: 1,
-            features: 0,
+            features: FEATURE_OUTLINES,
             grant: self.welcomed_with(),
             lanes: 4,
             listing: self.listing.digest(),
@@ -101,7 +111,7 @@ impl World {
             if input.ratio(1, 8)? { input.arbitrary() } else { input.int_in_range(0..=20) }
         };
         let small = |input: &mut Unstructured<'_>| number(input).map(|number| number as u32);
-        Ok(match input.int_in_range(0..=15u8)? {
+        Ok(match input.int_in_range(0..=17u8)? {
             0 => Message::Hello { version: small(input)? as u16, features: small(input)? },
             1 => Message::Welcome {
                 version: small(input)? as u16,
@@ -153,6 +163,7 @@ impl World {
             12 => Message::Ping { token: number(input)? },
             13 => Message::Pong { token: number(input)? },
             14 => Message::Working,
+            15 | 16 => any_outline(small(input)?, number(input)?, input)?,
             _ if self.is_pushed && input.arbitrary()? => {
                 if input.arbitrary()? {
                     Message::LanesWanted { lanes: small(input)? as u16 }
@@ -165,6 +176,19 @@ impl World {
             _ => Message::Working,
         })
     }
+}
+
+/// A request for a page of an outline, or such a page.
+fn any_outline(entry: u32, offset: u64, input: &mut Unstructured<'_>) -> Result<Message> {
+    if input.arbitrary()? {
+        return Ok(Message::OutlineRequest { entry, offset });
+    }
+    let mut segments = Vec::new();
+    for _ in 0..input.int_in_range(0..=4u8)? {
+        let length = if input.arbitrary()? { 65_536 } else { input.arbitrary()? };
+        segments.push(Segment { length, hash: [7; 16] });
+    }
+    Ok(Message::OutlinePage { entry, offset, segments })
 }
 
 /// The grant of every session here.
