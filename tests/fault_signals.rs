@@ -144,6 +144,8 @@ fn fault_signal_rename() {
     let proxy = held_after(&sending, 20 * MIB);
     let mut receiving = playground.receive(&proxy.link(&sending.link), &into, &[]);
     assert!(receiving.wait_until(|event| event["event"] == "file"));
+    // A hold that comes only after the release would be for ever.
+    proxy.wait_until_steps(1);
     ends_receiver(receiving, Signal::TERM, "run `haul resume ");
     ends_sender(sending, Signal::TERM);
     let named: Vec<_> = fs::read_dir(into.join("source")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
