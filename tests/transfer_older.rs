@@ -131,6 +131,11 @@ fn a_dry_run_says_what_is_taken_from_an_older_version() {
         (CHUNK as u64, 19 * CHUNK as u64)
     );
     assert!(fs::read(into.join("data")).unwrap() == old);
+    fs::write(into.join("data"), &new).unwrap();
+    let foreseen = playground.receive(&sending.link, &into, &["-n", "--update"]).wait();
+    foreseen.assert_ok();
+    let progress = foreseen.events.iter().rfind(|event| event["event"] == "progress").unwrap();
+    assert_eq!(number(progress, "bytes_done"), new.len() as u64, "what is the same is counted once");
     sending.kill();
 }
 

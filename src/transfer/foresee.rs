@@ -257,10 +257,13 @@ pub(super) fn compare<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, root: 
 
 /// The same content is there.
 fn settle<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, geometry: Geometry) {
+    let mut weighed = 0;
     if let Some(prospect) = lock(&engine.outlook.prospects).get_mut(entry.as_usize()) {
         prospect.fate = Fate::Reuse;
+        weighed = prospect.reused;
     }
-    engine.counters.done.fetch_add(geometry.file_length().0, Ordering::Relaxed);
+    // Chunks that were weighed are counted.
+    engine.counters.done.fetch_add(geometry.file_length().0.saturating_sub(weighed), Ordering::Relaxed);
 }
 
 /// Tells what would become of everything, and how a run that does it would end.
