@@ -19,6 +19,8 @@ pub mod printable;
 pub mod manifest;
 /// Keys, session secrets and links.
 pub mod secret;
+/// Bodies between a page and its host, sealed.
+pub mod sealing;
 /// Frames and messages.
 pub mod wire;
 /// The protocol as pure state machines.
