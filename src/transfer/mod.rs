@@ -16,11 +16,13 @@ pub use integrity::{
 };
 pub use listen::listen;
 pub use out::stream_folder;
+pub use pages::{OpenPages, Pages, Premises};
 pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;
 pub use receive::{receive, receive_stream};
 pub use send::send;
 pub use settings::{Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
+pub use shelf::{Refused, Shelf, SourceChanged, Visitor, Welcome};
 pub use spooled::spooled;
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
 
@@ -38,6 +40,10 @@ pub mod forecast;
 pub mod failure;
 /// What a transfer is told before it starts.
 pub mod settings;
+/// Who serves browsers, and what they may do.
+pub mod pages;
+/// What browsers may fetch.
+pub mod shelf;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;

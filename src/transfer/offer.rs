@@ -201,6 +201,12 @@ impl Offer {
         self.listing.files().all(is_hashed)
     }
 
+    /// The root of one file, where all of it was hashed.
+    pub(super) fn known_root(&self, entry: EntryIndex) -> Option<FileDigest> {
+        let is_empty = self.listing.chunks_of(entry).is_empty();
+        if is_empty { Some(empty_file_digest()) } else { self.lock().roots.get(&entry).copied() }
+    }
+
     /// The root of one file, hashed where that was not done yet.
     pub(super) fn root<F>(
         &self,
