@@ -39,3 +39,5 @@ pub mod transport;
 pub mod transfer;
 /// Text as a QR code, for a terminal or as a picture.
 pub mod qr;
+/// Browsers, served at the port of a run.
+pub mod web;

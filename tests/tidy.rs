@@ -39,7 +39,10 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     ("transfer", &[VOCABULARY, &["wire", "session", "mmap", "codec", "source", "store", "transport"]]),
     ("room", &[VOCABULARY]),
     ("qr", &[]),
-    ("web", &[VOCABULARY, &["sealing", "wire", "mmap", "codec", "source", "store", "transport", "transfer", "room", "qr"]]),
+    (
+        "web",
+        &[VOCABULARY, &["sealing", "wire", "mmap", "codec", "source", "store", "transport", "transfer", "room", "qr"]],
+    ),
 ];
 
 /// Modules that compute and do nothing else.
@@ -101,11 +104,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("cap_std", &["store", "source"]),
     ("chacha20poly1305", &["sealing"]),
     ("clap", &["cli"]),
+    ("crc32fast", &["web"]),
     ("curve25519_dalek", &["transport"]),
     ("getrandom", &["transport"]),
     ("http_body_util", &["web"]),
     ("hyper", &["web"]),
     ("hyper_util", &["web"]),
+    ("httpdate", &["web"]),
     ("if_addrs", &["transfer", "transport"]),
     ("ignore", &["source"]),
     ("indicatif", &["cli"]),
