@@ -2,7 +2,7 @@
 
 use crate::cli::exit;
 use crate::cli::filters::Filters;
-use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, ReceivedTree, SentTree, Stream};
+use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, Page, ReceivedTree, SentTree, Stream};
 use crate::cli::manifest::Manifest;
 use crate::cli::terminal::Color;
 use crate::cli::verify::Verify;
@@ -82,6 +82,9 @@ pub(crate) struct Send {
     /// Show no code beside the link
     #[arg(long)]
     pub(crate) no_code: bool,
+
+    #[command(flatten)]
+    pub(crate) page: Page,
 
     #[command(flatten)]
     pub(crate) invitation: Invitation,

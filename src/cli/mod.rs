@@ -150,6 +150,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         ask_each: send.ask_each,
         limit: send.limit,
         compress: send.compress.how,
+        pages: send.page.pages(),
         controls: controls.clone(),
         symlinks: send.tree.symlinks,
         attributes: send.tree.xattrs,
