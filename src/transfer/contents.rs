@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Where the bytes of an offer come from.
 #[derive(Debug)]
 pub(super) enum Contents {
-    Files(Source),
+    Files(Box<Source>),
     /// A page has the files. Whoever needs something of them [waits for it](Parcel::wait_for_digests) first.
     Handed(Arc<Parcel>),
 }

@@ -81,7 +81,7 @@ impl Offer {
         Ok(Self {
             page_starts: listing_page_starts(&listing).into(),
             listing: Arc::new(listing),
-            contents: Contents::Files(walk.source),
+            contents: Contents::Files(Box::new(walk.source)),
             digests: Arc::default(),
             progress: Mutex::default(),
             rechecked: Condvar::new(),

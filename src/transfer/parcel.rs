@@ -5,7 +5,7 @@ use super::event::{Event, Phase};
 use super::handed::{HandedFile, listing_of};
 use crate::chunk::ChunkIndex;
 use crate::digest::{ChunkDigest, chunk_digest};
-use crate::limits::{HASH_PAGE_CHUNKS_MAX, MIB};
+use crate::limits::HASH_PAGE_CHUNKS_MAX;
 use crate::manifest::{ChunkPlace, EntryIndex, Listing, ListingFault};
 use crate::source::{HashedChunk, Provenance};
 use crate::wire::Change;
@@ -373,6 +373,6 @@ impl Delivery {
 }
 
 /// Bytes of chunks that are held for lanes which have not come to them.
-const HELD_BYTES_MAX: usize = (32 * MIB) as usize;
+const HELD_BYTES_MAX: usize = 32 << 20;
 /// Most things that a page is asked for at a time.
 const WANTS_MAX: usize = 64;
