@@ -21,6 +21,8 @@ pub mod printable;
 pub mod manifest;
 /// Keys, session secrets and links.
 pub mod secret;
+/// Bodies between a page and its host, sealed.
+pub mod sealing;
 /// Frames and messages.
 pub mod wire;
 /// The protocol as pure state machines.
@@ -39,3 +41,5 @@ pub mod transport;
 pub mod transfer;
 /// Text as a QR code, for a terminal or as a picture.
 pub mod qr;
+/// Browsers, served at the port of a run.
+pub mod web;

@@ -154,6 +154,45 @@ pub const FOUND_ADDRESSES_MAX: usize = 8;
 /// Most columns of a peer's name on a terminal.
 pub const PEER_NAME_COLUMNS_MAX: usize = 64;
 
+/// Longest head of a request of HTTP.
+pub const WEB_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Longest header of a sealed call, and of its answer.
+pub const WEB_HEADER_BYTES_MAX: usize = 256 * 1024;
+/// Longest chunk that a page gets or sends: it is in memory as a whole, on both sides.
+pub const WEB_CHUNK_BYTES_MAX: u64 = 4 * MIB;
+/// Most bytes of one call for several chunks.
+pub const WEB_RUN_BYTES_MAX: u64 = MIB;
+/// Most digests of one call: 32 KiB of them.
+pub const WEB_DIGESTS_MAX: u32 = 1024;
+/// Most entries of one answer that lists.
+pub const WEB_LIST_ENTRIES_MAX: usize = 512;
+/// Calls of one page at a time.
+pub const WEB_CALLS_MAX: usize = 6;
+/// Calls that carry files at a time, all pages together: 64 MiB of memory at the most.
+pub const WEB_HEAVY_CALLS_MAX: usize = 16;
+/// Downloads of whole files by browsers at a time, all together.
+pub const WEB_DOWNLOADS_MAX: usize = 32;
+/// Pages that a host remembers.
+pub const WEB_PAGES_MAX: usize = 256;
+/// Addresses of files that a browser downloads by itself, all pages together.
+pub const WEB_CAPABILITIES_MAX: usize = 4096;
+/// How long such an address is good after its last use.
+pub const WEB_CAPABILITY_IDLE_MAX: Duration = Duration::from_secs(3600);
+/// Connections of browsers that know the room.
+pub const WEB_CONNECTIONS_MAX: usize = 256;
+/// Such connections from one address, or one IPv6 network of 64 bits.
+pub const WEB_CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
+/// How long a browser's connection waits for its next request, for more of one, and for a browser to take an answer.
+pub const WEB_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// A page that sends and says nothing for so long is gone; what came of its files is kept.
+pub const WEB_GONE_AFTER: Duration = Duration::from_secs(30);
+/// Most files of one call that offers.
+pub const WEB_OFFER_FILES_MAX: usize = 512;
+/// Most files of one batch that a page sends.
+pub const WEB_BATCH_FILES_MAX: usize = 100_000;
+/// A page that says nothing for so long is away.
+pub const WEB_AWAY_AFTER: Duration = Duration::from_secs(12);
+
 /// Files of one chunk that are synced and published together.
 pub const BATCH_FILES_MAX: usize = 4096;
 /// Bytes of one such batch.
@@ -206,6 +245,9 @@ const _: () = {
     assert!(OUTLINE_FILE_BYTES_MAX / OUTLINE_SEGMENTS * 4 <= u32::MAX as u64);
     assert!(OUTLINE_PAGE_SEGMENTS_MAX * 21 + 64 <= MESSAGE_BYTES_MAX);
     assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
+    assert!(WEB_RUN_BYTES_MAX <= WEB_CHUNK_BYTES_MAX && WEB_RUN_BYTES_MAX >= CHUNK_BYTES_MIN);
+    assert!(WEB_HEAVY_CALLS_MAX as u64 * WEB_CHUNK_BYTES_MAX <= 64 * MIB);
+    assert!(WEB_CONNECTIONS_PER_ADDRESS_MAX <= WEB_CONNECTIONS_MAX);
     assert!(REQUESTS_PIPELINED_MAX * 2 <= REQUESTS_QUEUED_MAX as u64 && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
     assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());
     assert!(CONTROL_PING_AFTER.as_millis() < LANE_SILENCE_MAX.as_millis());

@@ -61,7 +61,7 @@ fn a_limit_is_told_once_and_again_over_every_later_control_lane() {
     };
     session.tell(Input::Limit { rate: None });
     greet_again(&mut session);
-    assert_eq!(told(&session), [], "there is nothing to say");
+    assert_eq!(told(&session), [0; 0], "there is nothing to say");
     session.tell(Input::Limit { rate: NonZeroU64::new(5) });
     session.tell(Input::Limit { rate: NonZeroU64::new(5) });
     greet_again(&mut session);

@@ -2,7 +2,7 @@
 
 use crate::cli::exit;
 use crate::cli::filters::Filters;
-use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, Limit, ReceivedTree, SentTree, Stream};
+use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, Limit, Page, ReceivedTree, SentTree, Stream};
 use crate::cli::manifest::Manifest;
 use crate::cli::terminal::Color;
 use crate::cli::verify::Verify;
@@ -82,6 +82,9 @@ pub(crate) struct Send {
     /// Show no code beside the link
     #[arg(long)]
     pub(crate) no_code: bool,
+
+    #[command(flatten)]
+    pub(crate) page: Page,
 
     #[command(flatten)]
     pub(crate) invitation: Invitation,
@@ -213,6 +216,9 @@ pub(crate) struct Receive {
     /// Show no code beside the link
     #[arg(long, help_heading = "Listening")]
     pub(crate) no_code: bool,
+
+    #[command(flatten, next_help_heading = "Listening")]
+    pub(crate) page: Page,
 
     #[command(flatten, next_help_heading = "Listening")]
     pub(crate) announcing: Invitation,

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use haul::codec::{Compression, Level};
 use haul::limits::DATA_LANES_MAX;
-use haul::transfer::Conflict;
+use haul::transfer::{Conflict, OpenPages};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -62,6 +62,26 @@ pub(crate) struct Stream {
     /// Read nothing, and offer the input again that an interrupted run of this name has kept
     #[arg(long)]
     pub(crate) again: bool,
+}
+
+/// Whether browsers are served.
+#[derive(Args, Debug)]
+pub(crate) struct Page {
+    /// Serve no page to browsers: the link is for haul alone
+    ///
+    /// Without it a browser opens the link, on a phone too, and needs nothing else. What the page says and fetches is sealed
+    /// with the link's key, which a browser sends nobody: whoever listens on the network learns nothing. Whoever alters the
+    /// network's traffic could give the browser another page; against them only haul on both sides helps. Files that the
+    /// browser downloads by itself, outside of the page, are not encrypted.
+    #[arg(long, env = "HAUL_NO_WEB", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub(crate) no_web: bool,
+}
+
+impl Page {
+    /// What serves browsers, where they are served.
+    pub(crate) fn pages(&self) -> Option<OpenPages> {
+        (!self.no_web).then_some(haul::web::open)
+    }
 }
 
 /// How others learn where they can connect.

@@ -141,6 +141,7 @@ fn settings(receive: Receive, expect: Option<Expectation>) -> ListenSettings {
         attributes: receive.tree.xattrs,
         compress: receive.compress.how,
         throttle: Throttle::new(receive.limit.rate),
+        pages: receive.page.pages(),
     }
 }
 

@@ -151,6 +151,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         ask_each: send.ask_each,
         limit: send.limit,
         compress: send.compress.how,
+        pages: send.page.pages(),
         controls: controls.clone(),
         symlinks: send.tree.symlinks,
         attributes: send.tree.xattrs,

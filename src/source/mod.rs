@@ -257,6 +257,12 @@ impl Source {
         self.anchors.path(anchor).join(below)
     }
 
+    /// Names the state of a file, as it was listed last: another one where the file is not the same any more.
+    pub fn stamp(&self, entry: u32) -> [u8; 32] {
+        let identities = self.identities.read().unwrap_or_else(PoisonError::into_inner);
+        identities[entry as usize].stamp()
+    }
+
     /// Takes a changed file as it is now: later reads and hashes are of this state. Its cached hashes are dropped.
     pub fn relist(&self, entry: u32) -> Result<Relisted, SourceError> {
         let before = self.file_identity(entry, ChunkIndex(0))?;

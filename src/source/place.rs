@@ -1,6 +1,7 @@
 //! Where an entry lies on this machine, and how it is opened without following a link.
 
 use super::fault::Trouble;
+use crate::digest::{DIGEST_BYTES, PurposeHasher};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
@@ -72,6 +73,19 @@ impl Identity {
         modified: Moment { seconds: 0, nanoseconds: 0 },
         changed: Moment { seconds: 0, nanoseconds: 0 },
     };
+
+    /// The state as bytes that say nothing else.
+    pub(super) fn stamp(&self) -> [u8; DIGEST_BYTES] {
+        let Self { device, inode, bytes, modified, changed } = self;
+        let mut hasher = PurposeHasher::new("haul 1 state of a source file");
+        for number in [*device, *inode, *bytes] {
+            hasher.field(&number.to_le_bytes());
+        }
+        for moment in [modified, changed] {
+            hasher.field(&moment.seconds.to_le_bytes()).field(&moment.nanoseconds.to_le_bytes());
+        }
+        hasher.finish()
+    }
 
     pub(super) fn of(stat: &Stat) -> Self {
         let nanoseconds = |value| u32::try_from(value).unwrap_or(0);

@@ -5,6 +5,7 @@ use super::codes::{CodeKeeper, CodeNews};
 use super::company::Company;
 use super::frames::refuse;
 use super::offer::Offer;
+use super::pages::Lodge;
 use super::panics::caught;
 use super::pieces::counted;
 use super::serve::{Served, ServedCounters, ServedSession};
@@ -14,7 +15,7 @@ use crate::codec::Compression;
 use crate::limits::{REFUSED_AT_ONCE_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
-use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id, household};
+use crate::transport::{Gatekeeper, Guest, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id, household};
 use crate::wire::{Refusal, SessionGrant};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 ///
 /// [`send`]: super::send()
 pub(super) enum HostEvent {
+    /// A browser is served, which is told once.
+    Browser,
     /// Another code is shown, or none.
     Code(CodeNews),
     /// A receiver waits for the user's word.
@@ -71,6 +74,8 @@ pub(super) struct Host {
     pub(super) counters: Arc<ServedCounters>,
     /// What they share.
     pub(super) company: Arc<Company>,
+    /// Where browsers go.
+    pub(super) lodge: Lodge,
     /// Whether each receiver waits for the user's word.
     asks_each: bool,
     /// Whether pieces are made shorter.
@@ -99,6 +104,7 @@ impl Host {
             lanes,
             counters: Arc::default(),
             company: Arc::default(),
+            lodge: Lodge::default(),
             asks_each: false,
             compression: Compression::Auto,
             turned_away: Mutex::default(),
@@ -151,7 +157,7 @@ impl Host {
 
     /// The session that a lane belongs to: one for each proof of the link, and the one that a session's proof names. That
     /// one may be unknown, where this host was started again since: the secret is its own all the same.
-    fn session_for(&self, intro: &LaneIntro) -> Result<Arc<ServedSession>, Refusal> {
+    pub(super) fn session_for(&self, intro: &LaneIntro) -> Result<Arc<ServedSession>, Refusal> {
         if self.is_turned_away(intro) {
             return Err(Refusal::Declined);
         }
@@ -230,7 +236,7 @@ impl Host {
         self.lock_sessions().retain(|_, other| !Arc::ptr_eq(other, session));
     }
 
-    fn tell(&self, event: HostEvent) {
+    pub(super) fn tell(&self, event: HostEvent) {
         // The offer is over where nobody listens any more.
         let _ = self.events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
     }
@@ -299,6 +305,14 @@ impl Gatekeeper for Host {
             self.tell(event);
         }
         self.carry(&session, || session.serve(lane, role));
+    }
+
+    fn takes_guests(&self) -> bool {
+        self.lodge.is_open()
+    }
+
+    fn visit(&self, guest: Guest) {
+        self.lodge.visit(guest);
     }
 
     fn observe(&self, event: ListenerEvent) {

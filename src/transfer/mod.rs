@@ -10,17 +10,22 @@ pub use event::{
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use forecast::{Fate, Forecast, Foreseen};
+pub use handed::HandedFile;
+pub use inbox::{Batch, Inbox, NotPosted, Posted};
 pub use integrity::{
     BadRange, Difference, Expectation, Finding, Found, Kind, ManifestFile, ManifestSettings, Tally, Verified,
     VerifySettings, manifest, repair, verify,
 };
 pub use listen::listen;
 pub use out::stream_folder;
+pub use pages::{OpenPages, Pages, Premises};
+pub use parcel::{Delivery, NotTaken, Parcel, Wants};
 pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;
 pub use receive::{receive, receive_stream};
 pub use send::send;
 pub use settings::{Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
+pub use shelf::{Refused, Shelf, SourceChanged, Visitor, Welcome};
 pub use spooled::spooled;
 pub use throttle::Throttle;
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};
@@ -41,6 +46,14 @@ pub mod failure;
 pub mod settings;
 /// How fast data may come.
 pub mod throttle;
+/// Who serves browsers, and what they may do.
+pub mod pages;
+/// What browsers may fetch.
+pub mod shelf;
+/// What browsers may send.
+pub mod inbox;
+/// Files that a page hands over piece by piece.
+pub mod parcel;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;
@@ -48,6 +61,7 @@ mod beacon;
 mod codes;
 mod company;
 mod conduct;
+mod contents;
 mod crowd;
 mod data_lanes;
 mod decide;
@@ -62,6 +76,7 @@ mod foresee;
 mod foresee_links;
 mod frames;
 mod growth;
+mod handed;
 mod hope;
 mod host;
 mod lane_thread;

@@ -6,8 +6,10 @@ use super::crowd::{Answer, Crowd};
 use super::door;
 use super::host::{Host, HostEvent};
 use super::offer::{Offer, do_here};
+use super::pages::{Lodge, OpenPages, Premises};
 use super::panics::caught;
 use super::serve::Served;
+use super::shelf::Shelf;
 use super::state::OfferState;
 use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, TransferError};
 use crate::limits::{DATA_LANES_MAX, KEPT_BYTES_MAX};
@@ -61,6 +63,14 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
         observer.event(&Event::Notice { text });
     }
     let link = door::link(listener.address(), settings.address, &host.state)?;
+    let premises = Premises {
+        link: link.clone(),
+        bound: listener.address(),
+        shelf: Some(Shelf::new(Arc::clone(&host))),
+        inbox: None,
+        gatekeeper: Arc::clone(&host) as _,
+    };
+    open_pages(&host.lodge, settings.pages, premises, &|event| observer.event(event));
     let mut beacon = Beacon::open(settings.announce, listener.address(), host.codes.number());
     let totals = offer.listing.totals();
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
@@ -69,6 +79,8 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     observer.event(&Event::Phase(Phase::Waiting));
     let outcome = caught(|| run(&host, settings, &mut beacon, &inbox, observer, cancel));
     drop((beacon, listener));
+    // It knows the host, which would not end before it.
+    host.lodge.close();
     host.abort_all();
     let Ended { failed, receivers } = outcome?;
     let mut summary = summary(&host, began, cancel);
@@ -78,6 +90,15 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
         Ok(summary)
     } else {
         Err(TransferError::Partial { failed: u64::from(failed) + left_out, total: files + left_out })
+    }
+}
+
+/// Lets browsers in, where they are wanted and can be served.
+pub(super) fn open_pages(lodge: &Lodge, open: Option<OpenPages>, premises: Premises, tell: &dyn Fn(&Event)) {
+    match open.map(|open| open(premises)) {
+        None => {}
+        Some(Ok(pages)) => lodge.open(pages),
+        Some(Err(error)) => tell(&Event::Notice { text: format!("browsers are not served: {error}") }),
     }
 }
 
@@ -159,6 +180,7 @@ fn take(
     observer: &dyn Observer,
 ) -> Option<u32> {
     match event {
+        HostEvent::Browser => observer.event(&Event::Notice { text: BROWSER_TEXT.into() }),
         HostEvent::Code(news) => tell_code(news, beacon, observer),
         HostEvent::Asks { session, peer } => observer.event(&Event::PeerAsks { peer, session }),
         HostEvent::Connected { session, peer } => {
@@ -199,6 +221,11 @@ fn take(
     }
     None
 }
+
+/// What the page's encryption is worth.
+pub(super) const BROWSER_TEXT: &str = "a browser opened the link: its page is encrypted against whoever listens on this network, \
+                                       not against whoever alters its traffic; what the browser downloads outside of the \
+                                       page is not encrypted";
 
 fn tell_code(news: CodeNews, beacon: &mut Beacon, observer: &dyn Observer) {
     observer.event(&code_changed(news, beacon));

@@ -3,10 +3,11 @@
 use super::company::{Company, Turns};
 use super::frames::{Incoming, LaneFault, read_frame, say_no, send_message};
 use super::limit::Limit;
-use super::offer::{Chore, Filled, Offer};
+use super::offer::Offer;
 use super::outlet::{Outlet, Press};
 use super::pieces::{Doing, counted, work};
 use super::push::News;
+use super::shelf::Signs;
 use super::wish::{Terms, Wish};
 use crate::codec::Compression;
 use crate::limits::{LANE_SILENCE_MAX, SESSION_LANES_MAX, WORKING_EVERY};
@@ -38,6 +39,8 @@ pub(super) struct ServedSession {
     pub(super) turns: Turns,
     /// What is done to make its pieces shorter.
     pub(super) press: Press,
+    /// Of a browser, which has no lanes.
+    pub(super) signs: Signs,
     pub(super) offer: Arc<Offer>,
     /// Who is told what its receiver wants, where this side connected to it.
     wishes: Option<mpsc::Sender<News>>,
@@ -138,6 +141,7 @@ impl ServedSession {
             company: Arc::default(),
             turns: Turns::default(),
             press: Press::new(Compression::Auto),
+            signs: Signs::default(),
             offer,
             wishes,
             began: Instant::now(),
@@ -164,6 +168,11 @@ impl ServedSession {
     /// Whether the user has yet to say what becomes of it.
     pub(super) fn is_asked(&self) -> bool {
         self.lock().standing == Standing::Asked
+    }
+
+    /// Why it is served no more.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        (self.lock().standing == Standing::Out).then_some(Refusal::Declined)
     }
 
     /// The user wants it. Whether that was the question.
@@ -235,12 +244,12 @@ impl ServedSession {
 
     /// For how long it has had no lane; nothing while it has any.
     pub(super) fn idle(&self) -> Option<Duration> {
-        self.lock().idle_since.map(|since| since.elapsed())
+        self.lock().idle_since.or_else(|| self.signs.away_since()).map(|since| since.elapsed())
     }
 
     /// Bytes that came over the lanes that it has.
     pub(super) fn bytes_heard(&self) -> u64 {
-        self.lock().served.values().map(|lane| lane.abort.bytes_received()).sum()
+        self.lock().served.values().map(|lane| lane.abort.bytes_received()).sum::<u64>() + self.signs.bytes_heard()
     }
 
     /// Ends every lane of the session.
@@ -351,16 +360,6 @@ impl ServedSession {
                 Standing::Out => return Err(LaneFault::Transport(TransportError::Closed)),
             }
             send_message(lane, &Message::Working)?;
-        }
-    }
-
-    /// Does a chore of the offer, and says `Working` as long as it takes.
-    pub(super) fn act(&self, lane: &mut Lane, chore: Chore) -> Result<Filled, LaneFault> {
-        let offer = Arc::clone(&self.offer);
-        match chore {
-            Chore::Fill(claim) => work(lane, move || offer.fill(&claim)),
-            Chore::Recheck(recheck) => work(lane, move || recheck.run()),
-            Chore::Wait => send_message(lane, &Message::Working).map(Ok),
         }
     }
 

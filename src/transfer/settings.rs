@@ -1,6 +1,6 @@
 //! What a transfer is told before it starts; a plain value that the command line fills in and checks.
 
-use super::{Controls, Expectation, Throttle};
+use super::{Controls, Expectation, OpenPages, Throttle};
 use crate::codec::Compression;
 use crate::rel_path::RelPath;
 use crate::source::Filter;
@@ -42,6 +42,8 @@ pub struct SendSettings {
     pub limit: Option<NonZeroU64>,
     /// Whether pieces are made shorter for receivers that take them.
     pub compress: Compression,
+    /// What serves browsers at the same port. `None`: nothing.
+    pub pages: Option<OpenPages>,
     /// What is done about single receivers.
     pub controls: Controls,
     /// Whether symbolic links are listed, as far as they stay in the path that they lie in.
@@ -128,6 +130,8 @@ pub struct ListenSettings {
     pub compress: Compression,
     /// How fast data may come from all senders together.
     pub throttle: Throttle,
+    /// What serves browsers at the same port. `None`: nothing.
+    pub pages: Option<OpenPages>,
 }
 
 /// What to fetch, into which folder, and by which rules.

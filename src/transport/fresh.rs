@@ -35,7 +35,8 @@ pub fn fresh_session_secret() -> Result<SessionSecret, TransportError> {
     Ok(SessionSecret::from_bytes(*random_bytes()?))
 }
 
-pub(super) fn random_bytes<const N: usize>() -> Result<Zeroizing<[u8; N]>, TransportError> {
+/// Bytes that nobody can guess.
+pub fn random_bytes<const N: usize>() -> Result<Zeroizing<[u8; N]>, TransportError> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(&mut *bytes).map_err(|error| TransportError::Local(std::io::Error::other(error.to_string())))?;
     Ok(bytes)

@@ -1,5 +1,6 @@
 //! What a listener asks of whoever it listens for, and what it tells.
 
+use super::guest::Guest;
 use super::lane::Lane;
 use super::proof::LaneIntro;
 use crate::secret::{Code, Key, Room, SessionId, SessionSecret};
@@ -39,6 +40,16 @@ pub trait Gatekeeper: Send + Sync {
 
     /// Takes a proven lane. The thread it is called on belongs to the connection: it may serve the lane to its end.
     fn admit(&self, lane: Lane, intro: LaneIntro);
+
+    /// Whether connections that speak HTTP are taken; without it they are strangers.
+    fn takes_guests(&self) -> bool {
+        false
+    }
+
+    /// Takes a connection that speaks HTTP. Asked where [`Gatekeeper::takes_guests`] says so.
+    fn visit(&self, guest: Guest) {
+        drop(guest);
+    }
 
     /// Learns what the listener did with a stranger.
     fn observe(&self, event: ListenerEvent);

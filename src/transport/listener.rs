@@ -4,6 +4,7 @@ use super::code_proof::{self, NoProof};
 use super::device_key::DeviceKey;
 use super::fresh::random_bytes;
 use super::gatekeeper::{Gatekeeper, ListenerEvent};
+use super::guest::Guest;
 use super::lane::Lane;
 use super::pipe::Pipe;
 use super::proof::{self, Binding, HEAD_BYTES, JOINER_MESSAGE_BYTES, LaneIntro, Purpose, Who};
@@ -56,7 +57,7 @@ struct DoorState {
 }
 
 /// A connection's place among those that have not proven themselves; given back when dropped.
-struct Place {
+pub(super) struct Place {
     door: Arc<Door>,
     id: u64,
     socket: Arc<TcpStream>,
@@ -173,7 +174,15 @@ fn accept_all(door: &Arc<Door>) {
 /// Takes one connection from its first byte to its end.
 fn welcome(place: Place, peer: SocketAddr, deadline: Instant) {
     let door = Arc::clone(&place.door);
-    let proven = first_byte(&place.socket, deadline).map_err(NoProof::from).and_then(|first| {
+    let first = first_byte(&place.socket, deadline);
+    let place = match first {
+        Ok(first) if HTTP_METHODS.contains(&first) => match door.see_in(place, peer, deadline) {
+            Some(place) => place,
+            None => return,
+        },
+        _ => place,
+    };
+    let proven = first.map_err(NoProof::from).and_then(|first| {
         if first == TLS_HANDSHAKE {
             return door.prove_joiner(&place.socket, peer, deadline);
         }
@@ -217,6 +226,18 @@ impl Door {
         state.next_id += 1;
         state.unproven.insert(id, (from, Arc::clone(&socket)));
         Some(Place { door: Arc::clone(self), id, socket })
+    }
+
+    /// Hands a connection on that speaks HTTP. Gives its place back where nobody takes it.
+    fn see_in(&self, place: Place, peer: SocketAddr, deadline: Instant) -> Option<Place> {
+        if !self.gatekeeper.takes_guests() {
+            return Some(place);
+        }
+        match Guest::new(place, peer, deadline) {
+            Some(guest) => self.gatekeeper.visit(guest),
+            None => self.back_off(),
+        }
+        None
     }
 
     fn prove_joiner(
@@ -315,6 +336,18 @@ impl Door {
     }
 }
 
+impl Place {
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Place").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.door.lock().unproven.remove(&self.id);
@@ -361,6 +394,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// First byte of a TLS record that begins a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
+/// First bytes of the methods of HTTP that a browser uses: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT.
+const HTTP_METHODS: &[u8] = b"DGHOP";
 
 #[cfg(test)]
 mod tests {

@@ -142,6 +142,7 @@ impl Playground {
             "HAUL_COLOR",
             "HAUL_COMPRESS",
             "HAUL_NO_QR",
+            "HAUL_NO_WEB",
         ] {
             command.env_remove(variable);
         }

@@ -1,0 +1,406 @@
+// Files that come to this browser: what of each is here, what is asked for next, and saving what is complete.
+import { Fault } from "/_a/call.js";
+import { LANES } from "/_a/crew.js";
+import * as shelf from "/_a/shelf.js";
+import { save } from "/_a/view.js";
+
+/** A call is to move about so much time's worth of data: what a cut costs. */
+const RUN_MS = 1000;
+/** Data that one request for digests may be about. */
+const PAGE_BYTES = 64 * 1024 * 1024;
+/** How long a saved file is kept here at least, for the browser to copy it; and the slowest that it is thought to do so. */
+const KEEP_MS = 60000, COPY_BYTES_PER_MS = 5000;
+
+/** A file that is wanted. Its `state` is one of idle, waiting, fetching, checking, paused, full, done, failed. */
+class Item {
+  state = "idle";
+  /** Why it failed. */
+  text = "";
+  /** Bytes that are here and checked, and those of them that were here before. */
+  have = 0;
+  before = 0;
+  root = null;
+  /** A local copy that the file is put together from, where it is right. */
+  base = null;
+  /** Digests of all chunks, as far as `known` chunks. */
+  digests = null;
+  known = 0;
+  /** For each chunk: 0 is missing, 1 is under way, 2 is on the shelf, 3 is right in `base`. */
+  chunks = null;
+  /** Bytes under way. */
+  moving = new Map();
+
+  constructor(entry) {
+    this.entry = entry;
+    this.size = entry.size;
+  }
+
+  get moved() {
+    let sum = this.have;
+    for (const bytes of this.moving.values()) sum += bytes;
+    return Math.min(sum, this.size);
+  }
+
+  length(index) {
+    return Math.min(this.step, this.size - index * this.step);
+  }
+
+  get isActive() {
+    return ["waiting", "fetching", "checking"].includes(this.state);
+  }
+}
+
+export class Fetching {
+  items = [];
+  #crew;
+  #line;
+  #told;
+  #offer;
+  #limits;
+  #runBytes = 0;
+  #driving = 0;
+  #queue = [];
+
+  /** `told` hears of every change of an item. */
+  constructor(crew, line, told) {
+    [this.#crew, this.#line, this.#told] = [crew, line, told];
+  }
+
+  /** Takes the listing. What was asked for before the page was left goes on. */
+  async enter(offer, limits, entries) {
+    [this.#offer, this.#limits] = [offer, limits];
+    this.items = entries.filter(entry => entry.kind === "file").map(entry => new Item(entry));
+    const byNumber = new Map(this.items.map(item => [item.entry.id, item]));
+    await shelf.tidy().catch(() => {});
+    for (const { file, state } of await shelf.filesOf(offer).catch(() => [])) {
+      const item = byNumber.get(file);
+      if (!item) continue;
+      const kept = (await shelf.runsOf(offer, file)).reduce((sum, run) => sum + run.blob.size, 0);
+      item.have = item.before = Math.min(kept, item.size);
+      if (state === "wanted") this.want(item);
+      else this.#set(item, "paused");
+    }
+  }
+
+  /** Fetches a file, or goes on with it. */
+  want(item, base = null) {
+    if (item.isActive) return;
+    if (base) item.base = base;
+    item.stopper = new AbortController();
+    this.#set(item, "waiting");
+    // A local copy has to be picked again after a reload.
+    this.#keep(item, item.base ? "paused" : "wanted");
+    this.#queue.push(item);
+    this.#pump();
+  }
+
+  /** What is here stays here. */
+  pause(item) {
+    if (!item.isActive) return;
+    this.#keep(item, "paused");
+    this.#stop(item, "paused");
+  }
+
+  /** What is here is thrown away. */
+  async cancel(item) {
+    this.#stop(item, "idle");
+    item.settled = (item.settled ?? Promise.resolve()).then(async () => {
+      await shelf.dropFile(this.#offer, item.entry.id).catch(() => {});
+      item.have = item.before = 0;
+      item.base = null;
+      this.#told(item);
+    });
+    await item.settled;
+  }
+
+  /** Saves a complete file once more. */
+  saveAgain(item) {
+    if (item.blob) save(item.blob, baseName(item));
+  }
+
+  #stop(item, state) {
+    this.#queue = this.#queue.filter(other => other !== item);
+    item.stopper?.abort();
+    this.#set(item, state);
+  }
+
+  #set(item, state, text = "") {
+    [item.state, item.text] = [state, text];
+    this.#told(item);
+  }
+
+  #keep(item, state) {
+    return shelf.putFile(this.#offer, item.entry.id, state).catch(() => {});
+  }
+
+  #pump() {
+    while (this.#driving < LANES && this.#queue.length) {
+      const item = this.#queue.shift(), stopper = item.stopper;
+      this.#driving += 1;
+      // One after the other: a file that was stopped may be wanted again while its last calls end.
+      item.settled = (item.settled ?? Promise.resolve()).then(async () => {
+        try {
+          if (!stopper.signal.aborted) await this.#drive(item, stopper.signal);
+        } catch (fault) {
+          if (!stopper.signal.aborted) this.#failed(item, fault);
+        } finally {
+          item.moving.clear();
+          this.#driving -= 1;
+          this.#told(item);
+          this.#pump();
+        }
+      });
+    }
+  }
+
+  #failed(item, fault) {
+    if (fault.kind === "space") {
+      // There is one room for all.
+      for (const other of this.items) if (other !== item && other.isActive) this.#stop(other, "full");
+      return this.#set(item, "full");
+    }
+    const texts = {
+      changed: "It changed at the sender since it was offered.",
+      shelf: "This browser keeps nothing for this page (a private window?). Use its own download, below.",
+      mismatch: "What came is twice not what was announced. Try again; the sender’s disk or memory may be at fault.",
+      page: fault.text,
+    };
+    this.#set(item, "failed", texts[fault.kind] ?? (fault.text || fault.kind));
+  }
+
+  async #drive(item, stopped) {
+    this.#set(item, "fetching");
+    const { length, count } = await this.#crew.aside("geometry", { size: item.size });
+    if (!length || length > this.#limits.chunk_bytes_max) {
+      throw new Fault("limit", "It is too large for this page. Use the browser’s own download, below.");
+    }
+    [item.step, item.count] = [length, count];
+    item.digests ??= new Uint8Array(count * 32);
+    item.chunks = new Uint8Array(count);
+    const kept = await this.#kept(item);
+    item.have = 0;
+    // Ends everything that is under way for the file: when it is stopped, and when one part fails.
+    const ending = new AbortController();
+    const end = () => ending.abort();
+    stopped.addEventListener("abort", end);
+    const runs = new Runs(ending);
+    try {
+      await this.#fetchAll(item, kept, runs, ending.signal);
+    } catch (fault) {
+      throw runs.fault ?? fault;
+    } finally {
+      stopped.removeEventListener("abort", end);
+      end();
+      // They end before the file may be wanted again.
+      await runs.settled();
+    }
+    await this.#finish(item, stopped);
+  }
+
+  async #fetchAll(item, kept, runs, signal) {
+    let ahead = this.#page(item, 0, signal);
+    for (let first = 0; first < item.count;) {
+      const end = await ahead;
+      ahead = this.#page(item, end, signal);
+      // It is looked at in the next turn, or never where this one fails.
+      ahead.catch(() => {});
+      await this.#recognise(item, kept, first, end);
+      await this.#fetch(item, first, end, runs, signal);
+      first = end;
+    }
+    await runs.all();
+  }
+
+  /** Learns digests from `first` on, and returns where the next ones begin. */
+  async #page(item, first, signal) {
+    if (first < item.known) return item.known;
+    const most = Math.max(1, Math.min(this.#limits.digests_max, Math.floor(PAGE_BYTES / item.step)));
+    const header = { op: "digests", file: item.entry.id, first, count: Math.min(most, item.count - first) };
+    if (header.count === 0) return first;
+    const { header: answer, payload } = await this.#line.task("call", { header }, null, signal);
+    const isPage = answer.file === header.file && answer.first === first && answer.count >= 1 &&
+      answer.count <= header.count && payload.length === answer.count * 32;
+    if (!isPage) throw new Fault("request", "The host answered with other digests.");
+    item.digests.set(payload, first * 32);
+    item.known = first + answer.count;
+    return item.known;
+  }
+
+  /** What is on the shelf of a file, by chunk. */
+  async #kept(item) {
+    const kept = new Map();
+    for (const run of await shelf.runsOf(this.#offer, item.entry.id).catch(() => [])) {
+      for (let place = 0; place < run.count; place += 1) {
+        kept.set(run.first + place, run.digests.subarray(place * 32, place * 32 + 32));
+      }
+    }
+    return kept;
+  }
+
+  /** Finds chunks that need not be fetched: on the shelf, or in a local copy. */
+  async #recognise(item, kept, first, end) {
+    const digest = index => item.digests.subarray(index * 32, index * 32 + 32);
+    for (let index = first; index < end; index += 1) {
+      if (kept.has(index) && same(kept.get(index), digest(index))) this.#has(item, index, 2);
+    }
+    const lacking = range(first, end).filter(index => item.chunks[index] === 0);
+    if (!item.base || !lacking.length) return;
+    const share = Math.ceil((end - first) / LANES);
+    await Promise.all(range(0, LANES).map(async lane => {
+      const from = first + lane * share, count = Math.min(share, end - from);
+      if (count <= 0) return;
+      const lengths = range(from, from + count).map(index => item.length(index));
+      const request = { blob: item.base, size: item.size, first: from, lengths, step: item.step };
+      const found = await this.#crew.do("hash", request);
+      found.forEach((one, place) => {
+        const index = from + place;
+        if (item.chunks[index] === 0 && one && same(one, digest(index))) this.#has(item, index, 3);
+      });
+    }));
+    item.before = item.have;
+    this.#told(item);
+  }
+
+  #has(item, index, how) {
+    item.chunks[index] = how;
+    item.have += item.length(index);
+    item.before = Math.max(item.before, item.have);
+  }
+
+  /** Asks for what is missing in a part of a file. Returns when everything was asked for; `runs` end later. */
+  async #fetch(item, first, end, runs, signal) {
+    for (let index = first; index < end;) {
+      if (item.chunks[index] !== 0) {
+        index += 1;
+        continue;
+      }
+      await runs.below(LANES);
+      const lengths = this.#lengths(item, index, end);
+      item.chunks.fill(1, index, index + lengths.length);
+      runs.add(this.#run(item, index, lengths, signal));
+      index += lengths.length;
+    }
+  }
+
+  /** Lengths of the chunks of the next run: as many as move in about `RUN_MS`. */
+  #lengths(item, first, end) {
+    const lengths = [];
+    const most = Math.min(this.#runBytes, this.#limits.run_bytes_max);
+    let bytes = 0;
+    for (let index = first; index < end && item.chunks[index] === 0; index += 1) {
+      bytes += item.length(index);
+      if (lengths.length && bytes > most) break;
+      lengths.push(item.length(index));
+    }
+    return lengths;
+  }
+
+  async #run(item, first, lengths, signal) {
+    const digests = item.digests.slice(first * 32, (first + lengths.length) * 32);
+    const request = { offer: this.#offer, file: item.entry.id, size: item.size, first, lengths, digests };
+    const told = bytes => item.moving.set(first, bytes);
+    for (let isRetried = false; ; isRetried = true) {
+      const started = performance.now();
+      try {
+        const bytes = await this.#line.task("fetch", request, told, signal);
+        item.moving.delete(first);
+        item.have += bytes;
+        item.chunks.fill(2, first, first + lengths.length);
+        this.#runBytes = (bytes * RUN_MS) / Math.max(1, performance.now() - started);
+        return;
+      } catch (fault) {
+        item.moving.delete(first);
+        if (fault.kind !== "mismatch" || isRetried) throw fault;
+      }
+    }
+  }
+
+  async #finish(item, signal) {
+    this.#set(item, "checking");
+    item.root = await this.#crew.aside("root", { size: item.size, digests: item.digests });
+    const told = item.entry.root ?? (await this.#line.call({ op: "root", file: item.entry.id }, null, signal)).header.root;
+    if (!item.root || (told && told !== item.root)) {
+      item.known = 0;
+      throw new Fault("changed", "");
+    }
+    const isUntouched = item.base?.size === item.size && item.chunks.every(how => how === 3);
+    if (!isUntouched) {
+      item.blob = await this.#assemble(item);
+      const release = save(item.blob, baseName(item));
+      this.#forgetLater(item, release);
+    }
+    item.isUntouched = isUntouched;
+    await this.#keep(item, "saved");
+    this.#set(item, "done");
+    this.#line.call({ op: "fetched", files: [item.entry.id] }).catch(() => {});
+  }
+
+  /** The whole file, from the shelf and from the local copy. */
+  async #assemble(item) {
+    const runs = await shelf.runsOf(this.#offer, item.entry.id);
+    const parts = [];
+    for (let index = 0; index < item.count;) {
+      const at = index * item.step;
+      if (item.chunks[index] === 3) {
+        parts.push(item.base.slice(at, at + item.length(index)));
+        index += 1;
+        continue;
+      }
+      const run = runs.find(one => one.first <= index && index < one.first + one.count);
+      if (!run) throw new Fault("shelf", "");
+      // Up to the end of the run, or to where the local copy takes over.
+      let end = index + 1;
+      while (end < run.first + run.count && item.chunks[end] === 2) end += 1;
+      const start = run.first * item.step;
+      parts.push(run.blob.slice(at - start, Math.min(end * item.step, item.size) - start));
+      index = end;
+    }
+    const blob = new Blob(parts, { type: "application/octet-stream" });
+    if (blob.size !== item.size) throw new Fault("shelf", "");
+    return blob;
+  }
+
+  #forgetLater(item, release) {
+    setTimeout(() => {
+      release();
+      item.blob = null;
+      shelf.dropFile(this.#offer, item.entry.id).catch(() => {});
+      this.#told(item);
+    }, KEEP_MS + item.size / COPY_BYTES_PER_MS);
+  }
+}
+
+/** Runs that are under way. The first that fails ends the others. */
+class Runs {
+  fault = null;
+  #open = new Set();
+
+  constructor(ending) {
+    this.ending = ending;
+  }
+
+  add(run) {
+    const settled = run.catch(fault => {
+      this.fault ??= fault;
+      this.ending.abort();
+    }).finally(() => this.#open.delete(settled));
+    this.#open.add(settled);
+  }
+
+  async below(most) {
+    while (this.#open.size >= most && !this.fault) await Promise.race(this.#open);
+    if (this.fault) throw this.fault;
+  }
+
+  async all() {
+    await this.below(1);
+  }
+
+  async settled() {
+    await Promise.all(this.#open);
+  }
+}
+
+const baseName = item => item.entry.path.split("/").at(-1);
+const range = (from, to) => Array.from({ length: Math.max(0, to - from) }, (_, place) => from + place);
+const same = (one, other) => one.length === other.length && one.every((byte, place) => byte === other[place]);

@@ -1,0 +1,313 @@
+// Files that go to the computer. It asks for what it lacks; this hashes and sends what is asked for.
+import { LANES } from "/_a/crew.js";
+import * as shelf from "/_a/shelf.js";
+
+const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+/** Chunks that one worker hashes at a time. */
+const HASHED_AT_ONCE = 8;
+/** Offers of digests and chunks under way at once. */
+const AT_ONCE = 2 * LANES;
+
+/** A file that was picked. */
+class Item {
+  root = null;
+  unreadable = false;
+  /** Bytes that the host took from here. */
+  sent = 0;
+  moving = new Map();
+
+  constructor(file, path) {
+    [this.file, this.path, this.size] = [file, path, file.size];
+    this.mtime = Math.floor(file.lastModified / 1000);
+  }
+
+  get moved() {
+    let sum = this.sent;
+    for (const bytes of this.moving.values()) sum += bytes;
+    return Math.min(sum, this.size);
+  }
+}
+
+/** Files that were picked together. Its `state` is one of waiting, asking, sending, paused, complete, refused, failed. */
+class Batch {
+  state = "waiting";
+  text = "";
+  held = 0;
+  /** Bytes that the host took since it last told what it holds. */
+  since = 0;
+  before = null;
+
+  constructor(picked) {
+    this.items = picked.map(({ file, path }) => new Item(file, path));
+    this.size = this.items.reduce((sum, item) => sum + item.size, 0);
+    this.id = newId();
+  }
+
+  get moved() {
+    let sum = this.held + this.since;
+    for (const item of this.items) for (const bytes of item.moving.values()) sum += bytes;
+    return Math.min(sum, this.size);
+  }
+
+  get isActive() {
+    return ["waiting", "asking", "sending"].includes(this.state);
+  }
+}
+
+export class Giving {
+  batches = [];
+  #crew;
+  #line;
+  #limits;
+  #room;
+  #told;
+  #turn = Promise.resolve();
+
+  /** `told` hears of every change of a batch. */
+  constructor(crew, line, room, told) {
+    [this.#crew, this.#line, this.#room, this.#told] = [crew, line, room, told];
+  }
+
+  enter(limits) {
+    this.#limits = limits;
+  }
+
+  /** What was under way when the page was left, or nothing. */
+  unfinished() {
+    return shelf.batchOf(this.#room).catch(() => undefined);
+  }
+
+  forget() {
+    return shelf.putBatch(this.#room, null).catch(() => {});
+  }
+
+  /** Sends files. `picked` is `{file, path}` each. */
+  give(picked) {
+    const batch = new Batch(picked);
+    this.batches.push(batch);
+    this.resume(batch);
+    return batch;
+  }
+
+  pause(batch) {
+    batch.stopper?.abort();
+    this.#set(batch, "paused");
+  }
+
+  /** Goes on. One batch after the other. */
+  resume(batch) {
+    const stopper = (batch.stopper = new AbortController());
+    this.#set(batch, "waiting");
+    this.#turn = this.#turn.then(async () => {
+      if (stopper.signal.aborted) return;
+      try {
+        await this.#drive(batch, stopper.signal);
+      } catch (fault) {
+        if (!stopper.signal.aborted) this.#set(batch, "failed", fault.text ?? fault.message);
+      } finally {
+        stopper.abort();
+        for (const item of batch.items) item.moving.clear();
+        this.#told(batch);
+      }
+    });
+  }
+
+  /** The host keeps what it has for a later time. */
+  async cancel(batch) {
+    batch.stopper?.abort();
+    this.batches = this.batches.filter(other => other !== batch);
+    this.forget();
+    await this.#line.call({ op: "cancel", batch: batch.id }).catch(() => {});
+  }
+
+  #set(batch, state, text = "") {
+    [batch.state, batch.text] = [state, text];
+    this.#told(batch);
+  }
+
+  async #drive(batch, signal) {
+    for (const item of batch.items) {
+      if (item.geometry) continue;
+      item.geometry = await this.#crew.aside("geometry", { size: item.size });
+      item.digests = new Uint8Array(item.geometry.count * 32);
+      item.known = new Uint8Array(item.geometry.count);
+    }
+    await this.#offer(batch, signal);
+    const work = new Work(signal);
+    while (true) {
+      const answer = await this.#wants(batch, signal);
+      if (work.fault) throw work.fault;
+      if (!answer) continue;
+      if (["complete", "refused", "failed"].includes(answer.state)) {
+        await work.settled();
+        return this.#over(batch, answer);
+      }
+      batch.before ??= answer.held_bytes;
+      [batch.held, batch.since] = [answer.held_bytes, 0];
+      this.#set(batch, answer.state === "asking" ? "asking" : "sending", answer.text ?? "");
+      const isNew = this.#take(batch, answer, work, signal);
+      if (isNew) this.#remember(batch);
+      // What is under way would only be listed again.
+      await work.below(isNew ? AT_ONCE : Math.max(1, work.size));
+    }
+  }
+
+  async #offer(batch, signal) {
+    const listed = batch.items.map(({ path, size, mtime }) => ({ path, size, mtime }));
+    const most = this.#limits.offer_files_max;
+    for (let from = 0; from === 0 || from < listed.length; from += most) {
+      const more = from + most < listed.length;
+      await this.#line.call({ op: "offer", batch: batch.id, from, files: listed.slice(from, from + most), more }, null, signal);
+    }
+  }
+
+  /** What the host lacks; nothing where it had forgotten the batch. */
+  async #wants(batch, signal) {
+    try {
+      return (await this.#line.call({ op: "wants", batch: batch.id }, null, signal)).header;
+    } catch (fault) {
+      if (fault.kind !== "unknown") throw fault;
+      // It was started again, and knows the files by what they are.
+      await this.#offer(batch, signal);
+      return null;
+    }
+  }
+
+  /** Starts what is asked for and not under way. Whether there was any. */
+  #take(batch, answer, work, signal) {
+    let isNew = false;
+    for (const [file, first, count] of answer.digests ?? []) {
+      isNew = work.add(`d${file}:${first}`, () => this.#hash(batch, file, first, count, signal)) || isNew;
+    }
+    for (const [file, index] of answer.chunks ?? []) {
+      isNew = work.add(`c${file}:${index}`, () => this.#put(batch, file, index, signal)) || isNew;
+    }
+    return isNew;
+  }
+
+  async #hash(batch, file, first, count, signal) {
+    const item = batch.items[file];
+    const parts = [];
+    for (let from = first; from < first + count; from += HASHED_AT_ONCE) {
+      parts.push(this.#digests(item, from, Math.min(HASHED_AT_ONCE, first + count - from), signal));
+    }
+    const digests = (await Promise.all(parts)).flat();
+    if (item.unreadable || digests.some(digest => !digest)) return this.#unreadable(batch, file, signal);
+    const payload = new Uint8Array(count * 32);
+    digests.forEach((digest, place) => payload.set(digest, place * 32));
+    item.digests.set(payload, first * 32);
+    item.known.fill(1, first, first + count);
+    await this.#ask({ op: "hashed", batch: batch.id, file, first, count }, payload, signal);
+  }
+
+  async #digests(item, first, count, signal) {
+    const step = item.geometry.length;
+    const lengths = Array.from({ length: count }, (_, place) => Math.min(step, item.size - (first + place) * step));
+    const request = { blob: item.file, size: item.size, first, lengths, step };
+    try {
+      return await this.#crew.do("hash", request, null, signal);
+    } catch (fault) {
+      if (fault.kind !== "unreadable") throw fault;
+      item.unreadable = true;
+      return [null];
+    }
+  }
+
+  async #put(batch, file, index, signal) {
+    const item = batch.items[file], step = item.geometry.length;
+    const [from, to] = [index * step, Math.min((index + 1) * step, item.size)];
+    const told = bytes => item.moving.set(index, Math.min(bytes, to - from));
+    try {
+      await this.#line.task("put", { batch: batch.id, file, index, blob: item.file, from, to }, told, signal);
+      item.sent += to - from;
+      batch.since += to - from;
+    } catch (fault) {
+      // A file that changes while it is sent has other digests than those that were told.
+      if (fault.kind === "digest") await this.#hash(batch, file, index, 1, signal);
+      else if (fault.kind === "unreadable") await this.#unreadable(batch, file, signal);
+      else if (fault.kind !== "unknown") throw fault;
+    } finally {
+      item.moving.delete(index);
+    }
+  }
+
+  async #unreadable(batch, file, signal) {
+    batch.items[file].unreadable = true;
+    await this.#ask({ op: "unreadable", batch: batch.id, file }, null, signal);
+  }
+
+  /** A call about a batch that the host may have forgotten, which `wants` finds out. */
+  async #ask(header, payload, signal) {
+    try {
+      await this.#line.call(header, payload, signal);
+    } catch (fault) {
+      if (fault.kind !== "unknown") throw fault;
+    }
+  }
+
+  async #over(batch, answer) {
+    if (answer.state === "complete") {
+      [batch.held, batch.since] = [batch.size, 0];
+      for (const item of batch.items) {
+        if (item.unreadable || !item.known.every(Boolean)) continue;
+        item.root = await this.#crew.aside("root", { size: item.size, digests: item.digests });
+      }
+    }
+    await this.forget();
+    this.#set(batch, answer.state, answer.text ?? "");
+  }
+
+  /** So that the page can ask for the same files after it was left. */
+  #remember(batch) {
+    const note = {
+      names: batch.items.slice(0, 3).map(item => item.path),
+      count: batch.items.length,
+      size: batch.size,
+      held: batch.moved,
+    };
+    return shelf.putBatch(this.#room, note).catch(() => {});
+  }
+}
+
+/** What is under way for a batch, each thing once. */
+class Work {
+  fault = null;
+  #open = new Map();
+
+  constructor(signal) {
+    this.signal = signal;
+  }
+
+  get size() {
+    return this.#open.size;
+  }
+
+  add(name, act) {
+    if (this.#open.has(name)) return false;
+    const settled = act().catch(fault => {
+      this.fault ??= fault;
+    }).finally(() => this.#open.delete(name));
+    this.#open.set(name, settled);
+    return true;
+  }
+
+  async below(most) {
+    while (this.#open.size >= most && !this.fault) await Promise.race(this.#open.values());
+    if (this.fault) throw this.fault;
+  }
+
+  async settled() {
+    await Promise.all(this.#open.values());
+  }
+}
+
+/** 128 random bits in base32. */
+function newId() {
+  let text = "", bits = 0, value = 0;
+  for (const byte of crypto.getRandomValues(new Uint8Array(16))) {
+    value = (value << 8) | byte;
+    for (bits += 8; bits >= 5; bits -= 5) text += BASE32[(value >> (bits - 5)) & 31];
+    value &= (1 << bits) - 1;
+  }
+  return text + BASE32[(value << (5 - bits)) & 31];
+}

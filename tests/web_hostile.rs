@@ -1,0 +1,224 @@
+//! Strangers, other pages and broken requests at the port of a run: each gets a short answer that tells nothing.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/browser.rs"]
+mod browser;
+#[path = "support/many.rs"]
+mod many;
+#[path = "support/process.rs"]
+mod process;
+
+use browser::{Browser, Reply, text};
+use haul::limits::{PROOF_DEADLINE, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX};
+use haul::secret::{Key, Link, Room};
+use haul::transfer::{Event, SendSettings};
+use many::Crowd;
+use serde_json::json;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Instant;
+
+fn crowd() -> Crowd {
+    Crowd::new(1000, SendSettings { pages: Some(haul::web::open), ..SendSettings::default() })
+}
+
+/// What a stranger gets, whatever they ask for.
+fn assert_nothing_here(reply: &Reply, of: &str) {
+    assert_eq!((reply.status, &reply.body[..]), (404, &b"404\n"[..]), "{of}");
+    assert_eq!(reply.header("connection"), Some("close"), "{of}");
+}
+
+#[test]
+fn whatever_is_no_room_is_the_same_nothing() {
+    let crowd = crowd();
+    let browser = Browser::new(&crowd.link);
+    let room = browser.page();
+    let wrong = format!("{}{}", &room[..26], if room.ends_with('A') { 'Q' } else { 'A' });
+    let paths = [
+        "/".to_owned(),
+        wrong.clone(),
+        format!("/v1{wrong}"),
+        format!("{room}/"),
+        format!("/{room}"),
+        format!("{room}%00"),
+        "/../../etc/passwd".into(),
+        "/%2e%2e/%2e%2e/etc/passwd".into(),
+        format!("/_a/..{room}"),
+        "//".into(),
+        "/d/".into(),
+        "/d/../../etc/passwd".into(),
+        "/_a/index.html".into(),
+        format!("/{}", "A".repeat(8000)),
+    ];
+    thread::scope(|scope| {
+        for paths in paths.chunks(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX / 2) {
+            let asked: Vec<_> =
+                paths.iter().map(|path| (path, scope.spawn(|| Browser::new(&crowd.link).get(path, &[])))).collect();
+            for (path, reply) in asked {
+                assert_nothing_here(&reply.join().unwrap(), path);
+            }
+        }
+    });
+    crowd.wait_until(|event| matches!(event, Event::Notice { text } if text.contains("tried a wrong link")));
+    assert_eq!(browser.get(&room, &[]).status, 200, "and who knows it still gets in");
+    crowd.stop();
+}
+
+#[test]
+fn guesses_are_few_at_a_time_and_take_their_time() {
+    let crowd = crowd();
+    let browser = Browser::new(&crowd.link);
+    let began = Instant::now();
+    let guesses = 3 * UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX;
+    let request = format!("GET /{} HTTP/1.1\r\nHost: {}\r\n\r\n", "A".repeat(26), browser.address());
+    let guess = || {
+        let mut stream = TcpStream::connect(browser.address()).unwrap();
+        // It may be reset before it is written.
+        let _ = stream.write_all(request.as_bytes());
+        browser::read_reply(&mut stream, false)
+    };
+    let answered = thread::scope(|scope| {
+        let asked: Vec<_> = (0..guesses).map(|_| scope.spawn(guess)).collect();
+        let replies = asked.into_iter().filter_map(|guess| guess.join().unwrap());
+        replies.inspect(|reply| assert_nothing_here(reply, "a guess")).count()
+    });
+    let seconds = began.elapsed().as_secs() as usize;
+    assert!(
+        seconds >= 1 && answered <= (seconds + 1) * UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
+        "{answered} in {seconds} s"
+    );
+    crowd.stop();
+}
+
+#[test]
+fn other_names_and_other_pages_are_turned_away() {
+    let crowd = crowd();
+    let mut browser = Browser::new(&crowd.link);
+    let (page, call) = (browser.page(), format!("/v1{}", browser.page()));
+    for host in ["evil.example", "evil.example:80", "10.1.2.3:80"] {
+        let reply = browser.raw(format!("GET {page} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(reply.status, 403, "{host}");
+    }
+    let reply = browser.raw(format!("GET {page} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+    assert!([400, 403].contains(&reply.status));
+    for origin in ["http://evil.example", "null", "http://127.0.0.1:1"] {
+        for path in [&page, &call] {
+            assert_eq!(browser.get(path, &[("Origin", origin)]).status, 403, "{origin}");
+        }
+        let reply = browser.request("OPTIONS", &call, &[("Origin", origin)]);
+        assert_eq!((reply.status, reply.header("access-control-allow-origin")), (403, None));
+    }
+    // A form of another page, sent by somebody who knows the room.
+    let body = "files=1";
+    let form = format!(
+        "POST {call} HTTP/1.1\r\nHost: {}\r\nOrigin: http://evil.example\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        browser.address(),
+        body.len()
+    );
+    assert_eq!(browser.raw(form.as_bytes()).unwrap().status, 403);
+    let own = format!("http://{}", browser.address());
+    let preflight = browser.request("OPTIONS", &call, &[("Origin", &own), ("Access-Control-Request-Method", "POST")]);
+    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some(&*own)));
+    for method in ["GET", "PUT", "DELETE", "PATCH", "HEAD"] {
+        assert_eq!(browser.request(method, &call, &[("Content-Length", "0")]).status, 405, "{method}");
+    }
+    assert_eq!(browser.request("POST", &page, &[("Content-Length", "0")]).status, 405);
+    browser.hello();
+    crowd.stop();
+}
+
+#[test]
+fn a_body_that_the_key_does_not_open_gets_nothing() {
+    let crowd = crowd();
+    let mut browser = Browser::new(&crowd.link);
+    browser.hello();
+    let good = browser.sealed(&text(&json!({ "v": 1, "op": "list", "from": 0, "session": browser.session }), &[]));
+    let other = Link::new(crowd.link.addresses(), crowd.link.room(), Key::from_bytes([1; 16])).unwrap();
+    let elsewhere = Link::new(crowd.link.addresses(), Room::from_bytes([1; 16]), crowd.link.key().clone()).unwrap();
+    let mut flipped = good.clone();
+    flipped[30] ^= 1;
+    let bodies = [
+        flipped,
+        good[..good.len() - 1].to_vec(),
+        Vec::new(),
+        vec![0; 40],
+        Browser::new(&other).sealed(b"\0\0\0\0"),
+        Browser::new(&elsewhere).sealed(b"\0\0\0\0"),
+    ];
+    thread::scope(|scope| {
+        let (browser, bodies) = (&browser, &bodies);
+        let asked: Vec<_> =
+            (0..bodies.len()).map(|at| scope.spawn(move || browser.raw(&browser.post(&bodies[at])).unwrap())).collect();
+        for reply in asked {
+            assert_nothing_here(&reply.join().unwrap(), "a wrong seal");
+        }
+    });
+    assert_eq!(browser.raw(&browser.post(&good)).unwrap().status, 200);
+    crowd.stop();
+}
+
+#[test]
+fn bodies_of_no_length_or_too_much_of_it_are_refused() {
+    let crowd = crowd();
+    let browser = Browser::new(&crowd.link);
+    let call = format!("/v1{}", browser.page());
+    let with = |fields: &str| {
+        browser.raw(format!("POST {call} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", browser.address()).as_bytes())
+    };
+    assert_eq!(with("").unwrap().status, 411);
+    assert_eq!(with("Transfer-Encoding: chunked\r\n").unwrap().status, 411);
+    assert_eq!(with("Content-Length: 99999999\r\n").unwrap().status, 413);
+    for broken in [
+        "Content-Length: 99999999999999999999999\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+    ] {
+        assert!(with(broken).is_none_or(|reply| reply.status == 400), "{broken}");
+    }
+    // Both at once is how requests are smuggled.
+    assert!(
+        with("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n")
+            .is_none_or(|reply| [400, 411].contains(&reply.status))
+    );
+    let huge = format!("GET /{} HTTP/1.1\r\nHost: {}\r\n\r\n", "A".repeat(64 * 1024), browser.address());
+    assert!(browser.raw(huge.as_bytes()).is_none_or(|reply| [404, 414, 431].contains(&reply.status)));
+    crowd.stop();
+}
+
+#[test]
+fn a_stranger_that_dawdles_is_gone_at_the_deadline_and_holds_up_nobody() {
+    let crowd = crowd();
+    let browser = Browser::new(&crowd.link);
+    let began = Instant::now();
+    let mut slow = TcpStream::connect(browser.address()).unwrap();
+    slow.write_all(b"GET /").unwrap();
+    assert_eq!(browser.get(&browser.page(), &[]).status, 200);
+    let mut rest = Vec::new();
+    // Closed or reset, it is gone.
+    let _ = slow.read_to_end(&mut rest);
+    assert!(4 * began.elapsed() >= 3 * PROOF_DEADLINE, "{:?}", began.elapsed());
+    crowd.stop();
+}
+
+#[test]
+fn one_address_gets_so_many_connections_and_no_more() {
+    let crowd = crowd();
+    let browser = Browser::new(&crowd.link);
+    let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", browser.page(), browser.address());
+    let open = || {
+        let mut stream = TcpStream::connect(browser.address()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let status = browser::read_reply(&mut stream, false).unwrap().status;
+        (stream, status)
+    };
+    let held: Vec<_> = (0..WEB_CONNECTIONS_PER_ADDRESS_MAX).map(|_| open()).collect();
+    assert!(held.iter().all(|(_, status)| *status == 200));
+    assert_eq!(open().1, 503);
+    drop(held);
+    // The place is free once the host has seen the end of a connection.
+    while open().1 != 200 {}
+    crowd.stop();
+}
