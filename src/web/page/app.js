@@ -58,6 +58,7 @@ async function start() {
     const host = await line.hello();
     isHere = true;
     element("safety").textContent = safety(host.tls);
+    if (host.tls) element("ways-how").textContent = "not checked";
     element("foot").hidden = false;
     element("give").hidden = !host.upload;
     giving.enter(host.limits);
@@ -74,11 +75,11 @@ function trouble(fault) {
   const texts = {
     key: ["The link is not complete", "The part after # is missing or wrong. Scan the code again, or copy the whole link."],
     gone: ["This offer is over", "Nothing is offered at this link any more. Ask for a new one; files that you saved stay with you."],
-    declined: ["You were turned away", printable(fault.text || "The person at the computer declined.")],
+    declined: ["You were turned away", printable(fault.message || "The person at the computer declined.")],
     version: ["This page is out of date", "The computer runs another version. Load this page again."],
   };
   const [title, text] = texts[fault.kind] ??
-    ["This does not work here", printable(fault.text ?? fault.message ?? String(fault))];
+    ["This does not work here", printable(fault.message ?? String(fault))];
   const card = element("trouble"), again = card.querySelector("button");
   card.querySelector("h2").textContent = title;
   card.querySelector("p").textContent = text;
@@ -151,9 +152,8 @@ function native(label, bytes, which) {
 
 /** Something that was asked for alone does not work; the rest goes on. */
 function complain(fault) {
-  if (["gone", "key", "declined", "version"].includes(fault.kind)) return trouble(fault);
-  speak(printable(fault.text || fault.message));
-  setStatus("bad", printable(fault.text || fault.message));
+  speak(printable(fault.message));
+  setStatus("bad", printable(fault.message));
 }
 
 // What is shown of each file
@@ -320,8 +320,12 @@ function setStatus(kind, text, aside = "") {
 
 function showStatus() {
   if (!element("trouble").hidden) return;
+  if (line.over) return trouble(line.over);
   if (line.isAsked) {
     setStatus("warn", "Waiting for a yes at the computer");
+  } else if (isOver()) {
+    // The host may end now; nothing needs it any more.
+    setStatus("good", "All saved and verified");
   } else if (line.retryAt) {
     const seconds = Math.ceil((line.retryAt - Date.now()) / 1000);
     setStatus("warn", isHere ? "Reconnecting" : "No answer yet", seconds > 0 ? ` · next try in ${seconds} s` : " …");
@@ -329,6 +333,9 @@ function showStatus() {
     setStatus("good", "Connected");
   }
 }
+
+const isOver = () => fetching.items.length > 0 && fetching.items.every(item => item.state === "done") &&
+  giving.batches.every(batch => !batch.isActive);
 
 // Sending
 

@@ -1,6 +1,7 @@
 // Files that come to this browser: what of each is here, what is asked for next, and saving what is complete.
 import { Fault } from "/_a/call.js";
 import { LANES } from "/_a/crew.js";
+import { FINAL } from "/_a/line.js";
 import * as shelf from "/_a/shelf.js";
 import { save } from "/_a/view.js";
 
@@ -159,13 +160,15 @@ export class Fetching {
       for (const other of this.items) if (other !== item && other.isActive) this.#stop(other, "full");
       return this.#set(item, "full");
     }
+    // What is here is as good as it was.
+    if (FINAL.includes(fault.kind)) return this.#set(item, "paused");
     const texts = {
       changed: "It changed at the sender since it was offered.",
       shelf: "This browser keeps nothing for this page (a private window?). Use its own download, below.",
       mismatch: "What came is twice not what was announced. Try again; the sender’s disk or memory may be at fault.",
-      page: fault.text,
+      page: fault.message,
     };
-    this.#set(item, "failed", texts[fault.kind] ?? (fault.text || fault.kind));
+    this.#set(item, "failed", texts[fault.kind] ?? (fault.message || fault.kind));
   }
 
   async #drive(item, stopped) {

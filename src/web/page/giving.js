@@ -1,5 +1,6 @@
 // Files that go to the computer. It asks for what it lacks; this hashes and sends what is asked for.
 import { LANES } from "/_a/crew.js";
+import { FINAL } from "/_a/line.js";
 import * as shelf from "/_a/shelf.js";
 
 const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -103,7 +104,8 @@ export class Giving {
       try {
         await this.#drive(batch, stopper.signal);
       } catch (fault) {
-        if (!stopper.signal.aborted) this.#set(batch, "failed", fault.text ?? fault.message);
+        const state = FINAL.includes(fault.kind) ? "paused" : "failed";
+        if (!stopper.signal.aborted) this.#set(batch, state, fault.message);
       } finally {
         stopper.abort();
         for (const item of batch.items) item.moving.clear();

@@ -5,11 +5,16 @@ const WAIT_MS_MIN = 500, WAIT_MS_MAX = 10000;
 /** Failures in a row after which another address is tried. */
 const FAILURES_PER_ORIGIN = 3;
 
+/** What ends everything. */
+export const FINAL = ["gone", "key", "declined", "version"];
+
 export class Line {
   /** When it is tried again; 0 while nothing is wrong. */
   retryAt = 0;
   /** Whether the person at the host is being asked to let this browser in. */
   isAsked = false;
+  /** Why nothing will ever come over it again. */
+  over = null;
   #crew;
   #room;
   #name;
@@ -111,7 +116,15 @@ export class Line {
     } else if (fault.kind === "gone") await this.#lookForPage();
     else if (fault.kind === "session") {
       if (session === this.#session) await this.#greet().catch(other => this.#weigh(other, null, signal));
-    } else throw fault;
+    } else {
+      if (FINAL.includes(fault.kind)) this.#end(fault);
+      throw fault;
+    }
+  }
+
+  #end(fault) {
+    this.over = fault;
+    this.#told();
   }
 
   /** The same answer stands for a wrong key and for an offer that is over. The page tells them apart. */
@@ -122,9 +135,11 @@ export class Line {
     } catch {
       return this.#failed();
     }
-    if (status === 404) throw new Fault("gone", "this offer is over");
-    if (!this.#session) throw new Fault("key", "the key is not the one of this offer");
-    this.#failed();
+    const fault = status === 404 ? new Fault("gone", "this offer is over")
+      : !this.#session ? new Fault("key", "the key is not the one of this offer") : null;
+    if (!fault) return this.#failed();
+    this.#end(fault);
+    throw fault;
   }
 
   #failed() {
