@@ -240,14 +240,19 @@ export class Fetching {
     return kept;
   }
 
-  /** Finds chunks that need not be fetched: on the shelf, or in a local copy. */
+  /** Finds chunks that need not be fetched: in a local copy, or on the shelf. */
   async #recognise(item, kept, first, end) {
-    const digest = index => item.digests.subarray(index * 32, index * 32 + 32);
+    if (item.base) await this.#compare(item, first, end);
     for (let index = first; index < end; index += 1) {
-      if (kept.has(index) && same(kept.get(index), digest(index))) this.#has(item, index, 2);
+      const isKept = item.chunks[index] === 0 && kept.has(index) && same(kept.get(index), digestOf(item, index));
+      if (isKept) this.#has(item, index, 2);
     }
-    const lacking = range(first, end).filter(index => item.chunks[index] === 0);
-    if (!item.base || !lacking.length) return;
+    item.before = item.have;
+    this.#told(item);
+  }
+
+  /** Compares a part of a local copy with the original. */
+  async #compare(item, first, end) {
     const share = Math.ceil((end - first) / LANES);
     await Promise.all(range(0, LANES).map(async lane => {
       const from = first + lane * share, count = Math.min(share, end - from);
@@ -255,19 +260,15 @@ export class Fetching {
       const lengths = range(from, from + count).map(index => item.length(index));
       const request = { blob: item.base, size: item.size, first: from, lengths, step: item.step };
       const found = await this.#crew.do("hash", request);
-      found.forEach((one, place) => {
-        const index = from + place;
-        if (item.chunks[index] === 0 && one && same(one, digest(index))) this.#has(item, index, 3);
+      found.forEach((digest, place) => {
+        if (digest && same(digest, digestOf(item, from + place))) this.#has(item, from + place, 3);
       });
     }));
-    item.before = item.have;
-    this.#told(item);
   }
 
   #has(item, index, how) {
     item.chunks[index] = how;
     item.have += item.length(index);
-    item.before = Math.max(item.before, item.have);
   }
 
   /** Asks for what is missing in a part of a file. Returns when everything was asked for; `runs` end later. */
@@ -404,6 +405,7 @@ class Runs {
   }
 }
 
+const digestOf = (item, index) => item.digests.subarray(index * 32, index * 32 + 32);
 const baseName = item => item.entry.path.split("/").at(-1);
 const range = (from, to) => Array.from({ length: Math.max(0, to - from) }, (_, place) => from + place);
 const same = (one, other) => one.length === other.length && one.every((byte, place) => byte === other[place]);
