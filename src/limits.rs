@@ -164,6 +164,12 @@ pub const WEB_CONNECTIONS_MAX: usize = 256;
 pub const WEB_CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
 /// How long a browser's connection waits for its next request, for more of one, and for a browser to take an answer.
 pub const WEB_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// A page that sends and says nothing for so long is gone; what came of its files is kept.
+pub const WEB_GONE_AFTER: Duration = Duration::from_secs(30);
+/// Most files of one call that offers.
+pub const WEB_OFFER_FILES_MAX: usize = 512;
+/// Most files of one batch that a page sends.
+pub const WEB_BATCH_FILES_MAX: usize = 100_000;
 /// A page that says nothing for so long is away.
 pub const WEB_AWAY_AFTER: Duration = Duration::from_secs(12);
 

@@ -19,6 +19,7 @@ use serde_json::json;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::process::Command;
 
 const CHUNK: usize = 256 << 10;
 /// Several chunks, and a part of one.
@@ -295,7 +296,7 @@ fn everything_comes_as_one_zip_that_other_programs_read() {
     let into = playground.dir("unpacked");
     let script =
         "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\nassert z.testzip() is None\nz.extractall(sys.argv[2])";
-    let unpacked = std::process::Command::new("python3").args(["-c", script]).arg(&file).arg(&into).status().unwrap();
+    let unpacked = Command::new("python3").args(["-c", script]).arg(&file).arg(&into).status().unwrap();
     assert!(unpacked.success());
     assert!(fs::read(into.join("tree/sub/one")).unwrap() == noise(300_000, 1));
     assert_eq!(fs::read(into.join("tree/nothing")).unwrap(), b"");
@@ -313,5 +314,28 @@ fn a_connection_that_was_let_in_serves_several_requests() {
         write!(stream, "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", browser.page(), browser.address()).unwrap();
         assert_eq!(browser::read_reply(&mut stream, false).unwrap().status, 200);
     }
+    crowd.stop();
+}
+
+#[test]
+fn other_programs_go_on_where_they_were_cut_off() {
+    let crowd = crowd();
+    let browser = guest(&crowd);
+    let (path, _) = native(&browser, json!({ "op": "native", "file": 0 }));
+    let url = format!("http://{}{path}", browser.address());
+    let bytes = noise(LENGTH, 1);
+    for (name, command) in [
+        ("curl", &["curl", "--silent", "--fail", "--continue-at", "-", "--output"][..]),
+        ("wget", &["wget", "--quiet", "--continue", "--output-document"]),
+    ] {
+        let file = crowd.playground.path(name);
+        fs::write(&file, &bytes[..CHUNK + 7]).unwrap();
+        let status = Command::new(command[0]).args(&command[1..]).arg(&file).arg(&url).status().unwrap();
+        assert!(status.success() && fs::read(&file).unwrap() == bytes, "{name}");
+    }
+    let mut aria2 = Command::new("aria2c");
+    aria2.args(["--quiet", "--max-connection-per-server=4", "--min-split-size=1M", "--out=aria2", "--dir"]);
+    assert!(aria2.arg(crowd.playground.path("")).arg(&url).status().unwrap().success());
+    assert!(fs::read(crowd.playground.path("aria2")).unwrap() == bytes);
     crowd.stop();
 }

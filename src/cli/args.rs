@@ -213,6 +213,9 @@ pub(crate) struct Receive {
     pub(crate) no_code: bool,
 
     #[command(flatten, next_help_heading = "Listening")]
+    pub(crate) page: Page,
+
+    #[command(flatten, next_help_heading = "Listening")]
     pub(crate) announcing: Invitation,
 
     #[command(flatten)]

@@ -137,6 +137,7 @@ fn settings(receive: Receive, expect: Option<Expectation>) -> ListenSettings {
         symlinks: receive.tree.symlinks,
         attributes: receive.tree.xattrs,
         compress: receive.compress.how,
+        pages: receive.page.pages(),
     }
 }
 

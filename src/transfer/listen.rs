@@ -3,13 +3,19 @@
 use super::beacon::Beacon;
 use super::codes::CodeKeeper;
 use super::door;
+use super::inbox::Inbox;
+use super::pages::Premises;
 use super::panics::caught;
+use super::parcel::Parcel;
 use super::receive::{Received, receive_visit};
 use super::reception::{Reception, ReceptionEvent};
 use super::route::Visit;
-use super::send::{code_changed, stranger_text};
+use super::send::{BROWSER_TEXT, code_changed, open_pages, stranger_text};
 use super::state::{OfferState, folder_id};
-use super::{Cancel, Event, HostedSession, Hosting, ListenSettings, Phase, ReceiveSettings, Summary, TransferError};
+use super::{
+    Cancel, Decision, Event, HostedSession, Hosting, ListenSettings, Observer, OfferSummary, Phase, ReceiveSettings,
+    Summary, TransferError,
+};
 use crate::printable::printable_path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -57,6 +63,15 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
     let link = door::link(address, settings.address, &reception.state)?;
     let text = link.to_text();
     let of_session = session_settings(settings, &text);
+    let taken = Inbox::new(Arc::clone(&reception), &link, address);
+    let premises = Premises {
+        link: link.clone(),
+        bound: address,
+        shelf: None,
+        inbox: taken,
+        gatekeeper: Arc::clone(&reception) as _,
+    };
+    open_pages(&reception.lodge, settings.pages, premises, &|event| hosting.event(event));
     reception.open(link);
     let mut beacon = Beacon::open(settings.announce, address, reception.codes.number());
     let code = reception.codes.code().map(|code| code.to_text());
@@ -69,6 +84,8 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
         let outcome = caught(|| run.go_on(scope, &inbox, &mut beacon, (&ended, &endings)));
         ending.cancel();
         drop((beacon, listener));
+        // It knows the reception, which would not end before it.
+        reception.lodge.close();
         outcome
     });
     let mut outcomes = outcome?;
@@ -131,6 +148,7 @@ impl<'r> Run<'r> {
                         let _ = ended.send(received);
                     });
                 }
+                Ok(ReceptionEvent::Browser) => self.hosting.event(&Event::Notice { text: BROWSER_TEXT.into() }),
                 Ok(ReceptionEvent::Code(news)) => self.hosting.event(&code_changed(news, beacon)),
                 Ok(ReceptionEvent::Stranger(event)) => {
                     if let Some(text) = stranger_text(event) {
@@ -158,10 +176,34 @@ fn attend(
     session: &dyn HostedSession,
     ending: &Cancel,
 ) -> Received {
-    let received = receive_visit(visit, settings, session, ending);
+    let watched = Watched { session, parcel: visit.parcel.clone() };
+    let received = receive_visit(visit, settings, &watched, ending);
     reception.forget(visit, received.is_complete);
     session.ended(&received.outcome);
     received
+}
+
+/// Watches a session for its user, and for the page whose files come, where they do.
+struct Watched<'w> {
+    session: &'w dyn HostedSession,
+    parcel: Option<Arc<Parcel>>,
+}
+
+impl Observer for Watched<'_> {
+    fn event(&self, event: &Event) {
+        if let Some(parcel) = &self.parcel {
+            parcel.note(event);
+        }
+        self.session.event(event);
+    }
+
+    fn accept(&self, offer: &OfferSummary) -> Decision {
+        self.session.accept(offer)
+    }
+
+    fn withdraw(&self) {
+        self.session.withdraw();
+    }
 }
 
 fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>) -> ReceiveSettings {

@@ -10,6 +10,8 @@ pub use event::{
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use forecast::{Fate, Forecast, Foreseen};
+pub use handed::HandedFile;
+pub use inbox::{Batch, Inbox, NotPosted, Posted};
 pub use integrity::{
     BadRange, Difference, Expectation, Finding, Found, Kind, ManifestFile, ManifestSettings, Tally, Verified,
     VerifySettings, manifest, repair, verify,
@@ -17,6 +19,7 @@ pub use integrity::{
 pub use listen::listen;
 pub use out::stream_folder;
 pub use pages::{OpenPages, Pages, Premises};
+pub use parcel::{Delivery, NotTaken, Parcel, Wants};
 pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;
 pub use receive::{receive, receive_stream};
@@ -44,6 +47,10 @@ pub mod settings;
 pub mod pages;
 /// What browsers may fetch.
 pub mod shelf;
+/// What browsers may send.
+pub mod inbox;
+/// Files that a page hands over piece by piece.
+pub mod parcel;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;
@@ -51,6 +58,7 @@ mod beacon;
 mod codes;
 mod company;
 mod conduct;
+mod contents;
 mod crowd;
 mod data_lanes;
 mod decide;
@@ -65,6 +73,7 @@ mod foresee;
 mod foresee_links;
 mod frames;
 mod growth;
+mod handed;
 mod hope;
 mod host;
 mod lane_thread;

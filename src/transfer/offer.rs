@@ -4,14 +4,16 @@
 //! taking it; it does so itself and never on the pool, whose threads must not wait for each other.
 
 use super::TransferError;
+use super::contents::Contents;
 use super::digests::{Claim, Digests, Next};
+use super::parcel::Parcel;
 use crate::chunk::ChunkIndex;
 use crate::chunk_set::ChunkSet;
 use crate::digest::{ChunkDigest, FileDigest, ManifestId, RootMerger, empty_file_digest};
 use crate::limits::{HASH_PAGE_CHUNKS_MAX, WORKING_EVERY};
 use crate::manifest::{Entry, EntryIndex, EntryKind, Listing, ListingBuilder, Mode, SealHasher, Timestamp};
 use crate::session::listing_page_starts;
-use crate::source::{self, ChunkRun, Provenance, Source, SourceEntry, SourceError, Walk};
+use crate::source::{self, ChunkRun, Provenance, SourceEntry, Walk};
 use crate::wire::Change;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// An offer, shared by all sessions that it serves.
 #[derive(Debug)]
 pub(super) struct Offer {
-    pub(super) source: Source,
+    pub(super) contents: Contents,
     pub(super) listing: Arc<Listing>,
     pub(super) page_starts: Arc<[u32]>,
     digests: Arc<Digests>,
@@ -79,11 +81,29 @@ impl Offer {
         Ok(Self {
             page_starts: listing_page_starts(&listing).into(),
             listing: Arc::new(listing),
-            source: walk.source,
+            contents: Contents::Files(Box::new(walk.source)),
             digests: Arc::default(),
             progress: Mutex::default(),
             rechecked: Condvar::new(),
         })
+    }
+
+    /// The offer of what a page hands over.
+    pub(super) fn of_parcel(parcel: Arc<Parcel>) -> Self {
+        let listing = Arc::clone(&parcel.listing);
+        Self {
+            page_starts: listing_page_starts(&listing).into(),
+            listing,
+            contents: Contents::Handed(parcel),
+            digests: Arc::default(),
+            progress: Mutex::default(),
+            rechecked: Condvar::new(),
+        }
+    }
+
+    /// The digest of a chunk, where it is remembered.
+    pub(super) fn known_digest(&self, number: u64) -> Option<ChunkDigest> {
+        self.digests.known_from(&(number..number + 1)).first().copied()
     }
 
     /// Hashes of `chunks`, or of as many from their start as can be had. `act` does what stands before that.
@@ -112,10 +132,10 @@ impl Offer {
         let runs = self.runs(claim.chunks());
         let mut first = claim.chunks().start;
         let mut filled = Ok(());
-        for (run, outcome) in runs.iter().zip(self.source.hash_runs(&runs)) {
+        for (run, outcome) in runs.iter().zip(self.contents.hash_runs(&runs, first)) {
             match outcome {
                 Ok(hashed) => self.note(run, first, &hashed),
-                Err(fault) if filled.is_ok() => filled = Err((first, (EntryIndex(run.entry), change(&fault)))),
+                Err(change) if filled.is_ok() => filled = Err((first, (EntryIndex(run.entry), change))),
                 Err(_) => {}
             }
             first += u64::from(run.chunks.end.0 - run.chunks.start.0);
@@ -157,13 +177,14 @@ impl Offer {
     /// Whether the source still hashes to what was given for chunk `number`; it does not count as cached any more.
     pub(super) fn recheck(&self, number: u64) -> Filled {
         let Some(place) = self.listing.place(number) else { return Ok(()) };
-        let fail = |fault: SourceError| (number, (place.entry, change(&fault)));
-        let mut given = self.digests.known_from(&(number..number + 1)).first().copied();
+        let fail = |change: Change| (number, (place.entry, change));
+        let mut given = self.known_digest(number);
         if given.is_none() {
-            let chunk = place.index..ChunkIndex(place.index.0 + 1);
-            given = self.source.hash_chunks(place.entry.0, chunk).map_err(fail)?.first().map(|chunk| chunk.digest);
+            let run = ChunkRun { entry: place.entry.0, chunks: place.index..ChunkIndex(place.index.0 + 1) };
+            let hashed = self.contents.hash_runs(&[run], number).pop().unwrap_or(Err(Change::Content)).map_err(fail)?;
+            given = hashed.first().map(|chunk| chunk.digest);
         }
-        let found = self.source.rehash_chunk(place.entry.0, place.index).map_err(fail)?;
+        let found = self.contents.rehash_chunk(place.entry, place.index).map_err(fail)?;
         if given != Some(found) {
             return Err((number, (place.entry, Change::Content)));
         }
@@ -315,15 +336,6 @@ pub(super) fn do_here(offer: &Offer, chore: Chore) -> Result<Filled, Infallible>
     })
 }
 
-/// What to tell a receiver about a fault of a source.
-pub(super) fn change(fault: &SourceError) -> Change {
-    match fault {
-        SourceError::Vanished { .. } | SourceError::Missing { .. } => Change::Gone,
-        SourceError::Unreadable { .. } => Change::Unreadable,
-        _ => Change::Content,
-    }
-}
-
 /// The entry of a listing for what was walked.
 pub(super) fn listed(entry: &SourceEntry) -> Entry {
     Entry {
@@ -344,7 +356,7 @@ pub(super) fn listed(entry: &SourceEntry) -> Entry {
 mod tests {
     use super::*;
     use crate::limits::CHUNK_BYTES_MIN;
-    use crate::source::WalkOptions;
+    use crate::source::{Source, WalkOptions};
     use std::fs;
     use std::path::Path;
 
@@ -352,6 +364,10 @@ mod tests {
 
     /// Files of one chunk, which the cache does not hold.
     const SINGLES: u64 = 3;
+
+    fn source(offer: &Offer) -> &Source {
+        offer.contents.files().unwrap()
+    }
 
     /// Two files of several chunks and some of one.
     fn files(folder: &Path) -> Arc<Offer> {
@@ -376,7 +392,7 @@ mod tests {
         loop {
             let offer = offer(folder);
             let id = ask(&offer, 9);
-            if offer.source.chunks_hashed() == SINGLES {
+            if source(&offer).chunks_hashed() == SINGLES {
                 return id;
             }
         }
@@ -416,14 +432,14 @@ mod tests {
         let offer = files(folder.path());
         let ids = ask_all(&offer);
         assert!(ids.iter().all(|id| *id == ids[0]));
-        assert_eq!(offer.source.chunks_hashed(), offer.listing.totals().chunks);
+        assert_eq!(source(&offer).chunks_hashed(), offer.listing.totals().chunks);
         assert_eq!(ask_all(&offer), ids);
-        assert_eq!(offer.source.chunks_hashed(), offer.listing.totals().chunks, "and later ones cost nothing");
+        assert_eq!(source(&offer).chunks_hashed(), offer.listing.totals().chunks, "and later ones cost nothing");
         assert!(offer.is_hashed());
         for number in 0..offer.listing.totals().chunks {
             settle(&offer, number).unwrap();
         }
-        assert_eq!(offer.source.chunks_hashed(), offer.listing.totals().chunks, "what was just hashed is believed");
+        assert_eq!(source(&offer).chunks_hashed(), offer.listing.totals().chunks, "what was just hashed is believed");
     }
 
     #[test]
@@ -433,7 +449,7 @@ mod tests {
         let id = remember(folder.path());
         let offer = offer(folder.path());
         assert!(ask_all(&offer).iter().all(|asked| *asked == id));
-        assert_eq!(offer.source.chunks_hashed(), SINGLES);
+        assert_eq!(source(&offer).chunks_hashed(), SINGLES);
         std::thread::scope(|scope| {
             for _ in 0..RECEIVERS {
                 scope.spawn(|| {
@@ -443,7 +459,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(offer.source.chunks_hashed(), offer.listing.totals().chunks);
+        assert_eq!(source(&offer).chunks_hashed(), offer.listing.totals().chunks);
     }
 
     #[test]
@@ -461,7 +477,7 @@ mod tests {
             for number in 0..all {
                 settle(&offer, number).unwrap();
             }
-            assert_eq!(offer.source.chunks_hashed(), hashed);
+            assert_eq!(source(&offer).chunks_hashed(), hashed);
             // One block is kept: it is made to hold others.
             offer.digests.put(1 << 40, [ChunkDigest([0; 32])].into_iter());
             hashed += SINGLES;
@@ -474,7 +490,7 @@ mod tests {
         let offer = files(folder.path());
         let changed = offer.listing.place(7).unwrap().entry;
         let chunks = offer.listing.chunks_of(changed);
-        fs::remove_file(offer.source.local_path(changed.0)).unwrap();
+        fs::remove_file(source(&offer).local_path(changed.0)).unwrap();
         assert_eq!(hash(&offer, 0..chunks.end + 1).unwrap().len() as u64, chunks.start);
         assert_eq!(hash(&offer, chunks.start..chunks.end + 1), Err((changed, Change::Gone)));
         assert_eq!(hash(&offer, chunks.end..chunks.end + 1).unwrap().len(), 1);

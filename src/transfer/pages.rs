@@ -1,5 +1,6 @@
 //! What a run offers to whoever serves browsers at its port: its link, and what they may do there.
 
+use super::inbox::Inbox;
 use super::shelf::Shelf;
 use crate::secret::Link;
 use crate::transport::{Gatekeeper, Guest};
@@ -27,15 +28,22 @@ pub struct Premises {
     pub bound: SocketAddr,
     /// What browsers may fetch.
     pub shelf: Option<Shelf>,
+    /// What takes what they send.
+    pub inbox: Option<Inbox>,
     /// Who is told of strangers.
     pub gatekeeper: Arc<dyn Gatekeeper>,
 }
 
 impl fmt::Debug for Premises {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { link, bound, shelf, gatekeeper: _ } = self;
+        let Self { link, bound, shelf, inbox, gatekeeper: _ } = self;
         let mut debug = formatter.debug_struct("Premises");
-        debug.field("link", link).field("bound", bound).field("shelf", shelf).finish_non_exhaustive()
+        debug
+            .field("link", link)
+            .field("bound", bound)
+            .field("shelf", shelf)
+            .field("inbox", inbox)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Chunks on their way to a receiver: read, held back by the limits, and sent piece by piece.
 
 use super::frames::{LaneFault, send_message};
-use super::offer::{Changed, change};
+use super::offer::{Changed, Chore, Filled};
 use super::outlet::{Outlet, Press};
 use super::serve::ServedSession;
 use crate::limits::{PIECE_BYTES_MAX, WORKING_EVERY};
-use crate::manifest::{ChunkPlace, EntryIndex};
+use crate::manifest::ChunkPlace;
 use crate::session::ChunksToServe;
 use crate::transport::{Lane, TransportError};
 use crate::wire::{Message, Piece};
@@ -27,6 +27,23 @@ pub(super) struct Doing {
 pub(super) struct Counted<'a>(&'a AtomicU32);
 
 impl ServedSession {
+    /// Does a chore of the offer, and says `Working` as long as it takes.
+    pub(super) fn act(&self, lane: &mut Lane, chore: Chore) -> Result<Filled, LaneFault> {
+        let offer = Arc::clone(&self.offer);
+        match chore {
+            Chore::Fill(claim) => {
+                let Some(parcel) = offer.contents.parcel() else { return work(lane, move || offer.fill(&claim)) };
+                // It waits here, and not on the pool, which others need.
+                while !parcel.wait_for_digests(&claim.chunks(), WORKING_EVERY) {
+                    send_message(lane, &Message::Working)?;
+                }
+                Ok(offer.fill(&claim))
+            }
+            Chore::Recheck(recheck) => work(lane, move || recheck.run()),
+            Chore::Wait => send_message(lane, &Message::Working).map(Ok),
+        }
+    }
+
     /// Sends the pieces that a request asks for.
     pub(super) fn send_chunks(
         &self,
@@ -38,6 +55,7 @@ impl ServedSession {
         if let Some(press) = press {
             press.set_cores(lane, self.company.cores_each());
         }
+        let _expected = self.offer.contents.parcel().map(|parcel| parcel.expect_chunks(&request.ranges));
         let mut held = request.held;
         let mut given_up = None;
         for number in request.ranges.iter().cloned().flatten() {
@@ -46,6 +64,7 @@ impl ServedSession {
                 continue;
             }
             let offset = std::mem::take(&mut held);
+            self.wait_for_chunk(lane, number)?;
             if let Err((entry, change)) = self.send_chunk(lane, number, place, offset, request, (outlet, press))? {
                 send_message(lane, &Message::SourceChanged { entry: entry.0, change })?;
                 given_up = Some(entry);
@@ -78,9 +97,9 @@ impl ServedSession {
             let bytes = outlet.room(length);
             self.wait_for_limits(lane, length)?;
             let turn = self.turns.take(self.company.lanes_at_work());
-            let read = self.offer.source.read_chunk_into(place.entry.0, place.index, offset..offset + length, bytes);
-            if let Err(fault) = read {
-                return Ok(Err((EntryIndex(place.entry.0), change(&fault))));
+            let chunk = (place.entry, place.index, number);
+            if let Err(change) = self.offer.contents.read_chunk_into(chunk, offset..offset + length, bytes) {
+                return Ok(Err((place.entry, change)));
             }
             let piece = Piece { chunk: number, offset, length: u32::try_from(length).unwrap_or(PIECE_BYTES_MAX) };
             outlet.send(lane, place.entry, piece, press)?;
@@ -100,6 +119,16 @@ impl ServedSession {
         for counters in [&self.own, &self.counters] {
             counters.wire_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Waits until a page has handed a chunk over, where one does.
+    fn wait_for_chunk(&self, lane: &mut Lane, number: u64) -> Result<(), LaneFault> {
+        if let Some(parcel) = self.offer.contents.parcel() {
+            while !parcel.wait_for_chunk(number, WORKING_EVERY) {
+                send_message(lane, &Message::Working)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the limits let `bytes` go.

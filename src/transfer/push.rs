@@ -2,7 +2,7 @@
 
 use super::dial::{Dial, Outage, Way, by_session};
 use super::hope::Hope;
-use super::offer::{Offer, do_here};
+use super::offer::Offer;
 use super::panics::caught;
 use super::pushed_lanes::PushedLanes;
 use super::reach::dials_max;
@@ -93,19 +93,31 @@ fn offer(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let totals = offer.listing.totals();
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
     observer.event(&Event::Pushing { files, folders, bytes: totals.bytes });
-    observer.event(&Event::Phase(Phase::Connecting));
-    let mut pusher = Pusher::new(settings, observer, cancel, Arc::clone(&offer), dial);
-    let outcome = caught(|| pusher.run());
-    pusher.session.abort();
-    observer.event(&Event::Progress(pusher.progress()));
-    let failed = outcome?;
-    let mut summary = pusher.summary(began);
+    let (mut summary, failed) = carry(settings, dial, &offer, observer, cancel, began)?;
     summary.ok = failed == 0 && left_out == 0;
     if summary.ok {
         Ok(summary)
     } else {
         Err(TransferError::Partial { failed: u64::from(failed) + left_out, total: files + left_out })
     }
+}
+
+/// Serves `offer` until everything is there, and says how many files failed there.
+pub(super) fn carry(
+    settings: &PushSettings,
+    dial: Dial,
+    offer: &Arc<Offer>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+    began: Instant,
+) -> Result<(Summary, u32), TransferError> {
+    observer.event(&Event::Phase(Phase::Connecting));
+    let mut pusher = Pusher::new(settings, observer, cancel, Arc::clone(offer), dial);
+    let outcome = caught(|| pusher.run());
+    pusher.session.abort();
+    observer.event(&Event::Progress(pusher.progress()));
+    let failed = outcome?;
+    Ok((pusher.summary(began), failed))
 }
 
 impl<'a> Pusher<'a> {
@@ -366,26 +378,6 @@ impl<'a> Pusher<'a> {
             ..Progress::default()
         }
     }
-
-    fn summary(&self, began: Instant) -> Summary {
-        let totals = self.offer.listing.totals();
-        let mut files = self.offer.listing.files();
-        let root = if let Some(entry) = files.next().filter(|_| files.next().is_none()) {
-            let Ok(root) = self.offer.root(entry, &mut |chore| do_here(&self.offer, chore));
-            root.ok().map(|root| root.to_string())
-        } else {
-            let Ok(id) = self.offer.seal(&[], &mut |chore| do_here(&self.offer, chore));
-            id.ok().map(|id| id.to_string())
-        };
-        let Progress { bytes_fetched, wire_bytes, .. } = self.progress();
-        Summary {
-            files: u64::from(totals.files),
-            bytes: totals.bytes,
-            bytes_fetched,
-            wire_bytes,
-            seconds: began.elapsed().as_secs_f64(),
-            root,
-            ..Summary::default()
-        }
-    }
 }
+
+mod report;

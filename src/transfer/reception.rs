@@ -3,15 +3,17 @@
 use super::codes::{CodeKeeper, CodeNews};
 use super::frames::refuse;
 use super::lobby::Lobby;
+use super::pages::Lodge;
+use super::parcel::Parcel;
 use super::route::Visit;
 use super::state::OfferState;
 use super::work::MainEvent;
 use crate::limits::SESSIONS_MAX;
 use crate::secret::{Code, Key, Link, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
-use crate::transport::{Gatekeeper, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
+use crate::transport::{Gatekeeper, Guest, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
 use crate::wire::{Refusal, SessionGrant};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -21,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 ///
 /// [`listen`]: super::listen()
 pub(super) enum ReceptionEvent {
+    /// A browser sends something, which is told once.
+    Browser,
     /// Another code is shown, or none.
     Code(CodeNews),
     /// A sender began a session.
@@ -40,6 +44,10 @@ pub(super) struct Reception {
     lobby: Arc<Lobby>,
     visits: Mutex<HashMap<SessionId, Arc<Visit>>>,
     next_number: AtomicU64,
+    /// Where browsers go.
+    pub(super) lodge: Lodge,
+    /// What pages hand over that is about to come, over this machine's own loopback, and where the pages are.
+    expected: Mutex<VecDeque<(SocketAddr, Arc<Parcel>)>>,
     events: Mutex<mpsc::Sender<ReceptionEvent>>,
 }
 
@@ -52,6 +60,8 @@ impl Reception {
             lobby: Arc::default(),
             visits: Mutex::default(),
             next_number: AtomicU64::new(1),
+            lodge: Lodge::default(),
+            expected: Mutex::default(),
             events: Mutex::new(events),
         }
     }
@@ -60,6 +70,24 @@ impl Reception {
     pub(super) fn open(&self, link: Link) {
         // It is opened once, so nothing is there to be replaced.
         let _ = self.link.set(link);
+    }
+
+    /// A page's files are about to be pushed, from this machine itself.
+    pub(super) fn expect(&self, from: SocketAddr, parcel: Arc<Parcel>) {
+        if !self.lodge.has_had_visitors() {
+            self.tell(ReceptionEvent::Browser);
+        }
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).push_back((from, parcel));
+    }
+
+    /// The next of those, where a session comes from this machine.
+    fn expected(&self, stays_here: bool) -> Option<(SocketAddr, Arc<Parcel>)> {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if !stays_here {
+            return None;
+        }
+        // One that is over never came.
+        std::iter::from_fn(|| expected.pop_front()).find(|(_, parcel)| !parcel.is_over())
     }
 
     /// A session is over, and nothing is open of it any more.
@@ -78,12 +106,12 @@ impl Reception {
 
     /// The session that a control lane belongs to, and whether it is a new one. A session's proof names it; that one may be
     /// unknown, where this run began since: the secret is its own all the same.
-    fn visit_for(&self, who: Who) -> Result<(Arc<Visit>, bool), Refusal> {
+    fn visit_for(&self, who: Who, stays_here: bool) -> Result<(Arc<Visit>, Option<SocketAddr>, bool), Refusal> {
         let link = self.link.get().ok_or(Refusal::Busy)?;
         let mut visits = self.lock_visits();
         let id = match who {
             Who::Session(id) => match visits.get(&id) {
-                Some(visit) => return Ok((Arc::clone(visit), false)),
+                Some(visit) => return Ok((Arc::clone(visit), None, false)),
                 None => id,
             },
             Who::Code | Who::Link(_) => fresh_session_id().map_err(|_| Refusal::Busy)?,
@@ -98,9 +126,10 @@ impl Reception {
         }
         let grant = SessionGrant { id: *id.as_bytes(), secret: *self.state.session_secret(id).as_bytes() };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let visit = Arc::new(Visit::new(number, link.clone(), grant, Arc::clone(&self.lobby)));
+        let (from, parcel) = self.expected(stays_here).unzip();
+        let visit = Arc::new(Visit::new(number, link.clone(), grant, Arc::clone(&self.lobby), parcel));
         visits.insert(id, Arc::clone(&visit));
-        Ok((visit, true))
+        Ok((visit, from, true))
     }
 
     fn tell(&self, event: ReceptionEvent) {
@@ -151,13 +180,13 @@ impl Gatekeeper for Reception {
                 None => return,
             },
             (Purpose::Data, _) => return,
-            (Purpose::Push, who) => self.visit_for(who),
+            (Purpose::Push, who) => self.visit_for(who, lane.stays_on_this_machine()),
         };
         match visit {
-            Ok((visit, is_new)) => {
+            Ok((visit, from, is_new)) => {
                 visit.deliver(lane, LaneRole::Control);
                 if is_new {
-                    self.tell(ReceptionEvent::Came { visit, peer: intro.peer_address });
+                    self.tell(ReceptionEvent::Came { visit, peer: from.unwrap_or(intro.peer_address) });
                 }
             }
             Err(refusal) => {
@@ -168,6 +197,14 @@ impl Gatekeeper for Reception {
                 self.renew_code();
             }
         }
+    }
+
+    fn takes_guests(&self) -> bool {
+        self.lodge.is_open()
+    }
+
+    fn visit(&self, guest: Guest) {
+        self.lodge.visit(guest);
     }
 
     fn observe(&self, event: ListenerEvent) {

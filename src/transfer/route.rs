@@ -3,6 +3,7 @@
 use super::dial::Dial;
 use super::lobby::Lobby;
 use super::memory::Origin;
+use super::parcel::Parcel;
 use super::queue::Queue;
 use super::work::MainEvent;
 use crate::limits::SESSION_LANES_MAX;
@@ -34,6 +35,8 @@ pub(super) struct Visit {
     pub(super) grant: SessionGrant,
     /// The other senders of this run.
     pub(super) lobby: Arc<Lobby>,
+    /// What a page hands over, where that is what comes.
+    pub(super) parcel: Option<Arc<Parcel>>,
     /// Where its lanes are handed over.
     pub(super) main: Arc<Queue<MainEvent>>,
     /// Lanes that were handed over and are not taken yet.
@@ -78,12 +81,19 @@ impl Route {
 }
 
 impl Visit {
-    pub(super) fn new(number: u64, link: Link, grant: SessionGrant, lobby: Arc<Lobby>) -> Self {
+    pub(super) fn new(
+        number: u64,
+        link: Link,
+        grant: SessionGrant,
+        lobby: Arc<Lobby>,
+        parcel: Option<Arc<Parcel>>,
+    ) -> Self {
         Self {
             number,
             link,
             grant,
             lobby,
+            parcel,
             main: Arc::new(Queue::new()),
             arriving: AtomicUsize::new(0),
             away_since: Mutex::default(),

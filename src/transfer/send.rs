@@ -66,6 +66,7 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
         link: link.clone(),
         bound: listener.address(),
         shelf: Some(Shelf::new(Arc::clone(&host))),
+        inbox: None,
         gatekeeper: Arc::clone(&host) as _,
     };
     open_pages(&host.lodge, settings.pages, premises, &|event| observer.event(event));

@@ -3,9 +3,9 @@
 use super::company::{Company, Turns};
 use super::frames::{Incoming, LaneFault, read_frame, say_no, send_message};
 use super::limit::Limit;
-use super::offer::{Chore, Filled, Offer};
+use super::offer::Offer;
 use super::outlet::{Outlet, Press};
-use super::pieces::{Doing, counted, work};
+use super::pieces::{Doing, counted};
 use super::push::News;
 use super::shelf::Signs;
 use super::wish::{Terms, Wish};
@@ -348,16 +348,6 @@ impl ServedSession {
                 Standing::Out => return Err(LaneFault::Transport(TransportError::Closed)),
             }
             send_message(lane, &Message::Working)?;
-        }
-    }
-
-    /// Does a chore of the offer, and says `Working` as long as it takes.
-    pub(super) fn act(&self, lane: &mut Lane, chore: Chore) -> Result<Filled, LaneFault> {
-        let offer = Arc::clone(&self.offer);
-        match chore {
-            Chore::Fill(claim) => work(lane, move || offer.fill(&claim)),
-            Chore::Recheck(recheck) => work(lane, move || recheck.run()),
-            Chore::Wait => send_message(lane, &Message::Working).map(Ok),
         }
     }
 

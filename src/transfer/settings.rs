@@ -124,6 +124,8 @@ pub struct ListenSettings {
     pub attributes: bool,
     /// [`Compression::Off`] has senders not compress; how far they do otherwise is theirs to decide.
     pub compress: Compression,
+    /// What serves browsers at the same port. `None`: nothing.
+    pub pages: Option<OpenPages>,
 }
 
 /// What to fetch, into which folder, and by which rules.

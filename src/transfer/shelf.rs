@@ -11,6 +11,7 @@ use crate::digest::{ChunkDigest, FileDigest};
 use crate::limits::WORKING_EVERY;
 use crate::manifest::{EntryIndex, Listing};
 use crate::session::End;
+use crate::source::Source;
 use crate::transport::{LaneIntro, Purpose, Who};
 use crate::wire::Refusal;
 use std::fmt;
@@ -101,12 +102,16 @@ impl Shelf {
         within: Range<u64>,
         out: &mut [u8],
     ) -> Result<(), SourceChanged> {
-        self.0.offer.source.read_chunk_into(entry.0, chunk, within, out).map_err(|_| SourceChanged)
+        self.files()?.read_chunk_into(entry.0, chunk, within, out).map_err(|_| SourceChanged)
     }
 
     /// Names the state of a file: another one where the file is not the same any more.
     pub fn stamp(&self, entry: EntryIndex) -> [u8; 32] {
-        self.0.offer.source.stamp(entry.0)
+        self.files().map_or([0; 32], |files| files.stamp(entry.0))
+    }
+
+    fn files(&self) -> Result<&Source, SourceChanged> {
+        self.0.offer.contents.files().ok_or(SourceChanged)
     }
 
     /// A browser came, and knows the key.

@@ -5,8 +5,9 @@ use super::guests::{Stay, Token};
 use super::native;
 use super::routes::CALL_BYTES_MAX;
 use super::site::Site;
+use super::uploads;
 use crate::limits::{
-    WEB_CALLS_MAX, WEB_CHUNK_BYTES_MAX, WEB_DIGESTS_MAX, WEB_HEADER_BYTES_MAX, WEB_LIST_ENTRIES_MAX, WEB_RUN_BYTES_MAX,
+    WEB_CALLS_MAX, WEB_CHUNK_BYTES_MAX, WEB_DIGESTS_MAX, WEB_HEADER_BYTES_MAX, WEB_OFFER_FILES_MAX, WEB_RUN_BYTES_MAX,
 };
 use crate::sealing::{NONCE_BYTES, Nonce, TAG_BYTES};
 use crate::transfer::{Refused, Visitor, Welcome};
@@ -50,13 +51,59 @@ struct Header {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 enum Op {
-    Chunks { file: u32, first: u32, count: u32 },
-    Digests { file: u32, first: u32, count: u32 },
-    Fetched { files: Vec<u32> },
+    Cancel {
+        batch: String,
+    },
+    Chunks {
+        file: u32,
+        first: u32,
+        count: u32,
+    },
+    Digests {
+        file: u32,
+        first: u32,
+        count: u32,
+    },
+    Fetched {
+        files: Vec<u32>,
+    },
+    Hashed {
+        batch: String,
+        file: u32,
+        first: u32,
+        count: u32,
+    },
     Hello {},
-    List { from: u32 },
-    Native { file: Option<u32>, zip: Option<Vec<u32>> },
-    Root { file: u32 },
+    List {
+        from: u32,
+    },
+    Native {
+        file: Option<u32>,
+        zip: Option<Vec<u32>>,
+    },
+    Offer {
+        batch: String,
+        #[serde(default)]
+        from: u32,
+        files: Vec<uploads::Offered>,
+        #[serde(default)]
+        more: bool,
+    },
+    Put {
+        batch: String,
+        file: u32,
+        index: u32,
+    },
+    Root {
+        file: u32,
+    },
+    Unreadable {
+        batch: String,
+        file: u32,
+    },
+    Wants {
+        batch: String,
+    },
 }
 
 /// Answers the call that `body` is.
@@ -77,7 +124,7 @@ pub(super) fn answer(site: &Arc<Site>, peer: SocketAddr, mut body: Vec<u8>) -> R
 fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, Fault> {
     let malformed = || Fault::new("request", "the call is not one of this version");
     let (length, rest) = text.split_first_chunk::<4>().ok_or_else(malformed)?;
-    let (header, _payload) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(malformed)?;
+    let (header, payload) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(malformed)?;
     if header.len() > WEB_HEADER_BYTES_MAX {
         return Err(malformed());
     }
@@ -94,17 +141,51 @@ fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, F
     stay.heard(text.len() as u64);
     let _call = stay.call().ok_or_else(|| Fault::new("busy", "too many calls at once"))?;
     may_go_on(&stay)?;
+    match op {
+        Op::Hello {} => hello(site, peer, Some(stay)),
+        Op::Chunks { .. }
+        | Op::Digests { .. }
+        | Op::Fetched { .. }
+        | Op::List { .. }
+        | Op::Native { .. }
+        | Op::Root { .. } => fetch(site, &stay, op),
+        Op::Cancel { .. }
+        | Op::Hashed { .. }
+        | Op::Offer { .. }
+        | Op::Put { .. }
+        | Op::Unreadable { .. }
+        | Op::Wants { .. } => send(site, peer, op, payload),
+    }
+}
+
+/// What a page asks of a host that offers.
+fn fetch(site: &Site, stay: &Arc<Stay>, op: Op) -> Result<Draft, Fault> {
     let shelf = site.shelf.as_ref().ok_or_else(|| Fault::new("mode", "nothing is offered here"))?;
     match op {
         Op::Chunks { file, first, count } => {
-            downloads::chunks(site, shelf, &stay, file, first..first.saturating_add(count))
+            downloads::chunks(site, shelf, stay, file, first..first.saturating_add(count))
         }
         Op::Digests { file, first, count } => downloads::digests(shelf, file, first..first.saturating_add(count)),
-        Op::Fetched { files } => downloads::fetched(shelf, &stay, &files),
-        Op::Hello {} => hello(site, peer, Some(stay)),
+        Op::Fetched { files } => downloads::fetched(shelf, stay, &files),
         Op::List { from } => downloads::list(shelf, from),
-        Op::Native { file, zip } => native::open(site, shelf, &stay, file, zip.as_deref()),
+        Op::Native { file, zip } => native::open(site, shelf, stay, file, zip.as_deref()),
         Op::Root { file } => downloads::root(shelf, file),
+        _ => Err(Fault::new("mode", "it is not offered here")),
+    }
+}
+
+/// What a page says to a host that takes files.
+fn send(site: &Site, peer: SocketAddr, op: Op, payload: &[u8]) -> Result<Draft, Fault> {
+    let inbox = site.inbox.as_ref().ok_or_else(|| Fault::new("mode", "nothing is taken here"))?;
+    let named = |batch: &str| token(batch).ok_or_else(|| Fault::new("request", "a batch has a name of 26 characters"));
+    match op {
+        Op::Cancel { batch } => uploads::cancel(inbox, named(&batch)?),
+        Op::Hashed { batch, file, first, count } => uploads::hashed(inbox, named(&batch)?, file, first, count, payload),
+        Op::Offer { batch, from, files, more } => uploads::offer(site, inbox, peer, named(&batch)?, from, files, more),
+        Op::Put { batch, file, index } => uploads::put(inbox, named(&batch)?, file, index, payload),
+        Op::Unreadable { batch, file } => uploads::unreadable(inbox, named(&batch)?, file),
+        Op::Wants { batch } => uploads::wants(inbox, named(&batch)?),
+        _ => Err(Fault::new("mode", "it is not taken here")),
     }
 }
 
@@ -135,7 +216,7 @@ fn hello(site: &Site, peer: SocketAddr, known: Option<Arc<Stay>>) -> Result<Draf
         "session": BASE32_NOPAD.encode(&stay.token),
         "title": site.shelf.as_ref().map(downloads::title).unwrap_or_default(),
         "download": site.shelf.is_some(),
-        "upload": false,
+        "upload": site.inbox.is_some(),
         "tls": false,
         "candidates": site.access.origins("http"),
         "limits": {
@@ -144,7 +225,7 @@ fn hello(site: &Site, peer: SocketAddr, known: Option<Arc<Stay>>) -> Result<Draf
             "run_bytes_max": WEB_RUN_BYTES_MAX,
             "calls_max": WEB_CALLS_MAX,
             "digests_max": WEB_DIGESTS_MAX,
-            "offer_files_max": WEB_LIST_ENTRIES_MAX,
+            "offer_files_max": WEB_OFFER_FILES_MAX,
         },
     });
     Ok(Draft::new(&header, 0))

@@ -17,6 +17,7 @@ mod routes;
 mod server;
 mod site;
 mod steady;
+mod uploads;
 mod zip;
 
 pub use server::open;

@@ -48,6 +48,9 @@ impl Drop for Server {
         let Some(runtime) = self.runtime.take() else { return };
         // The last page is being told that all is well. Whoever takes longer to hear it does not hold up the run.
         let _ = runtime.block_on(async { timeout(FAREWELL, self.closing.closed()).await });
+        if let Some(inbox) = &self.site.inbox {
+            inbox.close();
+        }
         runtime.shutdown_background();
     }
 }
@@ -59,6 +62,9 @@ async fn watch_guests(site: Arc<Site>) {
     loop {
         ticks.tick().await;
         site.guests.look();
+        if let Some(inbox) = &site.inbox {
+            inbox.look();
+        }
     }
 }
 

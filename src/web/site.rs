@@ -5,9 +5,10 @@ use super::assets::Assets;
 use super::guests::Guests;
 use super::headers;
 use super::native::Capabilities;
+use super::uploads::Drafts;
 use crate::limits::{WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX, WEB_DOWNLOADS_MAX, WEB_HEAVY_CALLS_MAX};
 use crate::sealing::SealingKeys;
-use crate::transfer::{Premises, Shelf};
+use crate::transfer::{Inbox, Premises, Shelf};
 use crate::transport::{Gatekeeper, ListenerEvent, household};
 use std::collections::HashMap;
 use std::fmt;
@@ -29,6 +30,8 @@ pub(super) struct Site {
     pub(super) keys: SealingKeys,
     pub(super) policy: String,
     pub(super) shelf: Option<Shelf>,
+    pub(super) inbox: Option<Inbox>,
+    pub(super) drafts: Drafts,
     gatekeeper: Arc<dyn Gatekeeper>,
     /// Connections that know the room, by where they come from.
     seats: Mutex<HashMap<IpAddr, usize>>,
@@ -43,7 +46,7 @@ pub(super) struct Seat {
 
 impl Site {
     pub(super) fn new(premises: Premises) -> Self {
-        let Premises { link, bound, shelf, gatekeeper } = premises;
+        let Premises { link, bound, shelf, inbox, gatekeeper } = premises;
         let access = Access::new(&link, bound);
         Self {
             policy: headers::policy(&access.origins("http")),
@@ -55,6 +58,8 @@ impl Site {
             heavy: Arc::new(Semaphore::new(WEB_HEAVY_CALLS_MAX)),
             keys: SealingKeys::derive(link.key().as_bytes(), link.room().as_bytes()),
             shelf,
+            inbox,
+            drafts: Drafts::default(),
             gatekeeper,
             seats: Mutex::default(),
             wrong: AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! A browser without a page: requests of HTTP by hand, and sealed calls.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses the part that it needs")]
+#![allow(clippy::needless_pass_by_value, reason = "a call is written where it is made")]
 
 use haul::sealing::{NONCE_BYTES, SealingKeys, TAG_BYTES};
 use haul::secret::Link;
@@ -164,7 +165,7 @@ pub fn read_reply(stream: &mut TcpStream, is_head: bool) -> Option<Reply> {
     let length: usize = reply.header("content-length").map_or(0, |length| length.parse().unwrap());
     let length = if is_head || status == 304 || status == 204 { 0 } else { length };
     while reply.body.len() < length {
-        let mut more = [0; 65536];
+        let mut more = [0; 16_384];
         match stream.read(&mut more) {
             Ok(0) | Err(_) => {
                 reply.is_cut = true;

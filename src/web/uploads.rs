@@ -1,0 +1,175 @@
+//! From the page to the host: batches of files, offered, asked for piece by piece, and taken.
+
+use super::calls::{Draft, Fault};
+use super::guests::Token;
+use super::site::Site;
+use crate::chunk::Length;
+use crate::digest::{ChunkDigest, DIGEST_BYTES};
+use crate::limits::{FILE_BYTES_MAX, WEB_BATCH_FILES_MAX, WEB_CHUNK_BYTES_MAX, WEB_OFFER_FILES_MAX, WEB_PAGES_MAX};
+use crate::rel_path::RelPath;
+use crate::transfer::{Delivery, HandedFile, Inbox, NotPosted, NotTaken, Posted};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A file, as a page offers it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Offered {
+    path: String,
+    size: u64,
+    #[serde(default)]
+    mtime: i64,
+}
+
+/// Batches whose files are not all named yet.
+#[derive(Debug, Default)]
+pub(super) struct Drafts(Mutex<HashMap<Token, (Instant, Vec<HandedFile>)>>);
+
+/// Takes the names of files; with the last of them the batch is on its way.
+pub(super) fn offer(
+    site: &Site,
+    inbox: &Inbox,
+    peer: SocketAddr,
+    batch: Token,
+    from: u32,
+    files: Vec<Offered>,
+    more: bool,
+) -> Result<Draft, Fault> {
+    if let Some(posted) = inbox.find(&batch) {
+        // It was said before, and the answer was lost.
+        return Ok(Draft::new(&json!({ "ok": true, "files": posted.parcel.files() }), 0));
+    }
+    if files.len() > WEB_OFFER_FILES_MAX {
+        return Err(Fault::new("limit", format!("more than {WEB_OFFER_FILES_MAX} files in one call")));
+    }
+    let files: Vec<HandedFile> = files.into_iter().map(handed).collect::<Result<_, _>>()?;
+    let named = site.drafts.add(batch, from as usize, files)?;
+    if !more {
+        let files = site.drafts.take(&batch);
+        inbox.post(batch, &files, peer).map_err(|fault| match fault {
+            NotPosted::Busy => Fault::new("busy", fault.to_string()),
+            NotPosted::Files(_) => Fault::new("request", fault.to_string()),
+        })?;
+    }
+    Ok(Draft::new(&json!({ "ok": true, "files": named }), 0))
+}
+
+/// What the page is to do, once there is something.
+pub(super) fn wants(inbox: &Inbox, batch: Token) -> Result<Draft, Fault> {
+    let Posted { parcel, .. } = find(inbox, &batch)?;
+    let wants = parcel.wants(LONG_POLL);
+    let (state, text) = match wants.delivery {
+        Delivery::Asking => ("asking", String::new()),
+        Delivery::Complete { failed: 0 } => ("complete", String::new()),
+        Delivery::Complete { failed } => ("complete", format!("{failed} of the files failed there")),
+        Delivery::Failed { text } => ("failed", text),
+        Delivery::Refused => ("refused", "the other side declined".to_owned()),
+        Delivery::Sending => ("sending", String::new()),
+    };
+    let header = json!({
+        "ok": true,
+        "state": state,
+        "text": text,
+        "digests": wants.digests,
+        "chunks": wants.chunks,
+        "held_bytes": wants.held_bytes,
+        "total_bytes": parcel.total_bytes(),
+    });
+    Ok(Draft::new(&header, 0))
+}
+
+/// Takes digests.
+pub(super) fn hashed(
+    inbox: &Inbox,
+    batch: Token,
+    file: u32,
+    first: u32,
+    count: u32,
+    payload: &[u8],
+) -> Result<Draft, Fault> {
+    let Posted { parcel, .. } = find(inbox, &batch)?;
+    let (digests, rest) = payload.as_chunks::<DIGEST_BYTES>();
+    if digests.len() != count as usize || !rest.is_empty() {
+        return Err(Fault::new("request", "there are not as many digests as are said to be"));
+    }
+    let digests: Vec<ChunkDigest> = digests.iter().copied().map(ChunkDigest).collect();
+    taken(parcel.hashed(file, first, &digests))
+}
+
+/// Takes a chunk.
+pub(super) fn put(inbox: &Inbox, batch: Token, file: u32, index: u32, payload: &[u8]) -> Result<Draft, Fault> {
+    let posted = find(inbox, &batch)?;
+    taken(posted.parcel.put(file, index, payload, |number| posted.known_digest(number)))
+}
+
+/// The page cannot read a file any more.
+pub(super) fn unreadable(inbox: &Inbox, batch: Token, file: u32) -> Result<Draft, Fault> {
+    taken(find(inbox, &batch)?.parcel.unreadable(file))
+}
+
+/// The page's user does not want to send it.
+pub(super) fn cancel(inbox: &Inbox, batch: Token) -> Result<Draft, Fault> {
+    find(inbox, &batch)?.parcel.cancel();
+    taken(Ok(()))
+}
+
+impl Drafts {
+    /// Adds files from place `from` on, and says how many there are.
+    fn add(&self, batch: Token, from: usize, files: Vec<HandedFile>) -> Result<usize, Fault> {
+        let mut drafts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drafts.retain(|_, (since, _)| since.elapsed() < DRAFT_IDLE_MAX);
+        if drafts.len() >= WEB_PAGES_MAX && !drafts.contains_key(&batch) {
+            return Err(Fault::new("busy", "too many are sending at once"));
+        }
+        let (since, listed) = drafts.entry(batch).or_insert_with(|| (Instant::now(), Vec::new()));
+        *since = Instant::now();
+        if from > listed.len() {
+            return Err(Fault::new("request", "files before these are not named yet"));
+        }
+        // What was said before is said again.
+        listed.truncate(from);
+        if listed.len() + files.len() > WEB_BATCH_FILES_MAX {
+            return Err(Fault::new("limit", format!("more than {WEB_BATCH_FILES_MAX} files at once")));
+        }
+        listed.extend(files);
+        Ok(listed.len())
+    }
+
+    fn take(&self, batch: &Token) -> Vec<HandedFile> {
+        let mut drafts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drafts.remove(batch).map(|(_, files)| files).unwrap_or_default()
+    }
+}
+
+fn handed(Offered { path, size, mtime }: Offered) -> Result<HandedFile, Fault> {
+    let path = RelPath::parse(&path).map_err(|fault| Fault::new("request", format!("a name is refused: {fault}")))?;
+    if size > FILE_BYTES_MAX {
+        return Err(Fault::new("limit", "a file is longer than any that is taken"));
+    }
+    if size > LENGTH_MAX {
+        return Err(Fault::new("limit", "a file is longer than a page can send"));
+    }
+    Ok(HandedFile { path, length: Length(size), modified: mtime })
+}
+
+fn find(inbox: &Inbox, batch: &Token) -> Result<Posted, Fault> {
+    inbox.find(batch).ok_or_else(|| Fault::new("unknown", "there is no such batch"))
+}
+
+fn taken(outcome: Result<(), NotTaken>) -> Result<Draft, Fault> {
+    match outcome {
+        Ok(()) => Ok(Draft::new(&json!({ "ok": true }), 0)),
+        Err(NotTaken::Digest) => Err(Fault::new("digest", "the bytes are not what their digest says")),
+        Err(NotTaken::Unknown) => Err(Fault::new("request", "the batch has no such file or chunk")),
+    }
+}
+
+/// How long a page waits for something to do.
+const LONG_POLL: Duration = Duration::from_secs(5);
+/// How long a batch may take to be named.
+const DRAFT_IDLE_MAX: Duration = Duration::from_secs(600);
+/// Longest file whose chunks fit into a call.
+const LENGTH_MAX: u64 = 16_384 * WEB_CHUNK_BYTES_MAX;
