@@ -357,10 +357,10 @@ async function showUnfinished() {
   element("give-sum").textContent = text;
 }
 
-function give(picked) {
+async function give(picked) {
   if (!picked.length) return;
   meter.reset();
-  changed.add(giving.give(picked));
+  changed.add(await giving.give(picked));
   element("give-sum").textContent = "Photos, files or whole folders.";
   draw();
 }

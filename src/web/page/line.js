@@ -67,6 +67,12 @@ export class Line {
     }, signal);
   }
 
+  /** A task that is tried once: whoever asked for it will ask again. */
+  taskOnce(name, request, told, signal) {
+    const act = () => this.#crew.do(name, { ...request, origin: this.origin, session: this.#session }, told, signal);
+    return this.#persist(act, signal, true);
+  }
+
   async #greet() {
     // Whoever finds the session gone waits for the same greeting.
     this.#greeting ??= (async () => {
@@ -86,7 +92,7 @@ export class Line {
     return this.#greeting;
   }
 
-  async #persist(act, signal) {
+  async #persist(act, signal, isOnce = false) {
     for (;;) {
       await this.#sleep(this.retryAt - Date.now(), signal);
       const session = this.#session;
@@ -101,6 +107,7 @@ export class Line {
       } catch (fault) {
         if (signal?.aborted) throw new Fault("stopped", "it was stopped");
         await this.#weigh(fault, session, signal);
+        if (isOnce) throw fault;
       }
     }
   }
