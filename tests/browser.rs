@@ -8,6 +8,10 @@ mod chromium;
 mod fault_proxy;
 #[path = "browser/fetching.rs"]
 mod fetching;
+#[path = "browser/giving.rs"]
+mod giving;
+#[path = "support/listening.rs"]
+mod listening;
 #[path = "browser/looks.rs"]
 mod looks;
 #[path = "support/netns.rs"]

@@ -323,6 +323,58 @@ fn a_wrong_key_a_missing_one_and_an_offer_that_is_over_are_told_apart() {
 }
 
 #[test]
+fn the_browser_downloads_by_itself_where_it_is_asked_to() {
+    if !may_browse() {
+        return;
+    }
+    let stage = Stage::new();
+    let source = stage.ground.dir("source");
+    let film = stage.ground.file("source/film.bin", 3_000_000, 1);
+    stage.ground.file("source/list.txt", 1000, 2);
+    let host = stage.send(&[source.to_str().unwrap(), "--keep"]);
+    let browser = stage.browser();
+    let tab = open(&browser, &host.link);
+    tab.press("document.querySelector('#ways summary')");
+    let link = |name: &str| {
+        format!(
+            "[...document.querySelectorAll('#natives a')].find(link => link.textContent.startsWith({}))",
+            json!(name)
+        )
+    };
+    tab.press(&link("film.bin"));
+    browser.wait_for_downloads(1);
+    assert_same(&film, &stage.saved("film.bin"));
+    tab.press(&link("Everything as one zip"));
+    browser.wait_for_downloads(2);
+    let zip = fs::read_dir(stage.ground.path("downloads")).unwrap().map(|entry| entry.unwrap().path());
+    let zip = zip.filter(|path| path.extension().is_some_and(|end| end == "zip")).last().unwrap();
+    let bytes = fs::read(zip).unwrap();
+    let stored = fs::read(&film).unwrap();
+    assert!(bytes.starts_with(b"PK") && bytes.windows(64).any(|window| window == &stored[1000..1064]), "it is stored");
+    assert_eq!(tab.said(), Vec::<String>::new(), "nothing is held against the page");
+}
+
+#[test]
+fn eight_pages_fetch_at_once() {
+    if !may_browse() {
+        return;
+    }
+    let stage = Stage::new();
+    let file = stage.ground.file("film.bin", 2 << 20, 3);
+    let host = stage.send(&[file.to_str().unwrap(), "--keep"]);
+    // Tabs of one browser would share what they keep, and one of them is shown at a time.
+    let browsers: Vec<_> = (0..8).map(|number| stage.browser_of(&number.to_string())).collect();
+    let tabs: Vec<_> = browsers.iter().map(|browser| open(browser, &host.link)).collect();
+    for tab in &tabs {
+        press(tab, "film.bin", "Get");
+    }
+    let root = blake3::hash(&fs::read(&file).unwrap()).to_hex();
+    for tab in &tabs {
+        assert_eq!(wait_until_verified(tab, "film.bin"), root.as_str());
+    }
+}
+
+#[test]
 fn hostile_names_run_nothing_and_are_shown_for_what_they_are() {
     if !may_browse() {
         return;

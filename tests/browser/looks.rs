@@ -134,6 +134,31 @@ fn every_state_of_fetching_fits_a_narrow_phone_and_can_be_read_and_heard() {
 }
 
 #[test]
+fn every_state_of_sending_fits_a_narrow_phone_and_can_be_read_and_heard() {
+    if !may_browse() {
+        return;
+    }
+    let stage = Stage::new();
+    let into = stage.ground.dir("into");
+    let files = [stage.ground.file("Beach.mp4", 4 << 20, 1), stage.ground.file("List.txt", 1200, 3)];
+    let host = stage.listen(&["--yes", "--keep", "--into", into.to_str().unwrap()]);
+    let browser = stage.browser();
+    let tab = open(&browser, &host.link);
+    look(&tab, "ready-to-send");
+    stage.proxy.inject(Whom::All, Fault::Throttle(Way::ToSender, Some(400_000)));
+    tab.pick("#files-in", &[&files[0], &files[1]]);
+    tab.wait_for("document.querySelector('#bar-progress').value > 0.2");
+    look(&tab, "sending");
+    tab.reload();
+    wait_for_text(&tab, "are safe at the computer");
+    look(&tab, "pick-again");
+    stage.proxy.inject(Whom::All, Fault::Throttle(Way::ToSender, None));
+    tab.pick("#files-in", &[&files[0], &files[1]]);
+    tab.wait_for("document.querySelector('#uploads .row').dataset.kind === 'good'");
+    look(&tab, "sent");
+}
+
+#[test]
 fn everything_can_be_reached_and_done_with_a_keyboard() {
     if !may_browse() {
         return;

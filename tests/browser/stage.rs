@@ -5,6 +5,7 @@
 
 use crate::chromium::{Browser, Tab};
 use crate::fault_proxy::FaultProxy;
+use crate::listening::Listening;
 use crate::netns::{Cable, may_make_networks};
 use crate::process::{Playground, Sending};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,11 @@ impl Stage {
         self.ground.start_send(self.command("send", arguments))
     }
 
+    /// Starts `haul receive … --json` for the browser.
+    pub(crate) fn listen(&self, arguments: &[&str]) -> Listening {
+        Listening::start(self.command("receive", arguments))
+    }
+
     fn command(&self, verb: &str, arguments: &[&str]) -> Command {
         let prepared = self.ground.command(verb);
         let mut command = self.cable.command(HOST_END, env!("CARGO_BIN_EXE_haul"));
@@ -65,9 +71,14 @@ impl Stage {
 
     /// A browser. The same again after an end has what the earlier one kept.
     pub(crate) fn browser(&self) -> Browser {
+        self.browser_of("somebody")
+    }
+
+    /// The browser of one of several people.
+    pub(crate) fn browser_of(&self, person: &str) -> Browser {
         let mut command = self.cable.command(BROWSER_END, "sh");
         command.env("HOME", self.ground.dir("home"));
-        Browser::start(command, &self.ground.dir("profile"), &self.ground.dir("downloads"))
+        Browser::start(command, &self.ground.dir(&format!("profiles/{person}")), &self.ground.dir("downloads"))
     }
 
     /// A file that the browser saved.
