@@ -1,4 +1,4 @@
-//! A TCP proxy on loopback that does to connections what bad networks do, when it is told to and not otherwise.
+//! A TCP proxy that does to connections what bad networks do, when it is told to and not otherwise.
 //!
 //! The receiver is who connects, the sender is who listens behind the proxy. What was not passed on at a fault that
 //! ends a connection is lost; everything else arrives, in order and unchanged.
@@ -104,8 +104,14 @@ enum Timed {
 }
 
 impl FaultProxy {
+    /// A proxy on loopback.
     pub fn new(target: SocketAddr) -> Self {
-        let listener = listener();
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), target)
+    }
+
+    /// A proxy that listens on `own`, in the network of the calling thread.
+    pub fn at(own: SocketAddr, target: SocketAddr) -> Self {
+        let listener = listener(own);
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { target, listener, state: Mutex::default(), changed: Condvar::new() });
         let (accepting, timing) = (Arc::clone(&shared), Arc::clone(&shared));
@@ -441,14 +447,14 @@ impl Fault {
 const BACKLOG: i32 = 128;
 
 /// A listener whose port stays its own while it does not listen: only a port asked for by number does.
-fn listener() -> TcpListener {
+fn listener(own: SocketAddr) -> TcpListener {
     let bound = |port: u16| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+        socket.bind(&SocketAddr::new(own.ip(), port).into()).unwrap();
         socket
     };
-    let free = bound(0);
+    let free = bound(own.port());
     let socket = bound(free.local_addr().unwrap().as_socket().unwrap().port());
     socket.listen(BACKLOG).unwrap();
     socket.into()

@@ -23,7 +23,7 @@ const changed = new Set();
 const rows = new Map();
 /** What the bar is about. */
 const counted = new Set();
-let links = 0, isHere = false, repaired = null;
+let listed = 0, isHere = false, repaired = null, folder = "";
 
 /** Takes the key out of the address, where others would see it, and keeps it for this tab. */
 function takeKey() {
@@ -58,6 +58,7 @@ async function start() {
     const host = await line.hello();
     isHere = true;
     element("safety").textContent = safety(host.tls);
+    if (host.tls) element("ways-how").textContent = "not checked";
     element("foot").hidden = false;
     element("give").hidden = !host.upload;
     giving.enter(host.limits);
@@ -74,11 +75,11 @@ function trouble(fault) {
   const texts = {
     key: ["The link is not complete", "The part after # is missing or wrong. Scan the code again, or copy the whole link."],
     gone: ["This offer is over", "Nothing is offered at this link any more. Ask for a new one; files that you saved stay with you."],
-    declined: ["You were turned away", printable(fault.text || "The person at the computer declined.")],
+    declined: ["You were turned away", printable(fault.message || "The person at the computer declined.")],
     version: ["This page is out of date", "The computer runs another version. Load this page again."],
   };
   const [title, text] = texts[fault.kind] ??
-    ["This does not work here", printable(fault.text ?? fault.message ?? String(fault))];
+    ["This does not work here", printable(fault.message ?? String(fault))];
   const card = element("trouble"), again = card.querySelector("button");
   card.querySelector("h2").textContent = title;
   card.querySelector("p").textContent = text;
@@ -108,6 +109,8 @@ async function list(host) {
     from = answer.next;
   } while (from !== null);
   await fetching.enter(answer.id, host.limits, entries);
+  const top = entries[0]?.path.split("/")[0] + "/";
+  if (entries.every(entry => (entry.path + "/").startsWith(top))) folder = entries.length > 1 ? top : "";
   const others = entries.filter(entry => entry.kind === "link").length;
   const total = fetching.items.reduce((sum, item) => sum + item.size, 0);
   element("fetch-title").textContent = host.title ? printable(host.title) : "Files for you";
@@ -115,19 +118,22 @@ async function list(host) {
     (others ? `; ${count(others, "link")} to other places, which only the zip has` : "");
   element("ways").hidden = element("repair").hidden = fetching.items.length === 0;
   const which = element("repair-which");
-  which.replaceChildren(...fetching.items.map((item, place) => new Option(printable(item.entry.path), place)));
+  which.replaceChildren(...fetching.items.map((item, place) => new Option(printable(shownPath(item)), place)));
   element("fetch").hidden = false;
   showMore();
   draw();
 }
 
+/** A path as it is shown: a folder that holds everything is named once, above. */
+const shownPath = item => (item.entry.path.startsWith(folder) ? item.entry.path.slice(folder.length) : item.entry.path);
+
 function showMore() {
-  const end = Math.min(links + ROWS, fetching.items.length);
-  for (; links < end; links += 1) {
-    const item = fetching.items[links];
-    rows.set(item, new Row(element("files"), item.entry.path));
+  const end = Math.min(listed + ROWS, fetching.items.length);
+  for (; listed < end; listed += 1) {
+    const item = fetching.items[listed];
+    rows.set(item, new Row(element("files"), shownPath(item)));
     changed.add(item);
-    element("natives").append(native(item.entry.path, item.size, { file: item.entry.id }));
+    element("natives").append(native(shownPath(item), item.size, { file: item.entry.id }));
   }
   const left = fetching.items.length - end;
   element("more").hidden = left === 0;
@@ -151,9 +157,8 @@ function native(label, bytes, which) {
 
 /** Something that was asked for alone does not work; the rest goes on. */
 function complain(fault) {
-  if (["gone", "key", "declined", "version"].includes(fault.kind)) return trouble(fault);
-  speak(printable(fault.text || fault.message));
-  setStatus("bad", printable(fault.text || fault.message));
+  speak(printable(fault.message));
+  setStatus("bad", printable(fault.message));
 }
 
 // What is shown of each file
@@ -271,7 +276,7 @@ function draw() {
     if (one === repaired?.item) drawFetched(one, repaired.row);
     changed.delete(one);
   }
-  const moving = [...fetching.items, ...giving.batches].filter(one => one.isActive);
+  const moving = movingNow();
   // They move without telling.
   for (const one of moving) changed.add(one);
   drawBar(moving);
@@ -320,8 +325,14 @@ function setStatus(kind, text, aside = "") {
 
 function showStatus() {
   if (!element("trouble").hidden) return;
+  if (line.over) return trouble(line.over);
   if (line.isAsked) {
     setStatus("warn", "Waiting for a yes at the computer");
+  } else if (isOver()) {
+    // The host may end now; nothing needs it any more.
+    setStatus("good", "All saved and verified");
+  } else if (line.retryAt && isHere && !isMoving()) {
+    setStatus("warn", "Not connected");
   } else if (line.retryAt) {
     const seconds = Math.ceil((line.retryAt - Date.now()) / 1000);
     setStatus("warn", isHere ? "Reconnecting" : "No answer yet", seconds > 0 ? ` · next try in ${seconds} s` : " …");
@@ -329,6 +340,11 @@ function showStatus() {
     setStatus("good", "Connected");
   }
 }
+
+const movingNow = () => [...fetching.items, ...giving.batches].filter(one => one.isActive);
+const isMoving = () => movingNow().length > 0;
+const isOver = () => fetching.items.length > 0 && fetching.items.every(item => item.state === "done") &&
+  giving.batches.every(batch => !batch.isActive);
 
 // Sending
 
@@ -341,10 +357,10 @@ async function showUnfinished() {
   element("give-sum").textContent = text;
 }
 
-function give(picked) {
+async function give(picked) {
   if (!picked.length) return;
   meter.reset();
-  changed.add(giving.give(picked));
+  changed.add(await giving.give(picked));
   element("give-sum").textContent = "Photos, files or whole folders.";
   draw();
 }
@@ -418,7 +434,7 @@ function wireFetching() {
 function repair(file) {
   const item = fetching.items[Number(element("repair-which").value)];
   repaired?.row.remove();
-  repaired = { item, row: new Row(element("repair-row"), item.entry.path) };
+  repaired = { item, row: new Row(element("repair-row"), shownPath(item)) };
   get(item, file);
   draw();
 }

@@ -1,5 +1,6 @@
 // The page's workers. Whoever asks for something waits for one that is free.
 import { Fault } from "/_a/call.js";
+import { compile } from "/_a/module.js";
 
 /** As many as transfers use at once, and one that is there for everything else. */
 export const LANES = 4;
@@ -12,7 +13,8 @@ export class Crew {
   /** Starts the workers with a link. */
   async enter(room, key) {
     const lanes = Array.from({ length: LANES + 1 }, () => this.#lane());
-    await Promise.all(lanes.map(lane => this.#ask(lane, "enter", { room, key })));
+    const module = await compile();
+    await Promise.all(lanes.map(lane => this.#ask(lane, "enter", { module, room, key })));
     this.#lanes = lanes.slice(1);
     this.#lanes.forEach(lane => this.#free(lane));
     this.first = lanes[0];

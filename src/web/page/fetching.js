@@ -1,6 +1,7 @@
 // Files that come to this browser: what of each is here, what is asked for next, and saving what is complete.
 import { Fault } from "/_a/call.js";
 import { LANES } from "/_a/crew.js";
+import { FINAL } from "/_a/line.js";
 import * as shelf from "/_a/shelf.js";
 import { save } from "/_a/view.js";
 
@@ -159,13 +160,15 @@ export class Fetching {
       for (const other of this.items) if (other !== item && other.isActive) this.#stop(other, "full");
       return this.#set(item, "full");
     }
+    // What is here is as good as it was.
+    if (FINAL.includes(fault.kind)) return this.#set(item, "paused");
     const texts = {
       changed: "It changed at the sender since it was offered.",
       shelf: "This browser keeps nothing for this page (a private window?). Use its own download, below.",
       mismatch: "What came is twice not what was announced. Try again; the sender’s disk or memory may be at fault.",
-      page: fault.text,
+      page: fault.message,
     };
-    this.#set(item, "failed", texts[fault.kind] ?? (fault.text || fault.kind));
+    this.#set(item, "failed", texts[fault.kind] ?? (fault.message || fault.kind));
   }
 
   async #drive(item, stopped) {
@@ -237,14 +240,19 @@ export class Fetching {
     return kept;
   }
 
-  /** Finds chunks that need not be fetched: on the shelf, or in a local copy. */
+  /** Finds chunks that need not be fetched: in a local copy, or on the shelf. */
   async #recognise(item, kept, first, end) {
-    const digest = index => item.digests.subarray(index * 32, index * 32 + 32);
+    if (item.base) await this.#compare(item, first, end);
     for (let index = first; index < end; index += 1) {
-      if (kept.has(index) && same(kept.get(index), digest(index))) this.#has(item, index, 2);
+      const isKept = item.chunks[index] === 0 && kept.has(index) && same(kept.get(index), digestOf(item, index));
+      if (isKept) this.#has(item, index, 2);
     }
-    const lacking = range(first, end).filter(index => item.chunks[index] === 0);
-    if (!item.base || !lacking.length) return;
+    item.before = item.have;
+    this.#told(item);
+  }
+
+  /** Compares a part of a local copy with the original. */
+  async #compare(item, first, end) {
     const share = Math.ceil((end - first) / LANES);
     await Promise.all(range(0, LANES).map(async lane => {
       const from = first + lane * share, count = Math.min(share, end - from);
@@ -252,19 +260,15 @@ export class Fetching {
       const lengths = range(from, from + count).map(index => item.length(index));
       const request = { blob: item.base, size: item.size, first: from, lengths, step: item.step };
       const found = await this.#crew.do("hash", request);
-      found.forEach((one, place) => {
-        const index = from + place;
-        if (item.chunks[index] === 0 && one && same(one, digest(index))) this.#has(item, index, 3);
+      found.forEach((digest, place) => {
+        if (digest && same(digest, digestOf(item, from + place))) this.#has(item, from + place, 3);
       });
     }));
-    item.before = item.have;
-    this.#told(item);
   }
 
   #has(item, index, how) {
     item.chunks[index] = how;
     item.have += item.length(index);
-    item.before = Math.max(item.before, item.have);
   }
 
   /** Asks for what is missing in a part of a file. Returns when everything was asked for; `runs` end later. */
@@ -401,6 +405,7 @@ class Runs {
   }
 }
 
+const digestOf = (item, index) => item.digests.subarray(index * 32, index * 32 + 32);
 const baseName = item => item.entry.path.split("/").at(-1);
 const range = (from, to) => Array.from({ length: Math.max(0, to - from) }, (_, place) => from + place);
 const same = (one, other) => one.length === other.length && one.every((byte, place) => byte === other[place]);

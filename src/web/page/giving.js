@@ -1,10 +1,13 @@
 // Files that go to the computer. It asks for what it lacks; this hashes and sends what is asked for.
 import { LANES } from "/_a/crew.js";
+import { FINAL } from "/_a/line.js";
 import * as shelf from "/_a/shelf.js";
 
 const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /** Chunks that one worker hashes at a time. */
 const HASHED_AT_ONCE = 8;
+/** A page that did not ask for so long may have been taken for gone, which ends its batch. */
+const GONE_MS = 15000;
 /** Offers of digests and chunks under way at once. */
 const AT_ONCE = 2 * LANES;
 
@@ -40,6 +43,7 @@ class Batch {
   constructor(picked) {
     this.items = picked.map(({ file, path }) => new Item(file, path));
     this.size = this.items.reduce((sum, item) => sum + item.size, 0);
+    this.files = this.items.map(({ path, size, mtime }) => `${path}\0${size}\0${mtime}`).join("\n");
     this.id = newId();
   }
 
@@ -82,8 +86,11 @@ export class Giving {
   }
 
   /** Sends files. `picked` is `{file, path}` each. */
-  give(picked) {
+  async give(picked) {
     const batch = new Batch(picked);
+    // The host still knows the same files by the name that they had.
+    const before = await this.unfinished();
+    if (before?.files === batch.files) batch.id = before.id;
     this.batches.push(batch);
     this.resume(batch);
     return batch;
@@ -103,7 +110,8 @@ export class Giving {
       try {
         await this.#drive(batch, stopper.signal);
       } catch (fault) {
-        if (!stopper.signal.aborted) this.#set(batch, "failed", fault.text ?? fault.message);
+        const state = FINAL.includes(fault.kind) ? "paused" : "failed";
+        if (!stopper.signal.aborted) this.#set(batch, state, fault.message);
       } finally {
         stopper.abort();
         for (const item of batch.items) item.moving.clear();
@@ -134,13 +142,21 @@ export class Giving {
     }
     await this.#offer(batch, signal);
     const work = new Work(signal);
+    let heardAt = 0;
     while (true) {
       const answer = await this.#wants(batch, signal);
       if (work.fault) throw work.fault;
+      const wasGone = Date.now() - heardAt > GONE_MS;
+      heardAt = Date.now();
+      if (answer?.state === "failed" && wasGone) {
+        batch.id = newId();
+        await this.#offer(batch, signal);
+        continue;
+      }
       if (!answer) continue;
       if (["complete", "refused", "failed"].includes(answer.state)) {
         await work.settled();
-        return this.#over(batch, answer);
+        return this.#over(batch, answer, signal);
       }
       batch.before ??= answer.held_bytes;
       [batch.held, batch.since] = [answer.held_bytes, 0];
@@ -218,14 +234,15 @@ export class Giving {
     const [from, to] = [index * step, Math.min((index + 1) * step, item.size)];
     const told = bytes => item.moving.set(index, Math.min(bytes, to - from));
     try {
-      await this.#line.task("put", { batch: batch.id, file, index, blob: item.file, from, to }, told, signal);
+      await this.#line.taskOnce("put", { batch: batch.id, file, index, blob: item.file, from, to }, told, signal);
       item.sent += to - from;
       batch.since += to - from;
     } catch (fault) {
       // A file that changes while it is sent has other digests than those that were told.
       if (fault.kind === "digest") await this.#hash(batch, file, index, 1, signal);
       else if (fault.kind === "unreadable") await this.#unreadable(batch, file, signal);
-      else if (fault.kind !== "unknown") throw fault;
+      // What did not arrive is asked for again, if the host still wants it.
+      else if (!["net", "busy", "session", "gone", "asked", "unknown"].includes(fault.kind) || this.#line.over) throw fault;
     } finally {
       item.moving.delete(index);
     }
@@ -245,11 +262,12 @@ export class Giving {
     }
   }
 
-  async #over(batch, answer) {
+  async #over(batch, answer, signal) {
     if (answer.state === "complete") {
       [batch.held, batch.since] = [batch.size, 0];
       for (const item of batch.items) {
-        if (item.unreadable || !item.known.every(Boolean)) continue;
+        await this.#learn(item, signal);
+        if (item.unreadable) continue;
         item.root = await this.#crew.aside("root", { size: item.size, digests: item.digests });
       }
     }
@@ -257,9 +275,21 @@ export class Giving {
     this.#set(batch, answer.state, answer.text ?? "");
   }
 
+  /** Hashes what the host did not ask for, because it had it from before: the receipt is about the file that lies here. */
+  async #learn(item, signal) {
+    for (let index = 0; index < item.geometry.count && !item.unreadable; index += 1) {
+      if (item.known[index]) continue;
+      const [digest] = await this.#digests(item, index, 1, signal);
+      if (digest) item.digests.set(digest, index * 32);
+      else item.unreadable = true;
+    }
+  }
+
   /** So that the page can ask for the same files after it was left. */
   #remember(batch) {
     const note = {
+      id: batch.id,
+      files: batch.files,
       names: batch.items.slice(0, 3).map(item => item.path),
       count: batch.items.length,
       size: batch.size,

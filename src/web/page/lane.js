@@ -9,8 +9,8 @@ const underWay = new Map();
 /** What the page may ask for. Each gets the request, what to tell progress to, and a signal that ends it. */
 const tasks = {
   /** Takes the link: every later call is sealed with its keys. */
-  async enter({ room, key }) {
-    await load();
+  async enter({ module, room, key }) {
+    await load(module);
     const keys = keysOf(room, key);
     if (!keys) throw new Fault("key", "the key is not complete");
     link = { room, keys };

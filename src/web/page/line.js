@@ -5,11 +5,16 @@ const WAIT_MS_MIN = 500, WAIT_MS_MAX = 10000;
 /** Failures in a row after which another address is tried. */
 const FAILURES_PER_ORIGIN = 3;
 
+/** What ends everything. */
+export const FINAL = ["gone", "key", "declined", "version"];
+
 export class Line {
   /** When it is tried again; 0 while nothing is wrong. */
   retryAt = 0;
   /** Whether the person at the host is being asked to let this browser in. */
   isAsked = false;
+  /** Why nothing will ever come over it again. */
+  over = null;
   #crew;
   #room;
   #name;
@@ -62,6 +67,12 @@ export class Line {
     }, signal);
   }
 
+  /** A task that is tried once: whoever asked for it will ask again. */
+  taskOnce(name, request, told, signal) {
+    const act = () => this.#crew.do(name, { ...request, origin: this.origin, session: this.#session }, told, signal);
+    return this.#persist(act, signal, true);
+  }
+
   async #greet() {
     // Whoever finds the session gone waits for the same greeting.
     this.#greeting ??= (async () => {
@@ -81,7 +92,7 @@ export class Line {
     return this.#greeting;
   }
 
-  async #persist(act, signal) {
+  async #persist(act, signal, isOnce = false) {
     for (;;) {
       await this.#sleep(this.retryAt - Date.now(), signal);
       const session = this.#session;
@@ -96,6 +107,7 @@ export class Line {
       } catch (fault) {
         if (signal?.aborted) throw new Fault("stopped", "it was stopped");
         await this.#weigh(fault, session, signal);
+        if (isOnce) throw fault;
       }
     }
   }
@@ -111,7 +123,15 @@ export class Line {
     } else if (fault.kind === "gone") await this.#lookForPage();
     else if (fault.kind === "session") {
       if (session === this.#session) await this.#greet().catch(other => this.#weigh(other, null, signal));
-    } else throw fault;
+    } else {
+      if (FINAL.includes(fault.kind)) this.#end(fault);
+      throw fault;
+    }
+  }
+
+  #end(fault) {
+    this.over = fault;
+    this.#told();
   }
 
   /** The same answer stands for a wrong key and for an offer that is over. The page tells them apart. */
@@ -122,9 +142,11 @@ export class Line {
     } catch {
       return this.#failed();
     }
-    if (status === 404) throw new Fault("gone", "this offer is over");
-    if (!this.#session) throw new Fault("key", "the key is not the one of this offer");
-    this.#failed();
+    const fault = status === 404 ? new Fault("gone", "this offer is over")
+      : !this.#session ? new Fault("key", "the key is not the one of this offer") : null;
+    if (!fault) return this.#failed();
+    this.#end(fault);
+    throw fault;
   }
 
   #failed() {

@@ -4,12 +4,24 @@ const NONCE = 24, TAG = 16;
 
 let wasm;
 
-/** Loads the module once. */
-export async function load() {
-  const answer = await fetch("/_a/haul.wasm");
-  if (!answer.ok) throw new Error("the module was not found");
-  wasm = (await WebAssembly.instantiate(await answer.arrayBuffer(), {})).instance.exports;
-  if (wasm.version() !== 1) throw new Error("the module is of another version");
+/** Fetches and compiles the module, once for all threads, however often the network fails. */
+export async function compile() {
+  for (;;) {
+    try {
+      const answer = await fetch("/_a/haul.wasm");
+      if (answer.ok) return await WebAssembly.compile(await answer.arrayBuffer());
+    } catch (fault) {
+      // What arrived and does not compile would not do so the next time either.
+      if (fault instanceof WebAssembly.CompileError) throw fault;
+    }
+    await new Promise(resolve => setTimeout(resolve, 1000));
+  }
+}
+
+/** Takes the module into use in this thread. */
+export async function load(module) {
+  wasm = (await WebAssembly.instantiate(module, {})).exports;
+  if (wasm.version() !== 1) throw new Error("the module is of another version; load this page again");
 }
 
 /** Memory of the module for as long as `act` runs. */

@@ -69,7 +69,7 @@ export async function tidy() {
   }
 }
 
-/** What was being sent when the page was left, so that it can be asked for again: `{names, count, size, held}`. */
+/** What was being sent when the page was left, so that it can be asked for again: `{id, files, names, count, size, held}`. */
 export const putBatch = (room, batch) =>
   on("batches", "readwrite", store => (batch ? store.put(batch, room) : store.delete(room)));
 export const batchOf = room => on("batches", "readonly", store => store.get(room));

@@ -28,6 +28,8 @@ export class Row {
     const [noted, bar, digest] = [this.#at(".note span"), this.#at("progress"), this.#at(".root")];
     if (noted.textContent !== note) noted.textContent = note;
     this.item.dataset.kind = kind;
+    // While files move there is no room for it.
+    this.#at(".folder").hidden = done !== null;
     bar.hidden = done === null;
     bar.value = done ?? 0;
     digest.hidden = root === null;
