@@ -104,6 +104,14 @@ impl Inbox {
         });
     }
 
+    /// Waits until pages know how their batches ended, at most until `until`.
+    pub fn wait_until_told(&self, until: Instant) {
+        let posted: Vec<Posted> = self.lock().values().cloned().collect();
+        for posted in posted {
+            posted.parcel.wait_until_told(until);
+        }
+    }
+
     /// Ends all batches, with the run.
     pub fn close(&self) {
         self.lock().values().for_each(|posted| posted.parcel.cancel());

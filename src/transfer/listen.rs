@@ -83,9 +83,9 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
     let outcome = thread::scope(|scope| {
         let outcome = caught(|| run.go_on(scope, &inbox, &mut beacon, (&ended, &endings)));
         ending.cancel();
-        drop((beacon, listener));
-        // It knows the reception, which would not end before it.
+        // It knows the reception, which would not end before it. Its pages may have to connect to learn of the end.
         reception.lodge.close();
+        drop((beacon, listener));
         outcome
     });
     let mut outcomes = outcome?;

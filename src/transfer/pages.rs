@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub trait Pages: fmt::Debug + Send + Sync {
     /// Takes a connection that speaks HTTP. Called on a thread of its own, which it should not keep.
     fn welcome(&self, guest: Guest);
+
+    /// The run is over: waits a moment for browsers to learn how it ended. They can still connect.
+    fn farewell(&self);
 }
 
 /// Makes what serves browsers.
@@ -65,8 +68,11 @@ impl Lodge {
 
     /// Ends what serves browsers: they are told what is being told them, and no more.
     pub(super) fn close(&self) {
-        let pages = self.lock().take();
-        drop(pages);
+        let pages = self.lock().clone();
+        if let Some(pages) = pages {
+            pages.farewell();
+        }
+        drop(self.lock().take());
     }
 
     /// Whether somebody was there before this one.

@@ -88,6 +88,8 @@ struct State {
     unreadable: BTreeSet<EntryIndex>,
     held_bytes: u64,
     heard: Instant,
+    /// The page knows how it ended.
+    is_told: bool,
 }
 
 impl Parcel {
@@ -104,6 +106,7 @@ impl Parcel {
             unreadable: BTreeSet::new(),
             held_bytes: 0,
             heard: Instant::now(),
+            is_told: false,
         };
         Ok(Self {
             listing: Arc::new(listing),
@@ -128,6 +131,9 @@ impl Parcel {
             let left = until.saturating_duration_since(Instant::now());
             let is_idle = wants.digests.is_empty() && wants.chunks.is_empty() && state.delivery == before;
             if left.is_zero() || !is_idle || state.delivery.is_over() {
+                state.is_told |= state.delivery.is_over();
+                drop(state);
+                self.changed.notify_all();
                 return wants;
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -282,6 +288,13 @@ impl Parcel {
         let bytes = range.and_then(|(start, end)| chunk.get(start..end)).ok_or(Change::Content)?;
         out.copy_from_slice(bytes);
         Ok(())
+    }
+
+    /// Waits until the page knows how it ended, at most until `until`.
+    pub(super) fn wait_until_told(&self, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(self.lock(), left, |state| !state.is_told);
+        drop(waited);
     }
 
     /// Takes note of what the receiver says of itself.

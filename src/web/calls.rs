@@ -1,5 +1,6 @@
 //! Sealed calls: opened, understood, answered and sealed.
 
+use super::connection::Caller;
 use super::downloads;
 use super::guests::{Stay, Token};
 use super::native;
@@ -19,9 +20,14 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// A body that the key does not open, and so nothing that gets an answer.
+/// Why a call gets no answer at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Denied;
+pub(super) enum Denied {
+    /// The key does not open it.
+    NotGenuine,
+    /// Too many connections know the room.
+    TooMany,
+}
 
 /// Why a call has no other answer.
 #[derive(Debug)]
@@ -107,18 +113,22 @@ enum Op {
 }
 
 /// Answers the call that `body` is.
-pub(super) fn answer(site: &Arc<Site>, peer: SocketAddr, mut body: Vec<u8>) -> Result<Bytes, Denied> {
-    let text = site.keys.open_call(&mut body).ok_or(Denied)?;
+pub(super) fn answer(site: &Arc<Site>, caller: &Caller, mut body: Vec<u8>) -> Result<Bytes, Denied> {
+    let text = site.keys.open_call(&mut body).ok_or(Denied::NotGenuine)?;
+    // Before it is carried out: the run may end by it, and with the run every connection that is a stranger's.
+    if !caller.let_in(site) {
+        return Err(Denied::TooMany);
+    }
     let mut call: Nonce = [0; NONCE_BYTES];
     call.copy_from_slice(&body[..NONCE_BYTES]);
-    let draft = carry_out(site, peer, &body[text]).and_then(|draft| {
+    let draft = carry_out(site, caller.peer, &body[text]).and_then(|draft| {
         let is_short = draft.payload_at - NONCE_BYTES - 4 <= WEB_HEADER_BYTES_MAX;
         if is_short { Ok(draft) } else { Err(Fault::new("limit", "the answer would be too long")) }
     });
     let mut draft = draft.unwrap_or_else(|fault| fault.draft());
-    let nonce = random_bytes::<NONCE_BYTES>().map_err(|_| Denied)?;
+    let nonce = random_bytes::<NONCE_BYTES>().map_err(|_| Denied::TooMany)?;
     draft.bytes[..NONCE_BYTES].copy_from_slice(&*nonce);
-    if site.keys.seal_answer(&call, &mut draft.bytes) { Ok(Bytes::from_owner(draft)) } else { Err(Denied) }
+    if site.keys.seal_answer(&call, &mut draft.bytes) { Ok(Bytes::from_owner(draft)) } else { Err(Denied::TooMany) }
 }
 
 fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, Fault> {

@@ -165,13 +165,13 @@ async fn post(site: &Arc<Site>, caller: &Arc<Caller>, headers: &HeaderMap, body:
         Err(answer) => return answer,
     };
     let Some(body) = read(body).await else { return short(StatusCode::BAD_REQUEST, "400\n") };
-    let (for_call, peer) = (Arc::clone(site), caller.peer);
-    let answered = spawn_blocking(move || calls::answer(&for_call, peer, body)).await;
+    let (for_call, by) = (Arc::clone(site), Arc::clone(caller));
+    let answered = spawn_blocking(move || calls::answer(&for_call, &by, body)).await;
     drop(permit);
     match answered {
-        Ok(Ok(_)) if !caller.let_in(site) => too_many(),
         Ok(Ok(bytes)) => sealed(bytes),
-        Ok(Err(Denied)) => turn_away(site, caller).await,
+        Ok(Err(Denied::NotGenuine)) => turn_away(site, caller).await,
+        Ok(Err(Denied::TooMany)) => too_many(),
         // A bug of ours; the page asks again, and the others go on.
         Err(_) => short(StatusCode::INTERNAL_SERVER_ERROR, "500\n"),
     }

@@ -6,7 +6,7 @@ use crate::transfer::{Pages, Premises};
 use crate::transport::Guest;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -38,6 +38,12 @@ impl Pages for Server {
     fn welcome(&self, guest: Guest) {
         if let Some(runtime) = &self.runtime {
             runtime.spawn(attend(guest, Arc::clone(&self.site), self.closing.subscribe()));
+        }
+    }
+
+    fn farewell(&self) {
+        if let Some(inbox) = &self.site.inbox {
+            inbox.wait_until_told(Instant::now() + FAREWELL);
         }
     }
 }
