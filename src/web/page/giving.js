@@ -253,10 +253,13 @@ export class Giving {
     await this.#ask({ op: "unreadable", batch: batch.id, file }, null, signal);
   }
 
-  /** A call about a batch that the host may have forgotten, which `wants` finds out. */
+  /**
+   * A call about a batch that the host may have forgotten, which `wants` finds out. There are only as many at once as there
+   * are workers: the host turns away what is more.
+   */
   async #ask(header, payload, signal) {
     try {
-      await this.#line.call(header, payload, signal);
+      await this.#line.task("call", { header, payload }, null, signal);
     } catch (fault) {
       if (fault.kind !== "unknown") throw fault;
     }
