@@ -181,7 +181,8 @@ impl SenderHost {
     pub(crate) fn says_complete(&self, grant: [u8; 16]) -> bool {
         let of_pusher = self.pusher.as_ref().is_some_and(|pusher| pusher.grant == Some(grant));
         let of_grant = self.sessions.iter().find(|session| of_pusher || session.grant.id == grant);
-        of_grant.is_none_or(|session| session.end == Some(End::Complete))
+        // One that its user stopped has its end: a receiver that has everything needs it no more.
+        of_grant.is_none_or(|session| session.is_stopped || session.end == Some(End::Complete))
     }
 
     pub(super) fn open_session(&mut self, grant: Option<SessionGrant>) -> usize {
