@@ -57,6 +57,7 @@ pub mod parcel;
 /// What a folder holds that is not finished.
 pub mod unfinished;
 mod addresses;
+mod awaited;
 mod beacon;
 mod codes;
 mod company;

@@ -1,5 +1,6 @@
 //! Files that a page hands over piece by piece: what is wanted of them, what came, and how far the receiver is.
 
+use super::awaited::Awaited;
 use super::cancel::Cancel;
 use super::event::{Event, Phase};
 use super::handed::{HandedFile, listing_of};
@@ -73,7 +74,8 @@ pub enum NotTaken {
 #[derive(Debug)]
 pub(super) struct Expected {
     parcel: Arc<Parcel>,
-    ranges: Vec<Range<u64>>,
+    /// Those that were not sent yet.
+    chunks: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -81,10 +83,7 @@ struct State {
     delivery: Delivery,
     wanted_digests: BTreeSet<u64>,
     digests: BTreeMap<u64, ChunkDigest>,
-    /// By how many requests each is waited for.
-    wanted_chunks: BTreeMap<u64, u32>,
-    chunks: HashMap<u64, Arc<Vec<u8>>>,
-    chunk_bytes: usize,
+    chunks: Awaited,
     unreadable: BTreeSet<EntryIndex>,
     held_bytes: u64,
     heard: Instant,
@@ -100,9 +99,7 @@ impl Parcel {
             delivery: Delivery::Asking,
             wanted_digests: BTreeSet::new(),
             digests: BTreeMap::new(),
-            wanted_chunks: BTreeMap::new(),
-            chunks: HashMap::new(),
-            chunk_bytes: 0,
+            chunks: Awaited::new(HELD_BYTES_MAX),
             unreadable: BTreeSet::new(),
             held_bytes: 0,
             heard: Instant::now(),
@@ -178,15 +175,7 @@ impl Parcel {
         if known(number).is_some_and(|known| known != chunk_digest(geometry, place.index, bytes)) {
             return Err(NotTaken::Digest);
         }
-        let mut state = self.lock();
-        if state.wanted_chunks.contains_key(&number)
-            && !state.chunks.contains_key(&number)
-            && state.chunk_bytes + bytes.len() <= HELD_BYTES_MAX
-        {
-            state.chunk_bytes += bytes.len();
-            state.chunks.insert(number, Arc::new(bytes.to_vec()));
-        }
-        drop(state);
+        self.lock().chunks.put(number, bytes);
         self.changed.notify_all();
         Ok(())
     }
@@ -253,22 +242,28 @@ impl Parcel {
 
     /// Asks for the chunks of a request, until what is returned is dropped.
     pub(super) fn expect_chunks(self: &Arc<Self>, ranges: &[Range<u64>]) -> Expected {
+        let chunks: BTreeSet<u64> = ranges.iter().cloned().flatten().collect();
         let mut state = self.lock();
         state.delivery.begins();
-        for number in ranges.iter().cloned().flatten() {
-            *state.wanted_chunks.entry(number).or_default() += 1;
-        }
+        state.chunks.expect(&chunks);
         drop(state);
         self.changed.notify_all();
-        Expected { parcel: Arc::clone(self), ranges: ranges.to_vec() }
+        Expected { parcel: Arc::clone(self), chunks }
     }
 
     /// Waits until an expected chunk is there, or never will be. False where that takes longer than `patience`.
     pub(super) fn wait_for_chunk(&self, number: u64, patience: Duration) -> bool {
-        let state = self.lock();
-        let is_lacking = |state: &mut State| !state.chunks.contains_key(&number) && !self.is_lost(state, number);
+        let is_lacking = |state: &mut State| !state.chunks.has(number) && !self.is_lost(state, number);
+        let mut state = self.lock();
+        if !is_lacking(&mut state) {
+            return true;
+        }
+        state.chunks.urge(number);
+        self.changed.notify_all();
         let waited = self.changed.wait_timeout_while(state, patience, is_lacking);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.chunks.calm(number);
+        !timeout.timed_out()
     }
 
     /// Fills `out` with bytes of a chunk that was waited for.
@@ -281,7 +276,7 @@ impl Parcel {
     ) -> Result<(), Change> {
         let chunk = {
             let state = self.lock();
-            state.chunks.get(&number).filter(|_| !state.unreadable.contains(&entry)).cloned()
+            state.chunks.ready(number).filter(|_| !state.unreadable.contains(&entry))
         };
         let chunk = chunk.ok_or(Change::Unreadable)?;
         let range = usize::try_from(within.start).ok().zip(usize::try_from(within.end).ok());
@@ -328,8 +323,9 @@ impl Parcel {
                 break;
             }
         }
-        let lacking = state.wanted_chunks.keys().filter(|number| !state.chunks.contains_key(number));
-        let chunks = lacking.filter_map(|&number| self.place(state, number)).take(WANTS_MAX).collect();
+        let length_of = |number| self.listing.place(number).map_or(0, |place| place.length().0);
+        let lacking = state.chunks.lacking(length_of);
+        let chunks = lacking.filter_map(|number| self.place(state, number)).take(WANTS_MAX).collect();
         Wants { delivery: state.delivery.clone(), digests, chunks, held_bytes: state.held_bytes }
     }
 
@@ -356,18 +352,22 @@ impl Parcel {
     }
 }
 
+impl Expected {
+    /// A chunk was sent: its room is for others.
+    pub(super) fn sent(&mut self, number: u64) {
+        if self.chunks.remove(&number) {
+            self.parcel.lock().chunks.release(number);
+            self.parcel.changed.notify_all();
+        }
+    }
+}
+
 impl Drop for Expected {
     fn drop(&mut self) {
         let mut state = self.parcel.lock();
-        let State { wanted_chunks, chunks, chunk_bytes, .. } = &mut *state;
-        for number in self.ranges.iter().cloned().flatten() {
-            let Some(waiting) = wanted_chunks.get_mut(&number) else { continue };
-            *waiting -= 1;
-            if *waiting == 0 {
-                wanted_chunks.remove(&number);
-                *chunk_bytes -= chunks.remove(&number).map_or(0, |chunk| chunk.len());
-            }
-        }
+        self.chunks.iter().for_each(|&number| state.chunks.release(number));
+        drop(state);
+        self.parcel.changed.notify_all();
     }
 }
 

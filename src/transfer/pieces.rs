@@ -56,7 +56,7 @@ impl ServedSession {
         if let Some(press) = press {
             press.set_cores(lane, self.company.cores_each());
         }
-        let _expected = self.offer.contents.parcel().map(|parcel| parcel.expect_chunks(&request.ranges));
+        let mut expected = self.offer.contents.parcel().map(|parcel| parcel.expect_chunks(&request.ranges));
         let mut held = request.held;
         let mut given_up = None;
         for number in request.ranges.iter().cloned().flatten() {
@@ -69,6 +69,9 @@ impl ServedSession {
             if let Err((entry, change)) = self.send_chunk(lane, number, place, offset, request, (outlet, press))? {
                 send_message(lane, &Message::SourceChanged { entry: entry.0, change })?;
                 given_up = Some(entry);
+            }
+            if let Some(expected) = &mut expected {
+                expected.sent(number);
             }
         }
         Ok(())

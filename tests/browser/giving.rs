@@ -95,6 +95,48 @@ fn picked_files_and_folders_arrive_whole_with_a_receipt() {
     assert_eq!(tab.said(), Vec::<String>::new(), "nothing is held against the page");
 }
 
+/// `HAUL_BROWSER_MIB=2048` tries it with a file for which the host asks far ahead.
+#[test]
+fn a_large_file_arrives_whole_and_stays_out_of_the_memory_of_the_page() {
+    if !may_browse() {
+        return;
+    }
+    let mebibytes = std::env::var("HAUL_BROWSER_MIB").map_or(48, |text| text.parse::<u64>().unwrap());
+    let receiving = Receiving::new();
+    let file = receiving.stage.ground.file("film.bin", (mebibytes * MIB) as usize, 9);
+    let browser = receiving.stage.browser();
+    let tab = open(&browser, &receiving.host.link);
+    tab.pick("#files-in", &[&file]);
+    receiving.assert_arrives(&tab, &file, 0);
+    let peak = browser.largest_peak();
+    assert!(peak < 600 * MIB, "a process of the browser had {peak} bytes");
+    eprintln!("{mebibytes} MiB with at most {} MiB in any process of the browser", peak / MIB);
+}
+
+/// `HAUL_BROWSER_FILES=1000` tries it with more of them.
+#[test]
+fn a_folder_of_small_files_arrives_whole() {
+    if !may_browse() {
+        return;
+    }
+    let files = std::env::var("HAUL_BROWSER_FILES").map_or(200, |text| text.parse::<usize>().unwrap());
+    let receiving = Receiving::new();
+    let ground = &receiving.stage.ground;
+    let folder = ground.dir("phone/many");
+    let name = |number: usize| format!("many/{}/{number}.bin", number % 7);
+    for number in 0..files {
+        ground.file(&format!("phone/{}", name(number)), 1000 + number, number as u64);
+    }
+    let browser = receiving.stage.browser();
+    let tab = open(&browser, &receiving.host.link);
+    tab.pick("#folder-in", &[&folder]);
+    tab.wait_for("document.querySelector('#uploads .row')?.dataset.kind === 'good'");
+    tab.wait_for("[...document.querySelectorAll('#uploads .row')].every(row => row.dataset.kind === 'good')");
+    for number in 0..files {
+        assert_same(&ground.path("phone").join(name(number)), &receiving.into.join(name(number)));
+    }
+}
+
 #[test]
 fn connections_that_are_cut_stall_or_flip_bits_cost_only_what_was_under_way() {
     if !may_browse() {
