@@ -141,6 +141,17 @@ fn what_moved_from_the_middle_on_is_looked_for_as_well() {
 }
 
 #[test]
+fn what_is_still_being_compared_is_not_given_out_again_once_an_outline_was_matched() {
+    let mut pair = Pair::new(&[("big", Some(100 * CHUNK_BYTES_MIN))]);
+    pair.has_older = true;
+    pair.compares_slowly = true;
+    pair.run();
+    assert_eq!(pair.order[0], "cut 0");
+    assert_eq!(pair.pieces_sent, 100 * CHUNK_BYTES_MIN);
+    pair.assert_all_published();
+}
+
+#[test]
 fn where_little_changed_no_outline_is_asked_for() {
     for (there, fetched) in [(vec![0..7, 8..40], 1), (vec![0..7, 8..20, 22..35, 36..40], 4), (vec![0..40], 0)] {
         let mut pair = with_older(&there);
@@ -213,6 +224,10 @@ struct Pair {
     claims: BTreeMap<EntryIndex, ChunkSet>,
     /// Whether every chunk may lie in an older version, of which the claims are true.
     has_older: bool,
+    /// Whether the last chunk of each comparison is compared when an outline was matched.
+    compares_slowly: bool,
+    /// Those that wait for that.
+    comparing: Vec<(EntryIndex, (ChunkIndex, ChunkDigest))>,
     /// Chunks that are elsewhere in the older version.
     moved: BTreeMap<EntryIndex, ChunkSet>,
     /// What the sender makes of the rest of an outline.
@@ -276,6 +291,8 @@ impl Pair {
             sender,
             claims: BTreeMap::new(),
             has_older: false,
+            compares_slowly: false,
+            comparing: Vec::new(),
             moved: BTreeMap::new(),
             page: |segments| segments.truncate(7),
             published: BTreeMap::new(),
@@ -341,14 +358,15 @@ impl Pair {
                 self.tell(Input::Accepted(plans));
             }
             Output::OpenFile { entry } => self.open_file(entry),
-            Output::CheckClaims { entry, chunks } => {
-                let first = self.listing.chunks_of(entry).start;
-                let number = |index: ChunkIndex| first + u64::from(index.0);
-                let one = |index: ChunkIndex| number(index)..number(index) + 1;
-                let checked: ChunkSet = chunks.iter().map(|&(index, _)| one(index)).collect();
-                let holds = |&&(index, digest): &&(ChunkIndex, ChunkDigest)| self.digest_at(number(index)) == digest;
-                let good: ChunkSet = chunks.iter().filter(holds).map(|&(index, _)| one(index)).collect();
-                self.tell(Input::ClaimsChecked { entry, checked, good });
+            Output::CheckClaims { entry, mut chunks } => {
+                let is_given_out = |(index, _): &(ChunkIndex, ChunkDigest)| {
+                    self.comparing.iter().any(|(of, (waiting, _))| (of, waiting) == (&entry, index))
+                };
+                assert!(!chunks.iter().any(is_given_out), "a chunk is compared by two at once");
+                if self.compares_slowly {
+                    self.comparing.extend(chunks.pop().map(|last| (entry, last)));
+                }
+                self.compare(entry, &chunks);
             }
             Output::Publish { entry, root } => {
                 assert_eq!(root.0, *blake3::hash(&self.stored[&entry]).as_bytes(), "what is published has its root");
@@ -444,6 +462,16 @@ impl Pair {
         self.tell(Input::FileOpened { entry, claims, has_older });
     }
 
+    fn compare(&mut self, entry: EntryIndex, chunks: &[(ChunkIndex, ChunkDigest)]) {
+        let first = self.listing.chunks_of(entry).start;
+        let number = |index: ChunkIndex| first + u64::from(index.0);
+        let one = |index: ChunkIndex| number(index)..number(index) + 1;
+        let checked: ChunkSet = chunks.iter().map(|&(index, _)| one(index)).collect();
+        let holds = |&&(index, digest): &&(ChunkIndex, ChunkDigest)| self.digest_at(number(index)) == digest;
+        let good: ChunkSet = chunks.iter().filter(holds).map(|&(index, _)| one(index)).collect();
+        self.tell(Input::ClaimsChecked { entry, checked, good });
+    }
+
     fn match_older(&mut self, entry: EntryIndex, outline: &[Segment]) {
         let bytes = outline.iter().map(|segment| u64::from(segment.length)).sum::<u64>();
         self.order.push(format!("match {}: {bytes} bytes", entry.0));
@@ -456,6 +484,10 @@ impl Pair {
             self.stored.get_mut(&entry).unwrap()[bytes].copy_from_slice(source);
         }
         self.tell(Input::Matched { entry, chunks });
+        self.compares_slowly = false;
+        for (entry, chunk) in std::mem::take(&mut self.comparing) {
+            self.compare(entry, &[chunk]);
+        }
     }
 
     fn outline(&self, entry: EntryIndex, offset: u64) -> Vec<Segment> {

@@ -133,8 +133,11 @@ fn row_29_a_taken_name_fails_is_overwritten_or_gets_a_number() {
         assert_eq!(there(published.path.as_str()), b"small");
     }
     assert_eq!(there("name"), b"old");
-    publish_single(&store, &small("name"), wish("name", OnConflict::Overwrite)).unwrap();
-    assert_eq!(there("name"), b"small");
+    for conflict in [OnConflict::Overwrite, OnConflict::Update] {
+        fs::write(folder.path().join("name"), "old").unwrap();
+        publish_single(&store, &small("name"), wish("name", conflict)).unwrap();
+        assert_eq!(there("name"), b"small");
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl<D: Disk> Store<D> {
         let path = wish.path.clone();
         let refused = |error| self.inner.fault("writing", path.as_str(), length, error);
         let work = self.inner.work()?;
-        let replaces = wish.conflict == OnConflict::Overwrite;
+        let replaces = matches!(wish.conflict, OnConflict::Overwrite | OnConflict::Update);
         let unnamed =
             if replaces { None } else { self.inner.with_room(|| UnnamedFile::create(&work).map_err(refused))? };
         if let Some(unnamed) = unnamed {

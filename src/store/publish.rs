@@ -254,6 +254,7 @@ impl<D: Disk> Inner<D> {
         };
         let appear = |to: &RelPath| match finished {
             Finished::Named(work, name) => work.folder().rename(name, &folder, to.name(), replace),
+            // Giving a name never replaces one, so what is to replace has a name from the start.
             Finished::Unnamed(unnamed) => folder.give_name(unnamed.file(), to.name()),
         };
         let move_to = |to: &RelPath| match appear(to) {

@@ -38,7 +38,11 @@ impl<D: Disk> UnnamedFile<D> {
             Ok(Some(file)) => Ok(Some(Self { file, work: Arc::clone(work) })),
             refused => {
                 unnamed.held.fetch_sub(1, Ordering::Relaxed);
-                refused.map(|_| None)
+                match refused {
+                    // Other stores of this process hold files open too. A file with a name is closed once it is written.
+                    Err(error) if is_out_of_handles(&error) => Ok(None),
+                    refused => refused.map(|_| None),
+                }
             }
         }
     }
@@ -52,6 +56,12 @@ impl<D: Disk> Drop for UnnamedFile<D> {
     fn drop(&mut self) {
         self.work.unnamed().held.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether this process, or the whole system, can open no further file.
+fn is_out_of_handles(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    error.raw_os_error().is_some_and(|code| [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&code))
 }
 
 /// Tries it out. Whatever keeps it from working, files with names are there instead.

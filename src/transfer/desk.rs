@@ -102,7 +102,8 @@ fn compare<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, root: FileDigest)
         engine.reuse(geometry.file_length().0);
         engine.file_done(entry, root, FileOutcome::Identical);
     }
-    if verdict == Verdict::Fetch {
+    // Of a file of one chunk nothing is taken over.
+    if verdict == Verdict::Fetch && !geometry.is_single() {
         lock(&engine.compared).keep(entry, digests);
     }
     engine.step(Input::Compared { entry, verdict });

@@ -44,6 +44,7 @@ impl Fetch {
     ) {
         let chunks = self.listing.chunks_of(entry);
         for chunk in checked.within(chunks).flatten() {
+            self.checking.remove(chunk..chunk + 1);
             if !self.claimed.contains(chunk) {
                 continue;
             }
@@ -73,11 +74,20 @@ impl Fetch {
     }
 
     /// Has claimed chunks in `window`, whose hashes are known, compared.
-    pub(super) fn check_claims(&self, window: Range<u64>, outputs: &mut VecDeque<Output>) {
+    pub(super) fn check_claims(&mut self, window: Range<u64>, outputs: &mut VecDeque<Output>) {
         let ranges: Vec<_> = self.claimed.within(window).collect();
-        let by_file = self.promises(ranges.into_iter().flatten());
-        let may_be_compared = by_file.into_iter().filter(|(entry, _)| self.may_compare(*entry));
-        outputs.extend(may_be_compared.map(|(entry, chunks)| Output::CheckClaims { entry, chunks }));
+        // Two that check the same chunk would stand in each other's way.
+        let unchecked = ranges.into_iter().flatten().filter(|&chunk| !self.checking.contains(chunk));
+        for (entry, chunks) in self.promises(unchecked) {
+            if self.may_compare(entry) {
+                let first = self.listing.chunks_of(entry).start;
+                for (index, _) in &chunks {
+                    let chunk = first + u64::from(index.0);
+                    self.checking.insert(chunk..chunk + 1);
+                }
+                outputs.push_back(Output::CheckClaims { entry, chunks });
+            }
+        }
     }
 
     /// The hashes of chunks, as far as they are held, by file.

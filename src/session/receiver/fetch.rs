@@ -28,6 +28,8 @@ pub(super) struct Fetch {
     pub(super) wanted: ChunkSet,
     /// Chunks that open files claim and that were not compared with their hash.
     pub(super) claimed: ChunkSet,
+    /// Those of them that are being looked at.
+    pub(super) checking: ChunkSet,
     /// Chunks that lanes were asked for and that are not known to be stored.
     pub(super) in_flight: ChunkSet,
     /// Chunks from here on are not asked for yet.
@@ -89,6 +91,7 @@ impl Fetch {
             hash_ramp: 1,
             wanted: ChunkSet::new(),
             claimed: ChunkSet::new(),
+            checking: ChunkSet::new(),
             in_flight: ChunkSet::new(),
             reach: u64::MAX,
             undecided: BTreeSet::new(),
@@ -368,6 +371,7 @@ impl Fetch {
         let chunks = self.listing.chunks_of(entry);
         self.wanted.remove(chunks.clone());
         self.claimed.remove(chunks.clone());
+        self.checking.remove(chunks.clone());
         self.in_flight.remove(chunks.clone());
         self.held.retain(|chunk, _| !chunks.contains(chunk));
         self.undecided.remove(&entry);
