@@ -6,15 +6,15 @@ use super::links::Links;
 use super::mailbox::{Mail, Mailbox};
 use super::older::{Base, Compared};
 use super::out::renamed;
+use super::publisher;
 use super::queue::Queue;
 use super::sink::Sink;
 use super::work::{Counters, DeskJob, Gathered, LaneWork, MainEvent, PublishJob};
 use super::{Conflict, Event, FileOutcome, Observer, ReceiveSettings};
-use crate::chunk::Geometry;
 use crate::chunk_set::ChunkSet;
 use crate::digest::FileDigest;
 use crate::limits::HELD_CHUNKS_MAX;
-use crate::manifest::{Entry, EntryIndex, Listing, VerifiedChunk};
+use crate::manifest::{EntryIndex, Listing, VerifiedChunk};
 use crate::session::{FileFault, Input, LaneId, Output, Receiver};
 use crate::store::{Disk, Durability, PartialFile, RealDisk, Record, SingleFile, Standing, Store, StoreError};
 use crate::transport::AbortHandle;
@@ -351,7 +351,7 @@ impl<'a, D: Disk> Engine<'a, D> {
             Output::CutOlder { entry } => self.desk.push(DeskJob::CutOlder { entry }),
             Output::Match { entry, outline } => self.desk.push(DeskJob::Match { entry, outline }),
             Output::OpenFile { entry } => self.desk.push(DeskJob::Open { entry }),
-            Output::Publish { entry, root } => self.publish(entry, root),
+            Output::Publish { entry, root } => publisher::gather(self, entry, root),
             Output::MakeLinks { entries } => self.publisher.push(PublishJob::MakeLinks { entries }),
             Output::FinishFolders if self.settings.dry_run => self.main.push(MainEvent::Foreseen),
             Output::FinishFolders => self.publisher.push(PublishJob::FinishFolders),
@@ -366,25 +366,6 @@ impl<'a, D: Disk> Engine<'a, D> {
             | Output::Offered
             | Output::Place { .. }
             | Output::Send { .. } => {}
-        }
-    }
-
-    fn publish(&self, entry: EntryIndex, root: FileDigest) {
-        let length = self.listing().entry(entry).and_then(Entry::file_length);
-        match length.filter(|_| self.listing().geometry(entry).is_some_and(Geometry::is_single)) {
-            None => self.publisher.push(PublishJob::Large { entry, root }),
-            Some(length) => {
-                let settled = [&self.counters.files_done, &self.counters.files_failed];
-                let settled: u64 = settled.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-                let totals = self.listing().totals();
-                // Links are made after all files.
-                let files = totals.files.saturating_sub(self.listing().links());
-                let unsettled = u64::from(files).saturating_sub(settled);
-                let told = lock(&self.gathered).add((entry, root), length, unsettled);
-                if let Some(job) = told {
-                    self.publisher.push(job);
-                }
-            }
         }
     }
 

@@ -6,7 +6,8 @@ use super::offer::{Changed, Chore, Filled};
 use super::outlet::{Outlet, Press};
 use super::serve::ServedSession;
 use crate::limits::{PIECE_BYTES_MAX, WORKING_EVERY};
-use crate::manifest::ChunkPlace;
+use crate::manifest::{ChunkPlace, EntryIndex};
+use crate::outline::Segment;
 use crate::session::ChunksToServe;
 use crate::transport::{Lane, TransportError};
 use crate::wire::{Message, Piece};
@@ -43,6 +44,12 @@ impl ServedSession {
             Chore::Recheck(recheck) => work(lane, move || recheck.run()),
             Chore::Wait => send_message(lane, &Message::Working).map(Ok),
         }
+    }
+
+    /// The segments of a file from `offset` on; says `Working` while it is cut.
+    pub(super) fn outline(&self, lane: &mut Lane, entry: EntryIndex, offset: u64) -> Result<Vec<Segment>, LaneFault> {
+        let offer = Arc::clone(&self.offer);
+        work(lane, move || offer.outline(entry, offset))
     }
 
     /// Sends the pieces that a request asks for.
@@ -175,10 +182,7 @@ pub(super) fn counted(number: &AtomicU32) -> Counted<'_> {
 }
 
 /// Does `job` on the pool, and says `Working` as long as it takes.
-pub(super) fn work<T: Send + 'static>(
-    lane: &mut Lane,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, LaneFault> {
+fn work<T: Send + 'static>(lane: &mut Lane, job: impl FnOnce() -> T + Send + 'static) -> Result<T, LaneFault> {
     let (done, outcome) = mpsc::channel();
     rayon::spawn(move || drop(done.send(job())));
     loop {

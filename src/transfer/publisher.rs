@@ -5,12 +5,14 @@ use super::queue::Popped;
 use super::sink;
 use super::work::PublishJob;
 use super::{Conflict, FileOutcome, links};
+use crate::chunk::Geometry;
 use crate::digest::FileDigest;
 use crate::manifest::{Attributes, Entry, EntryIndex, EntryKind};
 use crate::printable::printable;
 use crate::rel_path::RelPath;
 use crate::session::Input;
 use crate::store::{AttributeLost, Disk, OnConflict, Publication, Published, StoreError};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a batch that is not full waits for its next file.
@@ -29,6 +31,26 @@ pub(super) fn run_publisher<D: Disk>(engine: &Engine<'_, D>) {
             PublishJob::FinishFolders => finish_folders(engine),
             PublishJob::Large { entry, root } => publish_large(engine, entry, root),
             PublishJob::MakeLinks { entries } => links::make(engine, entries),
+        }
+    }
+}
+
+/// Has a complete file published: a large one by itself, a small one with others.
+pub(super) fn gather<D: Disk>(engine: &Engine<'_, D>, entry: EntryIndex, root: FileDigest) {
+    let length = engine.listing().entry(entry).and_then(Entry::file_length);
+    match length.filter(|_| engine.listing().geometry(entry).is_some_and(Geometry::is_single)) {
+        None => engine.publisher.push(PublishJob::Large { entry, root }),
+        Some(length) => {
+            let settled = [&engine.counters.files_done, &engine.counters.files_failed];
+            let settled: u64 = settled.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+            let totals = engine.listing().totals();
+            // Links are made after all files.
+            let files = totals.files.saturating_sub(engine.listing().links());
+            let unsettled = u64::from(files).saturating_sub(settled);
+            let told = lock(&engine.gathered).add((entry, root), length, unsettled);
+            if let Some(job) = told {
+                engine.publisher.push(job);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use super::frames::{Incoming, LaneFault, read_frame, say_no, send_message};
 use super::limit::Limit;
 use super::offer::Offer;
 use super::outlet::{Outlet, Press};
-use super::pieces::{Doing, counted, work};
+use super::pieces::{Doing, counted};
 use super::push::News;
 use super::shelf::Signs;
 use super::wish::{Terms, Wish};
@@ -311,8 +311,7 @@ impl ServedSession {
                         self.step(SenderInput::Hashed { lane: id, outcome })
                     }
                     SenderOutput::Outline { entry, offset, .. } => {
-                        let offer = Arc::clone(&self.offer);
-                        let segments = work(lane, move || offer.outline(entry, offset))?;
+                        let segments = self.outline(lane, entry, offset)?;
                         self.step(SenderInput::Outlined { lane: id, segments })
                     }
                     SenderOutput::Seal { without, .. } => {

@@ -10,6 +10,7 @@ mod liveness;
 mod older;
 mod schedule;
 mod seal;
+mod wishes;
 
 pub use event::{Input, Output, Plan, Verdict};
 
@@ -196,33 +197,6 @@ impl Receiver {
             if let Some(grant) = self.settings.grant.clone() {
                 self.outputs.push_back(Output::Send { lane, message: Message::Grant { grant } });
             }
-        }
-    }
-
-    /// Asks a sender that connected here for further data lanes.
-    fn ask_for_lanes(&mut self, lanes: u16) {
-        let control = self.lanes.iter().find(|(_, lane)| lane.role() == LaneRole::Control && lane.is_ready());
-        if let (Some((&lane, _)), Some(_), 1..) = (control, &self.settings.grant, lanes) {
-            self.outputs.push_back(Output::Send { lane, message: Message::LanesWanted { lanes } });
-        }
-    }
-
-    fn set_limit(&mut self, rate: Option<NonZeroU64>) {
-        if std::mem::replace(&mut self.limit, rate) == rate {
-            return;
-        }
-        self.was_limited = true;
-        let control = self.lanes.iter().find(|(_, lane)| lane.role() == LaneRole::Control && lane.is_ready());
-        if let Some((&lane, _)) = control {
-            self.tell_limit(lane);
-        }
-    }
-
-    /// Says what holds, unless nothing ever did: the sender may remember the session, or have forgotten it.
-    fn tell_limit(&mut self, lane: LaneId) {
-        if self.was_limited {
-            let bytes_per_second = self.limit.map_or(0, NonZeroU64::get);
-            self.outputs.push_back(Output::Send { lane, message: Message::RateWanted { bytes_per_second } });
         }
     }
 
