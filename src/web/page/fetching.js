@@ -350,11 +350,11 @@ export class Fetching {
         index += 1;
         continue;
       }
-      const run = runs.find(one => one.first <= index && index < one.first + one.count);
+      const run = runs.find(one => holds(one, item, index));
       if (!run) throw new Fault("shelf", "");
-      // Up to the end of the run, or to where the local copy takes over.
+      // Up to where the run ends, where the local copy takes over, or where the file is another than it was for the run.
       let end = index + 1;
-      while (end < run.first + run.count && item.chunks[end] === 2) end += 1;
+      while (item.chunks[end] === 2 && holds(run, item, end)) end += 1;
       const start = run.first * item.step;
       parts.push(run.blob.slice(at - start, Math.min(end * item.step, item.size) - start));
       index = end;
@@ -406,6 +406,9 @@ class Runs {
 }
 
 const digestOf = (item, index) => item.digests.subarray(index * 32, index * 32 + 32);
+/** Whether a run has a chunk as it is to be: a chunk that changed lies in an older run as it was. */
+const holds = (run, item, index) => run.first <= index && index < run.first + run.count &&
+  same(run.digests.subarray((index - run.first) * 32, (index - run.first + 1) * 32), digestOf(item, index));
 const baseName = item => item.entry.path.split("/").at(-1);
 const range = (from, to) => Array.from({ length: Math.max(0, to - from) }, (_, place) => from + place);
 const same = (one, other) => one.length === other.length && one.every((byte, place) => byte === other[place]);
