@@ -219,7 +219,8 @@ function drawGiven(batch) {
   }
   const done = batch.moved / Math.max(1, batch.size), percent = Math.floor(done * 100);
   const already = batch.before ? `; ${size(batch.before)} were there before` : "";
-  const root = batch.items.length === 1 ? batch.items[0].root : null;
+  const root = isWhole(batch) && batch.items.length === 1 ? batch.items[0].root : null;
+  const others = batch.items.length > 1 ? "; the others are verified" : "";
   const how = {
     waiting: () => [{ note: `${size(batch.size)}, waiting`, done }, ["Pause", () => giving.pause(batch)]],
     asking: () => [{ note: "Waiting for a yes at the computer", done: 0 }, ["Cancel", () => dropBatch(batch)]],
@@ -231,7 +232,8 @@ function drawGiven(batch) {
       ["Continue", () => giving.resume(batch), true], ["Drop", () => dropBatch(batch)],
     ],
     complete: () => [
-      { note: `✓ Verified · ${size(batch.size)}${batch.text ? ` · ${printable(batch.text)}` : ""}`, kind: "good", root },
+      isWhole(batch) ? { note: `✓ Verified · ${size(batch.size)}`, kind: "good", root }
+        : { note: printable(batch.text) + others, kind: "bad" },
       ["Clear", () => dropBatch(batch)],
     ],
     refused: () => [{ note: printable(batch.text || "It was refused at the computer."), kind: "bad" }, ["Clear", () => dropBatch(batch)]],
@@ -244,13 +246,19 @@ function drawGiven(batch) {
   shown.head.show(head);
   shown.head.actions(...actions);
   for (const [item, row] of shown.items) drawGivenFile(batch, item, row);
-  if (batch.state !== shown.state) speak(batch.state === "complete" ? `${shown.head.name}: arrived and verified` : "");
+  if (batch.state !== shown.state) {
+    const told = isWhole(batch) ? "arrived and verified" : printable(batch.text) + others;
+    speak(batch.state === "complete" ? `${shown.head.name}: ${told}` : "");
+  }
   shown.state = batch.state;
 }
 
+/** Whether every file of a batch arrived. The host tells how many did not, and not which. */
+const isWhole = batch => batch.state === "complete" && !batch.text;
+
 function drawGivenFile(batch, item, row) {
   if (item.unreadable) row.show({ note: "The browser cannot read it any more.", kind: "bad" });
-  else if (batch.state === "complete") row.show({ note: `✓ ${size(item.size)}`, kind: "good", root: item.root });
+  else if (isWhole(batch)) row.show({ note: `✓ ${size(item.size)}`, kind: "good", root: item.root });
   else if (item.moving.size) row.show({ note: `${part(item.moved, item.size)} sent`, done: item.moved / Math.max(1, item.size) });
   else row.show({ note: size(item.size) });
 }
@@ -344,7 +352,7 @@ function showStatus() {
 const movingNow = () => [...fetching.items, ...giving.batches].filter(one => one.isActive);
 const isMoving = () => movingNow().length > 0;
 const isOver = () => fetching.items.length > 0 && fetching.items.every(item => item.state === "done") &&
-  giving.batches.every(batch => !batch.isActive);
+  giving.batches.every(isWhole);
 
 // Sending
 
