@@ -167,7 +167,11 @@ function drawFetched(item, row) {
   const percent = Math.floor((item.moved / Math.max(1, item.size)) * 100);
   const done = item.moved / Math.max(1, item.size);
   const how = {
-    idle: () => [{ note: size(item.size) }, ["Get", () => get(item), fetching.items.length === 1]],
+    idle: () => [
+      { note: item.isKept ? `${size(item.size)}, kept here since it was saved` : size(item.size) },
+      ["Get", () => get(item), fetching.items.length === 1],
+      ...(item.isKept ? [["Clear", () => fetching.cancel(item)]] : []),
+    ],
     waiting: () => [{ note: `${size(item.size)}, waiting`, done }, ["Pause", () => fetching.pause(item)]],
     fetching: () => [
       { note: `${part(item.moved, item.size)} · ${percent} %`, done },
@@ -186,7 +190,7 @@ function drawFetched(item, row) {
     done: () => [
       { note: `✓ ${item.isUntouched ? "Verified, the same as the original" : "Verified"} · ${size(item.size)}`,
         kind: "good", root: item.root },
-      ...(item.blob ? [["Save again", () => fetching.saveAgain(item)]] : []),
+      ...(item.blob ? [["Save again", () => fetching.saveAgain(item)], ["Clear", () => fetching.clear(item)]] : []),
     ],
     failed: () => [{ note: printable(item.text), kind: "bad" }, ["Try again", () => get(item), true]],
   };

@@ -9,8 +9,10 @@ import { save } from "/_a/view.js";
 const RUN_MS = 1000;
 /** Data that one request for digests may be about. */
 const PAGE_BYTES = 64 * 1024 * 1024;
-/** How long a saved file is kept here at least, for the browser to copy it; and the slowest that it is thought to do so. */
+/** A saved file makes room for others only after the time in which the browser copies it, and the slowest that it does so. */
 const KEEP_MS = 60000, COPY_BYTES_PER_MS = 5000;
+/** Any saved file that an earlier page left. */
+const LEFT_MS = 3600 * 1000;
 
 /** A file that is wanted. Its `state` is one of idle, waiting, fetching, checking, paused, full, done, failed. */
 class Item {
@@ -30,6 +32,11 @@ class Item {
   chunks = null;
   /** Bytes under way. */
   moving = new Map();
+  /** Whether an earlier page saved it, and it is still here. */
+  isKept = false;
+  /** The complete file while it is kept here, and what lets go of the addresses under which the browser copies it. */
+  blob = null;
+  releases = [];
 
   constructor(entry) {
     this.entry = entry;
@@ -60,6 +67,7 @@ export class Fetching {
   #limits;
   #runBytes = 0;
   #driving = 0;
+  #clearing = null;
   #queue = [];
 
   /** `told` hears of every change of an item. */
@@ -78,8 +86,9 @@ export class Fetching {
       if (!item) continue;
       const kept = (await shelf.runsOf(offer, file)).reduce((sum, run) => sum + run.blob.size, 0);
       item.have = item.before = Math.min(kept, item.size);
+      item.isKept = state === "saved" && kept > 0;
       if (state === "wanted") this.want(item);
-      else this.#set(item, "paused");
+      else this.#set(item, state === "saved" ? "idle" : "paused");
     }
   }
 
@@ -104,6 +113,7 @@ export class Fetching {
 
   /** What is here is thrown away. */
   async cancel(item) {
+    item.isKept = false;
     this.#stop(item, "idle");
     item.settled = (item.settled ?? Promise.resolve()).then(async () => {
       await shelf.dropFile(this.#offer, item.entry.id).catch(() => {});
@@ -116,7 +126,31 @@ export class Fetching {
 
   /** Saves a complete file once more. */
   saveAgain(item) {
-    if (item.blob) save(item.blob, baseName(item));
+    if (item.blob) item.releases.push(save(item.blob, baseName(item)));
+  }
+
+  /** Throws away what is kept here of a saved file. */
+  async clear(item) {
+    for (const release of item.releases.splice(0)) release();
+    item.blob = null;
+    this.#told(item);
+    await shelf.dropFile(this.#offer, item.entry.id).catch(() => {});
+  }
+
+  /** Takes away what was saved a while ago. Whether there was any. Who asks meanwhile waits for the same. */
+  #makeRoom() {
+    this.#clearing ??= (async () => {
+      try {
+        const isCopied = item => item.state === "done" && item.blob &&
+          Date.now() - item.savedAt > KEEP_MS + item.size / COPY_BYTES_PER_MS;
+        const copied = this.items.filter(isCopied);
+        await Promise.all(copied.map(item => this.clear(item)));
+        return (await shelf.tidy(LEFT_MS).catch(() => 0)) + copied.length > 0;
+      } finally {
+        this.#clearing = null;
+      }
+    })();
+    return this.#clearing;
   }
 
   #stop(item, state) {
@@ -314,7 +348,8 @@ export class Fetching {
         return;
       } catch (fault) {
         item.moving.delete(first);
-        if (fault.kind !== "mismatch" || isRetried) throw fault;
+        const mayRetry = fault.kind === "mismatch" || (fault.kind === "space" && await this.#makeRoom());
+        if (isRetried || !mayRetry) throw fault;
       }
     }
   }
@@ -330,8 +365,8 @@ export class Fetching {
     const isUntouched = item.base?.size === item.size && item.chunks.every(how => how === 3);
     if (!isUntouched) {
       item.blob = await this.#assemble(item);
-      const release = save(item.blob, baseName(item));
-      this.#forgetLater(item, release);
+      item.savedAt = Date.now();
+      this.saveAgain(item);
     }
     item.isUntouched = isUntouched;
     await this.#keep(item, "saved");
@@ -362,15 +397,6 @@ export class Fetching {
     const blob = new Blob(parts, { type: "application/octet-stream" });
     if (blob.size !== item.size) throw new Fault("shelf", "");
     return blob;
-  }
-
-  #forgetLater(item, release) {
-    setTimeout(() => {
-      release();
-      item.blob = null;
-      shelf.dropFile(this.#offer, item.entry.id).catch(() => {});
-      this.#told(item);
-    }, KEEP_MS + item.size / COPY_BYTES_PER_MS);
   }
 }
 
