@@ -8,6 +8,8 @@ const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const HASHED_AT_ONCE = 8;
 /** A page that did not ask for so long may have been taken for gone, which ends its batch. */
 const GONE_MS = 15000;
+/** A chunk that was so often another than its digest had said belongs to a file that never rests. */
+const DIFFERS_MAX = 2;
 /** Offers of digests and chunks under way at once. */
 const AT_ONCE = 2 * LANES;
 
@@ -18,6 +20,8 @@ class Item {
   /** Bytes that the host took from here. */
   sent = 0;
   moving = new Map();
+  /** How often each chunk was another than its digest had said. */
+  differs = new Map();
 
   constructor(file, path) {
     [this.file, this.path, this.size] = [file, path, file.size];
@@ -239,13 +243,21 @@ export class Giving {
       batch.since += to - from;
     } catch (fault) {
       // A file that changes while it is sent has other digests than those that were told.
-      if (fault.kind === "digest") await this.#hash(batch, file, index, 1, signal);
+      if (fault.kind === "digest") await this.#differs(batch, file, index, signal);
       else if (fault.kind === "unreadable") await this.#unreadable(batch, file, signal);
       // What did not arrive is asked for again, if the host still wants it.
       else if (!["net", "busy", "session", "gone", "asked", "unknown"].includes(fault.kind) || this.#line.over) throw fault;
     } finally {
       item.moving.delete(index);
     }
+  }
+
+  /** Tells the digest anew, for as long as the file may be about to come to rest. */
+  async #differs(batch, file, index, signal) {
+    const { differs } = batch.items[file];
+    const times = (differs.get(index) ?? 0) + 1;
+    differs.set(index, times);
+    await (times > DIFFERS_MAX ? this.#unreadable(batch, file, signal) : this.#hash(batch, file, index, 1, signal));
   }
 
   async #unreadable(batch, file, signal) {
