@@ -115,7 +115,7 @@ async function list(host) {
   const total = fetching.items.reduce((sum, item) => sum + item.size, 0);
   element("fetch-title").textContent = host.title ? printable(host.title) : "Files for you";
   element("fetch-sum").textContent = `${count(fetching.items.length, "file")}, ${size(total)}` +
-    (others ? `; ${count(others, "link")} to other places, which only the zip has` : "");
+    (others ? `; ${count(others, "link")}, which neither this page nor the zip brings` : "");
   element("ways").hidden = element("repair").hidden = fetching.items.length === 0;
   const which = element("repair-which");
   which.replaceChildren(...fetching.items.map((item, place) => new Option(printable(shownPath(item)), place)));
