@@ -118,7 +118,10 @@ async function list(host) {
     (others ? `; ${count(others, "link")}, which neither this page nor the zip brings` : "");
   element("ways").hidden = element("repair").hidden = fetching.items.length === 0;
   const which = element("repair-which");
-  which.replaceChildren(...fetching.items.map((item, place) => new Option(printable(shownPath(item)), place)));
+  const options = document.createDocumentFragment();
+  // One by one: a function takes only so many arguments, and there may be more files.
+  fetching.items.forEach((item, place) => options.append(new Option(printable(shownPath(item)), place)));
+  which.replaceChildren(options);
   element("fetch").hidden = false;
   showMore();
   draw();
