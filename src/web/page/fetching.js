@@ -11,8 +11,10 @@ const RUN_MS = 1000;
 const PAGE_BYTES = 64 * 1024 * 1024;
 /** A saved file makes room for others only after the time in which the browser copies it, and the slowest that it does so. */
 const KEEP_MS = 60000, COPY_BYTES_PER_MS = 5000;
-/** Any saved file that an earlier page left. */
+/** And so long after it was saved, whichever page or offer it belongs to. */
 const LEFT_MS = 3600 * 1000;
+/** Files that one call says are complete. */
+const FETCHED_AT_ONCE = 1000;
 
 /** A file that is wanted. Its `state` is one of idle, waiting, fetching, checking, paused, full, done, failed. */
 class Item {
@@ -73,6 +75,7 @@ export class Fetching {
   /** `told` hears of every change of an item. */
   constructor(crew, line, told) {
     [this.#crew, this.#line, this.#told] = [crew, line, told];
+    line.renewed = () => this.#tellFetched(this.items.filter(item => item.state === "done"));
   }
 
   /** Takes the listing. What was asked for before the page was left goes on. */
@@ -371,7 +374,17 @@ export class Fetching {
     item.isUntouched = isUntouched;
     await this.#keep(item, "saved");
     this.#set(item, "done");
-    this.#line.call({ op: "fetched", files: [item.entry.id] }).catch(() => {});
+    this.#tellFetched([item]);
+  }
+
+  /** Tells the host what arrived, which it counts by session. */
+  async #tellFetched(items) {
+    const files = items.map(item => item.entry.id);
+    try {
+      while (files.length) await this.#line.call({ op: "fetched", files: files.splice(0, FETCHED_AT_ONCE) });
+    } catch {
+      // Nothing depends on it but the host's own end.
+    }
   }
 
   /** The whole file, from the shelf and from the local copy. */
