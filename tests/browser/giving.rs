@@ -95,6 +95,28 @@ fn picked_files_and_folders_arrive_whole_with_a_receipt() {
     assert_eq!(tab.said(), Vec::<String>::new(), "nothing is held against the page");
 }
 
+#[test]
+fn a_file_whose_name_is_taken_is_not_shown_as_arrived() {
+    if !may_browse() {
+        return;
+    }
+    let receiving = Receiving::new();
+    let ground = &receiving.stage.ground;
+    let (taken, free) = (ground.file("phone/taken.bin", 300_000, 1), ground.file("phone/free.bin", 200_000, 2));
+    let there = ground.file("into/taken.bin", 1000, 3);
+    let before = fs::read(&there).unwrap();
+    let browser = receiving.stage.browser();
+    let tab = open(&browser, &receiving.host.link);
+    tab.pick("#files-in", &[&taken, &free]);
+    tab.wait_for("document.querySelector('#uploads .row').dataset.kind === 'bad'");
+    let text = tab.evaluate("document.querySelector('#uploads .row .note').textContent");
+    assert_eq!(text, "1 of the files failed there; the others are verified");
+    let good = "[...document.querySelectorAll('#uploads .row')].filter(row => row.dataset.kind === 'good').length";
+    assert_eq!(tab.evaluate(good), 0, "the page does not know which one failed");
+    assert_eq!(fs::read(&there).unwrap(), before);
+    assert_same(&free, &receiving.into.join("free.bin"));
+}
+
 /// `HAUL_BROWSER_MIB=2048` tries it with a file for which the host asks far ahead.
 #[test]
 fn a_large_file_arrives_whole_and_stays_out_of_the_memory_of_the_page() {

@@ -115,10 +115,13 @@ async function list(host) {
   const total = fetching.items.reduce((sum, item) => sum + item.size, 0);
   element("fetch-title").textContent = host.title ? printable(host.title) : "Files for you";
   element("fetch-sum").textContent = `${count(fetching.items.length, "file")}, ${size(total)}` +
-    (others ? `; ${count(others, "link")} to other places, which only the zip has` : "");
+    (others ? `; ${count(others, "link")}, which neither this page nor the zip brings` : "");
   element("ways").hidden = element("repair").hidden = fetching.items.length === 0;
   const which = element("repair-which");
-  which.replaceChildren(...fetching.items.map((item, place) => new Option(printable(shownPath(item)), place)));
+  const options = document.createDocumentFragment();
+  // One by one: a function takes only so many arguments, and there may be more files.
+  fetching.items.forEach((item, place) => options.append(new Option(printable(shownPath(item)), place)));
+  which.replaceChildren(options);
   element("fetch").hidden = false;
   showMore();
   draw();
@@ -167,7 +170,11 @@ function drawFetched(item, row) {
   const percent = Math.floor((item.moved / Math.max(1, item.size)) * 100);
   const done = item.moved / Math.max(1, item.size);
   const how = {
-    idle: () => [{ note: size(item.size) }, ["Get", () => get(item), fetching.items.length === 1]],
+    idle: () => [
+      { note: item.isKept ? `${size(item.size)}, kept here since it was saved` : size(item.size) },
+      ["Get", () => get(item), fetching.items.length === 1],
+      ...(item.isKept ? [["Clear", () => fetching.cancel(item)]] : []),
+    ],
     waiting: () => [{ note: `${size(item.size)}, waiting`, done }, ["Pause", () => fetching.pause(item)]],
     fetching: () => [
       { note: `${part(item.moved, item.size)} · ${percent} %`, done },
@@ -186,7 +193,7 @@ function drawFetched(item, row) {
     done: () => [
       { note: `✓ ${item.isUntouched ? "Verified, the same as the original" : "Verified"} · ${size(item.size)}`,
         kind: "good", root: item.root },
-      ...(item.blob ? [["Save again", () => fetching.saveAgain(item)]] : []),
+      ...(item.blob ? [["Save again", () => fetching.saveAgain(item)], ["Clear", () => fetching.clear(item)]] : []),
     ],
     failed: () => [{ note: printable(item.text), kind: "bad" }, ["Try again", () => get(item), true]],
   };
@@ -219,7 +226,8 @@ function drawGiven(batch) {
   }
   const done = batch.moved / Math.max(1, batch.size), percent = Math.floor(done * 100);
   const already = batch.before ? `; ${size(batch.before)} were there before` : "";
-  const root = batch.items.length === 1 ? batch.items[0].root : null;
+  const root = isWhole(batch) && batch.items.length === 1 ? batch.items[0].root : null;
+  const others = batch.items.length > 1 ? "; the others are verified" : "";
   const how = {
     waiting: () => [{ note: `${size(batch.size)}, waiting`, done }, ["Pause", () => giving.pause(batch)]],
     asking: () => [{ note: "Waiting for a yes at the computer", done: 0 }, ["Cancel", () => dropBatch(batch)]],
@@ -231,7 +239,8 @@ function drawGiven(batch) {
       ["Continue", () => giving.resume(batch), true], ["Drop", () => dropBatch(batch)],
     ],
     complete: () => [
-      { note: `✓ Verified · ${size(batch.size)}${batch.text ? ` · ${printable(batch.text)}` : ""}`, kind: "good", root },
+      isWhole(batch) ? { note: `✓ Verified · ${size(batch.size)}`, kind: "good", root }
+        : { note: printable(batch.text) + others, kind: "bad" },
       ["Clear", () => dropBatch(batch)],
     ],
     refused: () => [{ note: printable(batch.text || "It was refused at the computer."), kind: "bad" }, ["Clear", () => dropBatch(batch)]],
@@ -244,13 +253,19 @@ function drawGiven(batch) {
   shown.head.show(head);
   shown.head.actions(...actions);
   for (const [item, row] of shown.items) drawGivenFile(batch, item, row);
-  if (batch.state !== shown.state) speak(batch.state === "complete" ? `${shown.head.name}: arrived and verified` : "");
+  if (batch.state !== shown.state) {
+    const told = isWhole(batch) ? "arrived and verified" : printable(batch.text) + others;
+    speak(batch.state === "complete" ? `${shown.head.name}: ${told}` : "");
+  }
   shown.state = batch.state;
 }
 
+/** Whether every file of a batch arrived. The host tells how many did not, and not which. */
+const isWhole = batch => batch.state === "complete" && !batch.text;
+
 function drawGivenFile(batch, item, row) {
   if (item.unreadable) row.show({ note: "The browser cannot read it any more.", kind: "bad" });
-  else if (batch.state === "complete") row.show({ note: `✓ ${size(item.size)}`, kind: "good", root: item.root });
+  else if (isWhole(batch)) row.show({ note: `✓ ${size(item.size)}`, kind: "good", root: item.root });
   else if (item.moving.size) row.show({ note: `${part(item.moved, item.size)} sent`, done: item.moved / Math.max(1, item.size) });
   else row.show({ note: size(item.size) });
 }
@@ -344,7 +359,7 @@ function showStatus() {
 const movingNow = () => [...fetching.items, ...giving.batches].filter(one => one.isActive);
 const isMoving = () => movingNow().length > 0;
 const isOver = () => fetching.items.length > 0 && fetching.items.every(item => item.state === "done") &&
-  giving.batches.every(batch => !batch.isActive);
+  giving.batches.every(isWhole);
 
 // Sending
 

@@ -2,7 +2,7 @@
 import { open, seal } from "/_a/module.js";
 
 /** Silence after which a call is given up. */
-const STALL_MS = 8000;
+const STALL_MS = 20000;
 /** Longest wait for an answer once everything was sent: what lies in buffers on the way has to drain. */
 const ANSWER_MS_MAX = 60000;
 

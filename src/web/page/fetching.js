@@ -9,8 +9,12 @@ import { save } from "/_a/view.js";
 const RUN_MS = 1000;
 /** Data that one request for digests may be about. */
 const PAGE_BYTES = 64 * 1024 * 1024;
-/** How long a saved file is kept here at least, for the browser to copy it; and the slowest that it is thought to do so. */
+/** A saved file makes room for others only after the time in which the browser copies it, and the slowest that it does so. */
 const KEEP_MS = 60000, COPY_BYTES_PER_MS = 5000;
+/** And so long after it was saved, whichever page or offer it belongs to. */
+const LEFT_MS = 3600 * 1000;
+/** Files that one call says are complete. */
+const FETCHED_AT_ONCE = 1000;
 
 /** A file that is wanted. Its `state` is one of idle, waiting, fetching, checking, paused, full, done, failed. */
 class Item {
@@ -30,6 +34,11 @@ class Item {
   chunks = null;
   /** Bytes under way. */
   moving = new Map();
+  /** Whether an earlier page saved it, and it is still here. */
+  isKept = false;
+  /** The complete file while it is kept here, and what lets go of the addresses under which the browser copies it. */
+  blob = null;
+  releases = [];
 
   constructor(entry) {
     this.entry = entry;
@@ -60,11 +69,13 @@ export class Fetching {
   #limits;
   #runBytes = 0;
   #driving = 0;
+  #clearing = null;
   #queue = [];
 
   /** `told` hears of every change of an item. */
   constructor(crew, line, told) {
     [this.#crew, this.#line, this.#told] = [crew, line, told];
+    line.renewed = () => this.#tellFetched(this.items.filter(item => item.state === "done"));
   }
 
   /** Takes the listing. What was asked for before the page was left goes on. */
@@ -78,8 +89,9 @@ export class Fetching {
       if (!item) continue;
       const kept = (await shelf.runsOf(offer, file)).reduce((sum, run) => sum + run.blob.size, 0);
       item.have = item.before = Math.min(kept, item.size);
+      item.isKept = state === "saved" && kept > 0;
       if (state === "wanted") this.want(item);
-      else this.#set(item, "paused");
+      else this.#set(item, state === "saved" ? "idle" : "paused");
     }
   }
 
@@ -104,6 +116,7 @@ export class Fetching {
 
   /** What is here is thrown away. */
   async cancel(item) {
+    item.isKept = false;
     this.#stop(item, "idle");
     item.settled = (item.settled ?? Promise.resolve()).then(async () => {
       await shelf.dropFile(this.#offer, item.entry.id).catch(() => {});
@@ -116,7 +129,31 @@ export class Fetching {
 
   /** Saves a complete file once more. */
   saveAgain(item) {
-    if (item.blob) save(item.blob, baseName(item));
+    if (item.blob) item.releases.push(save(item.blob, baseName(item)));
+  }
+
+  /** Throws away what is kept here of a saved file. */
+  async clear(item) {
+    for (const release of item.releases.splice(0)) release();
+    item.blob = null;
+    this.#told(item);
+    await shelf.dropFile(this.#offer, item.entry.id).catch(() => {});
+  }
+
+  /** Takes away what was saved a while ago. Whether there was any. Who asks meanwhile waits for the same. */
+  #makeRoom() {
+    this.#clearing ??= (async () => {
+      try {
+        const isCopied = item => item.state === "done" && item.blob &&
+          Date.now() - item.savedAt > KEEP_MS + item.size / COPY_BYTES_PER_MS;
+        const copied = this.items.filter(isCopied);
+        await Promise.all(copied.map(item => this.clear(item)));
+        return (await shelf.tidy(LEFT_MS).catch(() => 0)) + copied.length > 0;
+      } finally {
+        this.#clearing = null;
+      }
+    })();
+    return this.#clearing;
   }
 
   #stop(item, state) {
@@ -314,7 +351,8 @@ export class Fetching {
         return;
       } catch (fault) {
         item.moving.delete(first);
-        if (fault.kind !== "mismatch" || isRetried) throw fault;
+        const mayRetry = fault.kind === "mismatch" || (fault.kind === "space" && await this.#makeRoom());
+        if (isRetried || !mayRetry) throw fault;
       }
     }
   }
@@ -330,13 +368,23 @@ export class Fetching {
     const isUntouched = item.base?.size === item.size && item.chunks.every(how => how === 3);
     if (!isUntouched) {
       item.blob = await this.#assemble(item);
-      const release = save(item.blob, baseName(item));
-      this.#forgetLater(item, release);
+      item.savedAt = Date.now();
+      this.saveAgain(item);
     }
     item.isUntouched = isUntouched;
     await this.#keep(item, "saved");
     this.#set(item, "done");
-    this.#line.call({ op: "fetched", files: [item.entry.id] }).catch(() => {});
+    this.#tellFetched([item]);
+  }
+
+  /** Tells the host what arrived, which it counts by session. */
+  async #tellFetched(items) {
+    const files = items.map(item => item.entry.id);
+    try {
+      while (files.length) await this.#line.call({ op: "fetched", files: files.splice(0, FETCHED_AT_ONCE) });
+    } catch {
+      // Nothing depends on it but the host's own end.
+    }
   }
 
   /** The whole file, from the shelf and from the local copy. */
@@ -350,11 +398,11 @@ export class Fetching {
         index += 1;
         continue;
       }
-      const run = runs.find(one => one.first <= index && index < one.first + one.count);
+      const run = runs.find(one => holds(one, item, index));
       if (!run) throw new Fault("shelf", "");
-      // Up to the end of the run, or to where the local copy takes over.
+      // Up to where the run ends, where the local copy takes over, or where the file is another than it was for the run.
       let end = index + 1;
-      while (end < run.first + run.count && item.chunks[end] === 2) end += 1;
+      while (item.chunks[end] === 2 && holds(run, item, end)) end += 1;
       const start = run.first * item.step;
       parts.push(run.blob.slice(at - start, Math.min(end * item.step, item.size) - start));
       index = end;
@@ -362,15 +410,6 @@ export class Fetching {
     const blob = new Blob(parts, { type: "application/octet-stream" });
     if (blob.size !== item.size) throw new Fault("shelf", "");
     return blob;
-  }
-
-  #forgetLater(item, release) {
-    setTimeout(() => {
-      release();
-      item.blob = null;
-      shelf.dropFile(this.#offer, item.entry.id).catch(() => {});
-      this.#told(item);
-    }, KEEP_MS + item.size / COPY_BYTES_PER_MS);
   }
 }
 
@@ -406,6 +445,9 @@ class Runs {
 }
 
 const digestOf = (item, index) => item.digests.subarray(index * 32, index * 32 + 32);
+/** Whether a run has a chunk as it is to be: a chunk that changed lies in an older run as it was. */
+const holds = (run, item, index) => run.first <= index && index < run.first + run.count &&
+  same(run.digests.subarray((index - run.first) * 32, (index - run.first + 1) * 32), digestOf(item, index));
 const baseName = item => item.entry.path.split("/").at(-1);
 const range = (from, to) => Array.from({ length: Math.max(0, to - from) }, (_, place) => from + place);
 const same = (one, other) => one.length === other.length && one.every((byte, place) => byte === other[place]);

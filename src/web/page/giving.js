@@ -4,10 +4,14 @@ import { FINAL } from "/_a/line.js";
 import * as shelf from "/_a/shelf.js";
 
 const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-/** Chunks that one worker hashes at a time. */
+/** Chunks that one worker hashes at a time, and then tells of. */
 const HASHED_AT_ONCE = 8;
 /** A page that did not ask for so long may have been taken for gone, which ends its batch. */
 const GONE_MS = 15000;
+/** It asks again after so long, however slowly it reads and sends. */
+const ASK_MS = 5000;
+/** A chunk that was so often another than its digest had said belongs to a file that never rests. */
+const DIFFERS_MAX = 2;
 /** Offers of digests and chunks under way at once. */
 const AT_ONCE = 2 * LANES;
 
@@ -18,6 +22,8 @@ class Item {
   /** Bytes that the host took from here. */
   sent = 0;
   moving = new Map();
+  /** How often each chunk was another than its digest had said. */
+  differs = new Map();
 
   constructor(file, path) {
     [this.file, this.path, this.size] = [file, path, file.size];
@@ -164,7 +170,7 @@ export class Giving {
       const isNew = this.#take(batch, answer, work, signal);
       if (isNew) this.#remember(batch);
       // What is under way would only be listed again.
-      await work.below(isNew ? AT_ONCE : Math.max(1, work.size));
+      await Promise.race([work.below(isNew ? AT_ONCE : Math.max(1, work.size)), wait(ASK_MS)]);
     }
   }
 
@@ -193,7 +199,12 @@ export class Giving {
   #take(batch, answer, work, signal) {
     let isNew = false;
     for (const [file, first, count] of answer.digests ?? []) {
-      isNew = work.add(`d${file}:${first}`, () => this.#hash(batch, file, first, count, signal)) || isNew;
+      // Cut where it is always cut: what is left of a range that was told in part has the names that it had.
+      for (let from = first, end; from < first + count; from = end) {
+        end = Math.min(first + count, (Math.floor(from / HASHED_AT_ONCE) + 1) * HASHED_AT_ONCE);
+        const [start, some] = [from, end - from];
+        isNew = work.add(`d${file}:${start}`, () => this.#hash(batch, file, start, some, signal)) || isNew;
+      }
     }
     for (const [file, index] of answer.chunks ?? []) {
       isNew = work.add(`c${file}:${index}`, () => this.#put(batch, file, index, signal)) || isNew;
@@ -203,11 +214,7 @@ export class Giving {
 
   async #hash(batch, file, first, count, signal) {
     const item = batch.items[file];
-    const parts = [];
-    for (let from = first; from < first + count; from += HASHED_AT_ONCE) {
-      parts.push(this.#digests(item, from, Math.min(HASHED_AT_ONCE, first + count - from), signal));
-    }
-    const digests = (await Promise.all(parts)).flat();
+    const digests = await this.#digests(item, first, count, signal);
     if (item.unreadable || digests.some(digest => !digest)) return this.#unreadable(batch, file, signal);
     const payload = new Uint8Array(count * 32);
     digests.forEach((digest, place) => payload.set(digest, place * 32));
@@ -239,13 +246,21 @@ export class Giving {
       batch.since += to - from;
     } catch (fault) {
       // A file that changes while it is sent has other digests than those that were told.
-      if (fault.kind === "digest") await this.#hash(batch, file, index, 1, signal);
+      if (fault.kind === "digest") await this.#differs(batch, file, index, signal);
       else if (fault.kind === "unreadable") await this.#unreadable(batch, file, signal);
       // What did not arrive is asked for again, if the host still wants it.
       else if (!["net", "busy", "session", "gone", "asked", "unknown"].includes(fault.kind) || this.#line.over) throw fault;
     } finally {
       item.moving.delete(index);
     }
+  }
+
+  /** Tells the digest anew, for as long as the file may be about to come to rest. */
+  async #differs(batch, file, index, signal) {
+    const { differs } = batch.items[file];
+    const times = (differs.get(index) ?? 0) + 1;
+    differs.set(index, times);
+    await (times > DIFFERS_MAX ? this.#unreadable(batch, file, signal) : this.#hash(batch, file, index, 1, signal));
   }
 
   async #unreadable(batch, file, signal) {
@@ -333,6 +348,8 @@ class Work {
     await Promise.all(this.#open.values());
   }
 }
+
+const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 
 /** 128 random bits in base32. */
 function newId() {

@@ -15,6 +15,8 @@ export class Line {
   isAsked = false;
   /** Why nothing will ever come over it again. */
   over = null;
+  /** Called when the host has another session for this page than before: it knows nothing of what was said in that one. */
+  renewed = () => {};
   #crew;
   #room;
   #name;
@@ -80,10 +82,12 @@ export class Line {
         // The host goes on with the session that a page had before it was reloaded.
         const header = { op: "hello", name: this.#name, session: this.#session ?? kept(this.#room) ?? undefined };
         const answer = (await this.#crew.aside("call", { origin: this.origin, header })).header;
+        const isOther = this.#session !== null && this.#session !== answer.session;
         this.#session = answer.session;
         keep(this.#room, answer.session);
         const others = (answer.candidates ?? []).filter(origin => origin !== this.origin);
         this.#origins = [this.origin, ...others];
+        if (isOther) this.renewed();
         return answer;
       } finally {
         this.#greeting = null;

@@ -5,6 +5,8 @@
 const NAME = "haul", VERSION = 1;
 /** Offers that nobody came back to for so long are forgotten. */
 const FORGET_MS = 7 * 24 * 3600 * 1000;
+/** Saved files are kept for so long: no page learns whether the browser's own download came to its end. */
+const SAVED_MS = 24 * 3600 * 1000;
 
 let opened;
 
@@ -61,12 +63,12 @@ export async function filesOf(offer) {
   return (await on("files", "readonly", store => store.getAll(below([offer])))) ?? [];
 }
 
-/** Forgets files that were saved, and those that nobody came back to. */
-export async function tidy() {
-  const isOver = one => one.state === "saved" || Date.now() - one.touched > FORGET_MS;
-  for (const one of (await on("files", "readonly", store => store.getAll())) ?? []) {
-    if (isOver(one)) await dropFile(one.offer, one.file);
-  }
+/** Forgets files that were saved at least so long ago, and those that nobody came back to. Says how many. */
+export async function tidy(savedMs = SAVED_MS) {
+  const isOver = one => Date.now() - one.touched > (one.state === "saved" ? savedMs : FORGET_MS);
+  const over = ((await on("files", "readonly", store => store.getAll())) ?? []).filter(isOver);
+  for (const one of over) await dropFile(one.offer, one.file);
+  return over.length;
 }
 
 /** What was being sent when the page was left, so that it can be asked for again: `{id, files, names, count, size, held}`. */
