@@ -61,6 +61,11 @@ fn whatever_is_no_room_is_the_same_nothing() {
             }
         }
     });
+    // No path at all.
+    for line in ["GET x", "CONNECT a:1", "OPTIONS *"] {
+        let request = format!("{line} HTTP/1.1\r\nHost: {}\r\n\r\n", browser.address());
+        assert_nothing_here(&browser.raw(request.as_bytes()).expect(line), line);
+    }
     crowd.wait_until(|event| matches!(event, Event::Notice { text } if text.contains("tried a wrong link")));
     assert_eq!(browser.get(&room, &[]).status, 200, "and who knows it still gets in");
     crowd.stop();

@@ -59,12 +59,14 @@ async fn route(site: &Arc<Site>, caller: &Arc<Caller>, request: Request<Incoming
         }
     }
     let path = request.uri().path().to_owned();
-    match path.get(1..).unwrap_or_default().split_once('/') {
-        None if site.access.is_room(&path[1..]) => page(site, caller, &request),
+    // What `GET x` and `CONNECT x` name has no path at all.
+    let path = path.strip_prefix('/').unwrap_or_default();
+    match path.split_once('/') {
+        None if site.access.is_room(path) => page(site, caller, &request),
         Some(("_a", name)) => file(site, caller, &request, name),
         Some(("v1", room)) if site.access.is_room(room) => call(site, caller, request).await,
         Some(("d", rest)) => native::serve(site, caller, &request, rest).await,
-        _ if path == "/favicon.ico" => nothing_here(),
+        _ if path == "favicon.ico" => nothing_here(),
         _ => turn_away(site, caller).await,
     }
 }
