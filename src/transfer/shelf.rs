@@ -157,7 +157,7 @@ impl Visitor {
 
     /// Nothing was heard of it for a while.
     pub fn left(&self) {
-        let was_here = self.session.signs.lock().replace(Instant::now()).is_none();
+        let was_here = self.session.signs.leave();
         if was_here && !self.session.signs.is_done.load(Ordering::Relaxed) && self.welcome() != Welcome::Out {
             self.host.0.tell(HostEvent::Served { session: Arc::clone(&self.session), served: Served::Lost });
         }
@@ -207,6 +207,14 @@ impl Signs {
         self.bytes_heard.load(Ordering::Relaxed)
     }
 
+    /// It is away, since now where it was not before. Whether it was here.
+    fn leave(&self) -> bool {
+        let mut away = self.lock();
+        let was_here = away.is_none();
+        away.get_or_insert_with(Instant::now);
+        was_here
+    }
+
     /// Since when it is away.
     pub(super) fn away_since(&self) -> Option<Instant> {
         *self.lock()
@@ -214,5 +222,20 @@ impl Signs {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_away_is_so_since_they_left() {
+        let signs = Signs::default();
+        assert!(signs.leave());
+        let since = signs.away_since().unwrap();
+        while since == Instant::now() {}
+        assert!(!signs.leave(), "it left before");
+        assert_eq!(signs.away_since(), Some(since));
     }
 }
