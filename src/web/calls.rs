@@ -25,8 +25,8 @@ use std::sync::Arc;
 pub(super) enum Denied {
     /// The key does not open it.
     NotGenuine,
-    /// Too many connections know the room.
-    TooMany,
+    /// Its answer cannot be sealed: this machine gave no random numbers, or it would be too long.
+    Unsealed,
 }
 
 /// Why a call has no other answer.
@@ -115,10 +115,6 @@ enum Op {
 /// Answers the call that `body` is.
 pub(super) fn answer(site: &Arc<Site>, caller: &Caller, mut body: Vec<u8>) -> Result<Bytes, Denied> {
     let text = site.keys.open_call(&mut body).ok_or(Denied::NotGenuine)?;
-    // Before it is carried out: the run may end by it, and with the run every connection that is a stranger's.
-    if !caller.let_in(site) {
-        return Err(Denied::TooMany);
-    }
     let mut call: Nonce = [0; NONCE_BYTES];
     call.copy_from_slice(&body[..NONCE_BYTES]);
     let draft = carry_out(site, caller.peer, &body[text]).and_then(|draft| {
@@ -126,9 +122,9 @@ pub(super) fn answer(site: &Arc<Site>, caller: &Caller, mut body: Vec<u8>) -> Re
         if is_short { Ok(draft) } else { Err(Fault::new("limit", "the answer would be too long")) }
     });
     let mut draft = draft.unwrap_or_else(|fault| fault.draft());
-    let nonce = random_bytes::<NONCE_BYTES>().map_err(|_| Denied::TooMany)?;
+    let nonce = random_bytes::<NONCE_BYTES>().map_err(|_| Denied::Unsealed)?;
     draft.bytes[..NONCE_BYTES].copy_from_slice(&*nonce);
-    if site.keys.seal_answer(&call, &mut draft.bytes) { Ok(Bytes::from_owner(draft)) } else { Err(Denied::TooMany) }
+    if site.keys.seal_answer(&call, &mut draft.bytes) { Ok(Bytes::from_owner(draft)) } else { Err(Denied::Unsealed) }
 }
 
 fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, Fault> {

@@ -162,6 +162,10 @@ async fn post(site: &Arc<Site>, caller: &Arc<Caller>, headers: &HeaderMap, body:
     if declared > CALL_BYTES_MAX {
         return short(StatusCode::PAYLOAD_TOO_LARGE, "413\n");
     }
+    // Now, since a long body may take longer than a stranger may stay; the room shows as much as it does for the page.
+    if !caller.let_in(site) {
+        return too_many();
+    }
     let permit = match permit(site, declared).await {
         Ok(permit) => permit,
         Err(answer) => return answer,
@@ -173,9 +177,8 @@ async fn post(site: &Arc<Site>, caller: &Arc<Caller>, headers: &HeaderMap, body:
     match answered {
         Ok(Ok(bytes)) => sealed(bytes),
         Ok(Err(Denied::NotGenuine)) => turn_away(site, caller).await,
-        Ok(Err(Denied::TooMany)) => too_many(),
-        // A bug of ours; the page asks again, and the others go on.
-        Err(_) => short(StatusCode::INTERNAL_SERVER_ERROR, "500\n"),
+        // A bug of ours, or none of this machine's numbers; the page asks again, and the others go on.
+        Ok(Err(Denied::Unsealed)) | Err(_) => short(StatusCode::INTERNAL_SERVER_ERROR, "500\n"),
     }
 }
 
