@@ -48,8 +48,12 @@ pub(super) fn offer(
     let files: Vec<HandedFile> = files.into_iter().map(handed).collect::<Result<_, _>>()?;
     let named = site.drafts.add(batch, from as usize, files)?;
     if !more {
-        let files = site.drafts.take(&batch);
-        inbox.post(batch, &files, peer).map_err(|fault| match fault {
+        let outcome = inbox.post(batch, &site.drafts.listed(&batch), peer);
+        // Where it is busy the page says the last of it again, and the rest has to be there still.
+        if outcome != Err(NotPosted::Busy) {
+            site.drafts.forget(&batch);
+        }
+        outcome.map_err(|fault| match fault {
             NotPosted::Busy => Fault::new("busy", fault.to_string()),
             NotPosted::Files(_) => Fault::new("request", fault.to_string()),
         })?;
@@ -138,9 +142,13 @@ impl Drafts {
         Ok(listed.len())
     }
 
-    fn take(&self, batch: &Token) -> Vec<HandedFile> {
-        let mut drafts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drafts.remove(batch).map(|(_, files)| files).unwrap_or_default()
+    fn listed(&self, batch: &Token) -> Vec<HandedFile> {
+        let drafts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drafts.get(batch).map(|(_, files)| files.clone()).unwrap_or_default()
+    }
+
+    fn forget(&self, batch: &Token) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(batch);
     }
 }
 
