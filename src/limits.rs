@@ -190,6 +190,8 @@ pub const WEB_GONE_AFTER: Duration = Duration::from_secs(30);
 pub const WEB_OFFER_FILES_MAX: usize = 512;
 /// Most files of one batch that a page sends.
 pub const WEB_BATCH_FILES_MAX: usize = 100_000;
+/// Bytes of listings that pages have not said the last of yet, all pages together.
+pub const WEB_DRAFTS_BYTES_MAX: u64 = 2 * LISTING_BYTES_MAX;
 /// A page that says nothing for so long is away.
 pub const WEB_AWAY_AFTER: Duration = Duration::from_secs(12);
 

@@ -275,6 +275,11 @@ impl Fault {
         Self { code, text: text.into() }
     }
 
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// The entry is not what it was.
     pub(super) fn changed() -> Self {
         Self::new("changed", "the file is not what it was when it was offered, or cannot be read any more")
