@@ -176,6 +176,8 @@ pub const WEB_DOWNLOADS_MAX: usize = 32;
 pub const WEB_PAGES_MAX: usize = 256;
 /// Addresses of files that a browser downloads by itself, all pages together.
 pub const WEB_CAPABILITIES_MAX: usize = 4096;
+/// Such addresses of one page.
+pub const WEB_CAPABILITIES_PER_PAGE_MAX: usize = 64;
 /// How long such an address is good after its last use.
 pub const WEB_CAPABILITY_IDLE_MAX: Duration = Duration::from_secs(3600);
 /// Connections of browsers that know the room.

@@ -12,6 +12,7 @@ mod process;
 use browser::{Browser, Reply};
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, RootMerger, chunk_digest};
+use haul::limits::WEB_CAPABILITIES_PER_PAGE_MAX;
 use haul::transfer::{Event, PeerState, SendSettings};
 use many::Crowd;
 use process::noise;
@@ -142,6 +143,22 @@ fn a_call_that_asks_for_what_is_not_there_is_refused() {
     for text in [&b""[..], b"\0", b"\0\0\0\0", b"\xff\xff\xff\xff{}", b"\x02\0\0\0[]", b"\x02\0\0\0{}"] {
         let reply = browser.raw(&browser.post(&browser.sealed(text))).unwrap();
         assert_eq!(reply.status, 200, "it is authentic");
+    }
+    crowd.stop();
+}
+
+#[test]
+fn a_page_has_so_many_addresses_for_downloads_and_the_oldest_goes_first() {
+    let crowd = crowd();
+    let (browser, other) = (guest(&crowd), guest(&crowd));
+    let native = |browser: &Browser| {
+        browser.ask(json!({ "op": "native", "zip": null })).0["url"].as_str().unwrap().to_owned()
+    };
+    let of_other = native(&other);
+    let urls: Vec<String> = (0..=WEB_CAPABILITIES_PER_PAGE_MAX).map(|_| native(&browser)).collect();
+    assert_eq!(browser.get(&urls[0], &[]).status, 404);
+    for url in [&urls[1], &urls[WEB_CAPABILITIES_PER_PAGE_MAX], &of_other] {
+        assert_eq!(browser.get(url, &[]).status, 200);
     }
     crowd.stop();
 }
