@@ -170,6 +170,10 @@ pub const WEB_LIST_ENTRIES_MAX: usize = 512;
 pub const WEB_CALLS_MAX: usize = 6;
 /// Calls that carry files at a time, all pages together: 64 MiB of memory at the most.
 pub const WEB_HEAVY_CALLS_MAX: usize = 16;
+/// Such calls from one address, or one IPv6 network of 64 bits: more than one page makes.
+pub const WEB_HEAVY_CALLS_PER_ADDRESS_MAX: usize = 8;
+/// How long a call for chunks waits for its turn, and for the limit of its rate, before its page is told to ask again.
+pub const WEB_TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Downloads of whole files by browsers at a time, all together.
 pub const WEB_DOWNLOADS_MAX: usize = 32;
 /// Pages that a host remembers.
@@ -251,6 +255,7 @@ const _: () = {
     assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
     assert!(WEB_RUN_BYTES_MAX <= WEB_CHUNK_BYTES_MAX && WEB_RUN_BYTES_MAX >= CHUNK_BYTES_MIN);
     assert!(WEB_HEAVY_CALLS_MAX as u64 * WEB_CHUNK_BYTES_MAX <= 64 * MIB);
+    assert!(WEB_CALLS_MAX <= WEB_HEAVY_CALLS_PER_ADDRESS_MAX && WEB_HEAVY_CALLS_PER_ADDRESS_MAX < WEB_HEAVY_CALLS_MAX);
     assert!(WEB_CONNECTIONS_PER_ADDRESS_MAX <= WEB_CONNECTIONS_MAX);
     assert!(REQUESTS_PIPELINED_MAX * 2 <= REQUESTS_QUEUED_MAX as u64 && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
     assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());

@@ -3,6 +3,7 @@
 use super::connection::Caller;
 use super::downloads;
 use super::guests::{Stay, Token};
+use super::heavy::HeavyCall;
 use super::native;
 use super::routes::CALL_BYTES_MAX;
 use super::site::Site;
@@ -42,7 +43,7 @@ pub(super) struct Draft {
     bytes: Vec<u8>,
     payload_at: usize,
     /// Held as long as the bytes are.
-    pub(super) permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    pub(super) turn: Option<HeavyCall>,
 }
 
 /// What every call starts with.
@@ -154,7 +155,7 @@ fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, F
         | Op::Fetched { .. }
         | Op::List { .. }
         | Op::Native { .. }
-        | Op::Root { .. } => fetch(site, &stay, op),
+        | Op::Root { .. } => fetch(site, &stay, peer, op),
         Op::Cancel { .. }
         | Op::Hashed { .. }
         | Op::Offer { .. }
@@ -165,11 +166,11 @@ fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, F
 }
 
 /// What a page asks of a host that offers.
-fn fetch(site: &Site, stay: &Arc<Stay>, op: Op) -> Result<Draft, Fault> {
+fn fetch(site: &Site, stay: &Arc<Stay>, peer: SocketAddr, op: Op) -> Result<Draft, Fault> {
     let shelf = site.shelf.as_ref().ok_or_else(|| Fault::new("mode", "nothing is offered here"))?;
     match op {
         Op::Chunks { file, first, count } => {
-            downloads::chunks(site, shelf, stay, file, first..first.saturating_add(count))
+            downloads::chunks(site, shelf, stay, peer.ip(), file, first..first.saturating_add(count))
         }
         Op::Digests { file, first, count } => downloads::digests(shelf, file, first..first.saturating_add(count)),
         Op::Fetched { files } => downloads::fetched(shelf, stay, &files),
@@ -254,7 +255,7 @@ impl Draft {
         bytes.extend_from_slice(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(header.as_bytes());
         bytes.resize(payload_at + payload_bytes + TAG_BYTES, 0);
-        Self { bytes, payload_at, permit: None }
+        Self { bytes, payload_at, turn: None }
     }
 
     /// What is behind the header.

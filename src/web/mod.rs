@@ -11,6 +11,7 @@ mod connection;
 mod downloads;
 mod guests;
 mod headers;
+mod heavy;
 mod native;
 mod range;
 mod routes;

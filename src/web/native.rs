@@ -12,7 +12,7 @@ use super::zip::Zip;
 use crate::chunk::ChunkIndex;
 use crate::limits::{MIB, WEB_CAPABILITIES_MAX, WEB_CAPABILITIES_PER_PAGE_MAX, WEB_CAPABILITY_IDLE_MAX};
 use crate::manifest::EntryIndex;
-use crate::transfer::{Shelf, SourceChanged, Welcome};
+use crate::transfer::{Limits, Shelf, SourceChanged, Welcome};
 use crate::transport::random_bytes;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use http_body_util::BodyExt;
@@ -161,7 +161,8 @@ fn pour(
     while at < part.end {
         let length = (part.end - at).min(PIECE_BYTES);
         let mut piece = vec![0; usize::try_from(length).unwrap_or_default()];
-        let may_go = stay.visitor.as_ref().is_none_or(|visitor| visitor.wait_for_limits(length));
+        let may_go =
+            stay.visitor.as_ref().is_none_or(|visitor| visitor.wait_for_limits(length, Duration::MAX) == Limits::Kept);
         if !may_go || thing.read(at, &mut piece).is_err() {
             sender.abort(io::Error::other("the source changed, or the user declined"));
             return;

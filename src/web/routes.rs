@@ -20,7 +20,6 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -166,29 +165,23 @@ async fn post(site: &Arc<Site>, caller: &Arc<Caller>, headers: &HeaderMap, body:
     if !caller.let_in(site) {
         return too_many();
     }
-    let permit = match permit(site, declared).await {
-        Ok(permit) => permit,
-        Err(answer) => return answer,
-    };
+    let mut turn = None;
+    if declared > SMALL_CALL_BYTES {
+        turn = site.heavy.enter(caller.peer.ip(), WEB_SILENCE_MAX).await;
+        if turn.is_none() {
+            return too_many();
+        }
+    }
     let Some(body) = read(body).await else { return short(StatusCode::BAD_REQUEST, "400\n") };
     let (for_call, by) = (Arc::clone(site), Arc::clone(caller));
     let answered = spawn_blocking(move || calls::answer(&for_call, &by, body)).await;
-    drop(permit);
+    drop(turn);
     match answered {
         Ok(Ok(bytes)) => sealed(bytes),
         Ok(Err(Denied::NotGenuine)) => turn_away(site, caller).await,
         // A bug of ours, or none of this machine's numbers; the page asks again, and the others go on.
         Ok(Err(Denied::Unsealed)) | Err(_) => short(StatusCode::INTERNAL_SERVER_ERROR, "500\n"),
     }
-}
-
-/// The right to hold a body in memory, where it is a large one.
-async fn permit(site: &Site, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Answer> {
-    if bytes <= SMALL_CALL_BYTES {
-        return Ok(None);
-    }
-    let waited = timeout(WEB_SILENCE_MAX, Arc::clone(&site.heavy).acquire_owned()).await;
-    waited.ok().and_then(Result::ok).map(Some).ok_or_else(too_many)
 }
 
 async fn read(mut body: Incoming) -> Option<Vec<u8>> {
