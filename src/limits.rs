@@ -178,6 +178,8 @@ pub const WEB_TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 pub const WEB_DOWNLOADS_MAX: usize = 32;
 /// Pages that a host remembers.
 pub const WEB_PAGES_MAX: usize = 256;
+/// Calls that a host remembers so that it carries none out twice: 4 MiB.
+pub const WEB_NONCES_MAX: usize = 65_536;
 /// Addresses of files that a browser downloads by itself, all pages together.
 pub const WEB_CAPABILITIES_MAX: usize = 4096;
 /// Such addresses of one page.

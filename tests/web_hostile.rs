@@ -166,6 +166,25 @@ fn a_body_that_the_key_does_not_open_gets_nothing() {
 }
 
 #[test]
+fn a_call_that_somebody_heard_and_says_again_does_nothing() {
+    let crowd = crowd();
+    let mut browser = Browser::new(&crowd.link);
+    let hello = browser.sealed(&text(&json!({ "v": 1, "op": "hello" }), &[]));
+    let (first, _) = browser.exchange(&hello).unwrap();
+    browser.session = first["session"].as_str().map(str::to_owned);
+    assert_eq!(browser.exchange(&hello).unwrap().0["error"], "busy");
+    let session = &browser.session;
+    let seal = |op: &str| browser.sealed(&text(&json!({ "v": 1, "op": op, "session": session, "from": 0 }), &[]));
+    let (native, list, again) = (seal("native"), seal("list"), seal("hello"));
+    assert_eq!(browser.exchange(&native).unwrap().0["ok"], true);
+    assert_eq!(browser.exchange(&native).unwrap().0["error"], "busy");
+    for harmless in [&list, &list, &again, &again] {
+        assert_eq!(browser.exchange(harmless).unwrap().0["ok"], true);
+    }
+    crowd.stop();
+}
+
+#[test]
 fn bodies_of_no_length_or_too_much_of_it_are_refused() {
     let crowd = crowd();
     let browser = Browser::new(&crowd.link);

@@ -113,12 +113,23 @@ enum Op {
     },
 }
 
+impl Op {
+    /// Whether it does something anew each time that it is said, in a session that is known or not.
+    fn counts_once(&self, is_known: bool) -> bool {
+        match self {
+            Self::Hello {} => !is_known,
+            Self::Cancel { .. } | Self::Native { .. } | Self::Offer { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Answers the call that `body` is.
 pub(super) fn answer(site: &Arc<Site>, caller: &Caller, mut body: Vec<u8>) -> Result<Bytes, Denied> {
     let text = site.keys.open_call(&mut body).ok_or(Denied::NotGenuine)?;
     let mut call: Nonce = [0; NONCE_BYTES];
     call.copy_from_slice(&body[..NONCE_BYTES]);
-    let draft = carry_out(site, caller.peer, &body[text]).and_then(|draft| {
+    let draft = carry_out(site, caller.peer, &call, &body[text]).and_then(|draft| {
         let is_short = draft.payload_at - NONCE_BYTES - 4 <= WEB_HEADER_BYTES_MAX;
         if is_short { Ok(draft) } else { Err(Fault::new("limit", "the answer would be too long")) }
     });
@@ -128,7 +139,7 @@ pub(super) fn answer(site: &Arc<Site>, caller: &Caller, mut body: Vec<u8>) -> Re
     if site.keys.seal_answer(&call, &mut draft.bytes) { Ok(Bytes::from_owner(draft)) } else { Err(Denied::Unsealed) }
 }
 
-fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, Fault> {
+fn carry_out(site: &Arc<Site>, peer: SocketAddr, nonce: &Nonce, text: &[u8]) -> Result<Draft, Fault> {
     let malformed = || Fault::new("request", "the call is not one of this version");
     let (length, rest) = text.split_first_chunk::<4>().ok_or_else(malformed)?;
     let (header, payload) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(malformed)?;
@@ -141,6 +152,9 @@ fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, F
     }
     let Header { session, op } = serde_json::from_slice(header).map_err(|_| malformed())?;
     let known = session.and_then(|session| token(&session)).and_then(|token| site.guests.find(&token));
+    if op.counts_once(known.is_some()) && !site.nonces.insert(nonce) {
+        return Err(Fault::new("busy", "it was said before; say it again under a nonce of its own"));
+    }
     if let Op::Hello {} = op {
         return hello(site, peer, known);
     }

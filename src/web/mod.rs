@@ -13,6 +13,7 @@ mod guests;
 mod headers;
 mod heavy;
 mod native;
+mod nonces;
 mod range;
 mod routes;
 mod server;

@@ -6,6 +6,7 @@ use super::guests::Guests;
 use super::headers;
 use super::heavy::Heavy;
 use super::native::Capabilities;
+use super::nonces::Nonces;
 use super::uploads::Drafts;
 use crate::limits::{WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX, WEB_DOWNLOADS_MAX};
 use crate::sealing::SealingKeys;
@@ -29,6 +30,7 @@ pub(super) struct Site {
     /// Calls that may carry files at a time.
     pub(super) heavy: Heavy,
     pub(super) keys: SealingKeys,
+    pub(super) nonces: Nonces,
     pub(super) policy: String,
     pub(super) shelf: Option<Shelf>,
     pub(super) inbox: Option<Inbox>,
@@ -58,6 +60,7 @@ impl Site {
             guests: Guests::default(),
             heavy: Heavy::default(),
             keys: SealingKeys::derive(link.key().as_bytes(), link.room().as_bytes()),
+            nonces: Nonces::default(),
             shelf,
             inbox,
             drafts: Drafts::default(),
