@@ -192,6 +192,8 @@ pub const WEB_CONNECTIONS_MAX: usize = 256;
 pub const WEB_CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
 /// How long a browser's connection waits for its next request, for more of one, and for a browser to take an answer.
 pub const WEB_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How slowly a long call may come, after so long: what comes more slowly gives its room to others.
+pub const WEB_CALL_BYTES_PER_SECOND_MIN: u64 = 16 * KIB;
 /// A page that sends and says nothing for so long is gone; what came of its files is kept.
 pub const WEB_GONE_AFTER: Duration = Duration::from_secs(30);
 /// Most files of one call that offers.

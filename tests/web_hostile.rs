@@ -10,7 +10,9 @@ mod many;
 mod process;
 
 use browser::{Browser, Reply, text};
-use haul::limits::{PROOF_DEADLINE, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX};
+use haul::limits::{
+    PROOF_DEADLINE, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WEB_CHUNK_BYTES_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX,
+};
 use haul::secret::{Key, Link, Room};
 use haul::transfer::{Event, SendSettings};
 use many::Crowd;
@@ -195,6 +197,10 @@ fn bodies_of_no_length_or_too_much_of_it_are_refused() {
     assert_eq!(with("").unwrap().status, 411);
     assert_eq!(with("Transfer-Encoding: chunked\r\n").unwrap().status, 411);
     assert_eq!(with("Content-Length: 99999999\r\n").unwrap().status, 413);
+    // Where nothing is taken no call carries a file.
+    let most = Browser::new(&crowd.link).hello()["limits"]["call_bytes_max"].as_u64().unwrap();
+    assert!(most < WEB_CHUNK_BYTES_MAX, "{most}");
+    assert_eq!(with(&format!("Content-Length: {}\r\n", most + 1)).unwrap().status, 413);
     for broken in [
         "Content-Length: 99999999999999999999999\r\n",
         "Content-Length: -1\r\n",

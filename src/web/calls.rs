@@ -5,7 +5,7 @@ use super::downloads;
 use super::guests::{Stay, Token};
 use super::heavy::HeavyCall;
 use super::native;
-use super::routes::CALL_BYTES_MAX;
+use super::routes::call_bytes_max;
 use super::site::Site;
 use super::uploads;
 use crate::limits::{
@@ -241,7 +241,7 @@ fn hello(site: &Site, peer: SocketAddr, known: Option<Arc<Stay>>) -> Result<Draf
         "tls": false,
         "candidates": site.access.origins("http"),
         "limits": {
-            "call_bytes_max": CALL_BYTES_MAX,
+            "call_bytes_max": call_bytes_max(site),
             "chunk_bytes_max": WEB_CHUNK_BYTES_MAX,
             "run_bytes_max": WEB_RUN_BYTES_MAX,
             "calls_max": WEB_CALLS_MAX,
