@@ -64,9 +64,14 @@ fn whatever_is_no_room_is_the_same_nothing() {
         }
     });
     // No path at all.
-    for line in ["GET x", "CONNECT a:1", "OPTIONS *"] {
-        let request = format!("{line} HTTP/1.1\r\nHost: {}\r\n\r\n", browser.address());
-        assert_nothing_here(&browser.raw(request.as_bytes()).expect(line), line);
+    let without =
+        |line: &str| browser.raw(format!("{line} HTTP/1.1\r\nHost: {}\r\n\r\n", browser.address()).as_bytes());
+    for line in ["GET x", "OPTIONS *"] {
+        assert_nothing_here(&without(line).expect(line), line);
+    }
+    // This one may end without a word, as other things do that are no request for a resource.
+    if let Some(reply) = without("CONNECT a:1") {
+        assert_nothing_here(&reply, "CONNECT");
     }
     crowd.wait_until(|event| matches!(event, Event::Notice { text } if text.contains("tried a wrong link")));
     assert_eq!(browser.get(&room, &[]).status, 200, "and who knows it still gets in");
