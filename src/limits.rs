@@ -170,12 +170,20 @@ pub const WEB_LIST_ENTRIES_MAX: usize = 512;
 pub const WEB_CALLS_MAX: usize = 6;
 /// Calls that carry files at a time, all pages together: 64 MiB of memory at the most.
 pub const WEB_HEAVY_CALLS_MAX: usize = 16;
+/// Such calls from one address, or one IPv6 network of 64 bits: more than one page makes.
+pub const WEB_HEAVY_CALLS_PER_ADDRESS_MAX: usize = 8;
+/// How long a call for chunks waits for its turn, and for the limit of its rate, before its page is told to ask again.
+pub const WEB_TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Downloads of whole files by browsers at a time, all together.
 pub const WEB_DOWNLOADS_MAX: usize = 32;
 /// Pages that a host remembers.
 pub const WEB_PAGES_MAX: usize = 256;
+/// Calls that a host remembers so that it carries none out twice: 4 MiB.
+pub const WEB_NONCES_MAX: usize = 65_536;
 /// Addresses of files that a browser downloads by itself, all pages together.
 pub const WEB_CAPABILITIES_MAX: usize = 4096;
+/// Such addresses of one page.
+pub const WEB_CAPABILITIES_PER_PAGE_MAX: usize = 64;
 /// How long such an address is good after its last use.
 pub const WEB_CAPABILITY_IDLE_MAX: Duration = Duration::from_secs(3600);
 /// Connections of browsers that know the room.
@@ -184,12 +192,16 @@ pub const WEB_CONNECTIONS_MAX: usize = 256;
 pub const WEB_CONNECTIONS_PER_ADDRESS_MAX: usize = 32;
 /// How long a browser's connection waits for its next request, for more of one, and for a browser to take an answer.
 pub const WEB_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How slowly a long call may come, after so long: what comes more slowly gives its room to others.
+pub const WEB_CALL_BYTES_PER_SECOND_MIN: u64 = 16 * KIB;
 /// A page that sends and says nothing for so long is gone; what came of its files is kept.
 pub const WEB_GONE_AFTER: Duration = Duration::from_secs(30);
 /// Most files of one call that offers.
 pub const WEB_OFFER_FILES_MAX: usize = 512;
 /// Most files of one batch that a page sends.
 pub const WEB_BATCH_FILES_MAX: usize = 100_000;
+/// Bytes of listings that pages have not said the last of yet, all pages together.
+pub const WEB_DRAFTS_BYTES_MAX: u64 = 2 * LISTING_BYTES_MAX;
 /// A page that says nothing for so long is away.
 pub const WEB_AWAY_AFTER: Duration = Duration::from_secs(12);
 
@@ -247,6 +259,7 @@ const _: () = {
     assert!(COMPONENT_BYTES_MAX < PATH_BYTES_MAX);
     assert!(WEB_RUN_BYTES_MAX <= WEB_CHUNK_BYTES_MAX && WEB_RUN_BYTES_MAX >= CHUNK_BYTES_MIN);
     assert!(WEB_HEAVY_CALLS_MAX as u64 * WEB_CHUNK_BYTES_MAX <= 64 * MIB);
+    assert!(WEB_CALLS_MAX <= WEB_HEAVY_CALLS_PER_ADDRESS_MAX && WEB_HEAVY_CALLS_PER_ADDRESS_MAX < WEB_HEAVY_CALLS_MAX);
     assert!(WEB_CONNECTIONS_PER_ADDRESS_MAX <= WEB_CONNECTIONS_MAX);
     assert!(REQUESTS_PIPELINED_MAX * 2 <= REQUESTS_QUEUED_MAX as u64 && HASH_REQUESTS_MAX * 2 <= REQUESTS_QUEUED_MAX);
     assert!(WORKING_EVERY.as_millis() * 4 <= LANE_SILENCE_MAX.as_millis());

@@ -12,6 +12,7 @@ mod process;
 use browser::{Browser, Reply};
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, RootMerger, chunk_digest};
+use haul::limits::WEB_CAPABILITIES_PER_PAGE_MAX;
 use haul::transfer::{Event, PeerState, SendSettings};
 use many::Crowd;
 use process::noise;
@@ -19,6 +20,7 @@ use serde_json::json;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::num::NonZeroU64;
 use std::process::Command;
 
 const CHUNK: usize = 256 << 10;
@@ -147,6 +149,21 @@ fn a_call_that_asks_for_what_is_not_there_is_refused() {
 }
 
 #[test]
+fn a_page_has_so_many_addresses_for_downloads_and_the_oldest_goes_first() {
+    let crowd = crowd();
+    let (browser, other) = (guest(&crowd), guest(&crowd));
+    let native =
+        |browser: &Browser| browser.ask(json!({ "op": "native", "zip": null })).0["url"].as_str().unwrap().to_owned();
+    let of_other = native(&other);
+    let urls: Vec<String> = (0..=WEB_CAPABILITIES_PER_PAGE_MAX).map(|_| native(&browser)).collect();
+    assert_eq!(browser.get(&urls[0], &[]).status, 404);
+    for url in [&urls[1], &urls[WEB_CAPABILITIES_PER_PAGE_MAX], &of_other] {
+        assert_eq!(browser.get(url, &[]).status, 200);
+    }
+    crowd.stop();
+}
+
+#[test]
 fn a_source_that_changed_is_told_and_breaks_a_download() {
     let crowd = crowd();
     let browser = guest(&crowd);
@@ -180,6 +197,25 @@ fn a_browser_is_limited_and_disconnected_like_any_receiver() {
     assert_eq!(again.refused(json!({ "op": "hello" })), "declined", "its address is turned away");
     again.session = browser.session.clone();
     assert_eq!(again.refused(json!({ "op": "list", "from": 0 })), "declined");
+    crowd.stop();
+}
+
+#[test]
+fn a_browser_whose_turn_is_far_off_by_the_limit_is_told_so() {
+    let crowd = crowd();
+    let browser = guest(&crowd);
+    crowd.controls.limit_all(NonZeroU64::new(1));
+    let chunk = json!({ "op": "chunks", "file": 0, "first": 0, "count": 1 });
+    // The limit holds from some moment on, and the first chunk under it is let go ahead of its time.
+    let refused = loop {
+        let (header, _) = browser.call(&chunk, &[]).unwrap();
+        if header["ok"] == false {
+            break header;
+        }
+    };
+    assert_eq!(refused["error"], "busy");
+    crowd.controls.limit_all(None);
+    while browser.call(&chunk, &[]).unwrap().0["ok"] == false {}
     crowd.stop();
 }
 

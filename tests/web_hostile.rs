@@ -10,7 +10,9 @@ mod many;
 mod process;
 
 use browser::{Browser, Reply, text};
-use haul::limits::{PROOF_DEADLINE, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX};
+use haul::limits::{
+    PROOF_DEADLINE, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WEB_CHUNK_BYTES_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX,
+};
 use haul::secret::{Key, Link, Room};
 use haul::transfer::{Event, SendSettings};
 use many::Crowd;
@@ -61,6 +63,16 @@ fn whatever_is_no_room_is_the_same_nothing() {
             }
         }
     });
+    // No path at all.
+    let without =
+        |line: &str| browser.raw(format!("{line} HTTP/1.1\r\nHost: {}\r\n\r\n", browser.address()).as_bytes());
+    for line in ["GET x", "OPTIONS *"] {
+        assert_nothing_here(&without(line).expect(line), line);
+    }
+    // This one may end without a word, as other things do that are no request for a resource.
+    if let Some(reply) = without("CONNECT a:1") {
+        assert_nothing_here(&reply, "CONNECT");
+    }
     crowd.wait_until(|event| matches!(event, Event::Notice { text } if text.contains("tried a wrong link")));
     assert_eq!(browser.get(&room, &[]).status, 200, "and who knows it still gets in");
     crowd.stop();
@@ -161,6 +173,25 @@ fn a_body_that_the_key_does_not_open_gets_nothing() {
 }
 
 #[test]
+fn a_call_that_somebody_heard_and_says_again_does_nothing() {
+    let crowd = crowd();
+    let mut browser = Browser::new(&crowd.link);
+    let hello = browser.sealed(&text(&json!({ "v": 1, "op": "hello" }), &[]));
+    let (first, _) = browser.exchange(&hello).unwrap();
+    browser.session = first["session"].as_str().map(str::to_owned);
+    assert_eq!(browser.exchange(&hello).unwrap().0["error"], "busy");
+    let session = &browser.session;
+    let seal = |op: &str| browser.sealed(&text(&json!({ "v": 1, "op": op, "session": session, "from": 0 }), &[]));
+    let (native, list, again) = (seal("native"), seal("list"), seal("hello"));
+    assert_eq!(browser.exchange(&native).unwrap().0["ok"], true);
+    assert_eq!(browser.exchange(&native).unwrap().0["error"], "busy");
+    for harmless in [&list, &list, &again, &again] {
+        assert_eq!(browser.exchange(harmless).unwrap().0["ok"], true);
+    }
+    crowd.stop();
+}
+
+#[test]
 fn bodies_of_no_length_or_too_much_of_it_are_refused() {
     let crowd = crowd();
     let browser = Browser::new(&crowd.link);
@@ -171,6 +202,10 @@ fn bodies_of_no_length_or_too_much_of_it_are_refused() {
     assert_eq!(with("").unwrap().status, 411);
     assert_eq!(with("Transfer-Encoding: chunked\r\n").unwrap().status, 411);
     assert_eq!(with("Content-Length: 99999999\r\n").unwrap().status, 413);
+    // Where nothing is taken no call carries a file.
+    let most = Browser::new(&crowd.link).hello()["limits"]["call_bytes_max"].as_u64().unwrap();
+    assert!(most < WEB_CHUNK_BYTES_MAX, "{most}");
+    assert_eq!(with(&format!("Content-Length: {}\r\n", most + 1)).unwrap().status, 413);
     for broken in [
         "Content-Length: 99999999999999999999999\r\n",
         "Content-Length: -1\r\n",
@@ -192,6 +227,10 @@ fn bodies_of_no_length_or_too_much_of_it_are_refused() {
 fn a_stranger_that_dawdles_is_gone_at_the_deadline_and_holds_up_nobody() {
     let crowd = crowd();
     let browser = Browser::new(&crowd.link);
+    let call = browser.post(&browser.sealed(&text(&json!({ "v": 1, "op": "hello" }), &[])));
+    let (most, last) = call.split_at(call.len() - 1);
+    let mut known = TcpStream::connect(browser.address()).unwrap();
+    known.write_all(most).unwrap();
     let began = Instant::now();
     let mut slow = TcpStream::connect(browser.address()).unwrap();
     slow.write_all(b"GET /").unwrap();
@@ -200,6 +239,8 @@ fn a_stranger_that_dawdles_is_gone_at_the_deadline_and_holds_up_nobody() {
     // Closed or reset, it is gone.
     let _ = slow.read_to_end(&mut rest);
     assert!(4 * began.elapsed() >= 3 * PROOF_DEADLINE, "{:?}", began.elapsed());
+    known.write_all(last).unwrap();
+    assert_eq!(browser::read_reply(&mut known, false).unwrap().status, 200, "who knows the room may take longer");
     crowd.stop();
 }
 

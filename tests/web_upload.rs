@@ -12,6 +12,7 @@ mod process;
 use browser::Browser;
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::chunk_digest;
+use haul::limits::SESSIONS_MAX;
 use haul::secret::Link;
 use listening::{Listening, endings};
 use process::{Playground, noise};
@@ -165,6 +166,30 @@ fn several_pages_send_at_once() {
     }));
     let events = listening.run.kill();
     assert_eq!(events.iter().filter(|event| event["event"] == "peer").count(), 2, "{events:?}");
+}
+
+#[test]
+fn a_batch_that_is_one_too_many_can_be_offered_again_from_where_it_was() {
+    let playground = Playground::new();
+    let listening = playground.listen(&playground.dir("into"), &["--keep"]);
+    let mut browser = Browser::new(&Link::parse(&listening.link).unwrap());
+    browser.hello();
+    let offer = |name: &str, batch: &str, from: u32, more: bool| {
+        let files = json!([{ "path": format!("{name}{from}"), "size": 1 }]);
+        let header = json!({ "op": "offer", "batch": batch, "from": from, "files": files, "more": more });
+        browser.call(&header, &[]).unwrap().0
+    };
+    let letters: Vec<char> = ('A'..='Z').chain('2'..='7').collect();
+    for letter in &letters[..SESSIONS_MAX] {
+        let answer = offer(&letter.to_string(), &format!("{letter}{}", &FIRST[1..]), 0, false);
+        assert_eq!(answer["ok"], true, "{answer}");
+    }
+    assert_eq!(offer("more", SECOND, 0, true)["files"], 1);
+    for _ in 0..2 {
+        let answer = offer("more", SECOND, 1, false);
+        assert!(answer["error"] == "busy" || answer["files"] == 2, "{answer}");
+    }
+    listening.run.kill();
 }
 
 #[test]

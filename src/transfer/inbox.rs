@@ -70,7 +70,7 @@ impl Inbox {
         self.lock().get(batch).cloned()
     }
 
-    /// Offers a batch of files that a browser at `from` has.
+    /// Offers a batch of files that a browser at `from` has. One that was offered before is on its way already.
     pub fn post(&self, batch: Batch, files: &[HandedFile], from: SocketAddr) -> Result<(), NotPosted> {
         let parcel = Parcel::new(files, Cancel::new()).map_err(|fault| NotPosted::Files(fault.to_string()))?;
         let parcel = Arc::new(parcel);
@@ -78,6 +78,9 @@ impl Inbox {
         let posted = Posted { parcel, offer };
         {
             let mut parcels = self.lock();
+            if parcels.contains_key(&batch) {
+                return Ok(());
+            }
             if parcels.len() >= SESSIONS_MAX {
                 return Err(NotPosted::Busy);
             }

@@ -25,7 +25,7 @@ pub use push::push;
 pub use receive::{receive, receive_stream};
 pub use send::send;
 pub use settings::{Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
-pub use shelf::{Refused, Shelf, SourceChanged, Visitor, Welcome};
+pub use shelf::{Limits, Refused, Shelf, SourceChanged, Visitor, Welcome};
 pub use spooled::spooled;
 pub use throttle::Throttle;
 pub use unfinished::{Holdings, LeftBehind, Unfinished, unfinished};

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// An offer, as browsers see it.
 #[derive(Clone)]
@@ -39,6 +39,17 @@ pub enum Welcome {
     Asked,
     /// It may have what it asks for.
     In,
+    /// The user turned it away.
+    Out,
+}
+
+/// Whether bytes may go to a visitor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Limits {
+    /// They may.
+    Kept,
+    /// Not yet.
+    Late,
     /// The user turned it away.
     Out,
 }
@@ -157,25 +168,30 @@ impl Visitor {
 
     /// Nothing was heard of it for a while.
     pub fn left(&self) {
-        let was_here = self.session.signs.lock().replace(Instant::now()).is_none();
+        let was_here = self.session.signs.leave();
         if was_here && !self.session.signs.is_done.load(Ordering::Relaxed) && self.welcome() != Welcome::Out {
             self.host.0.tell(HostEvent::Served { session: Arc::clone(&self.session), served: Served::Lost });
         }
     }
 
-    /// Waits until the limits let `bytes` go to it. False where it was turned away meanwhile.
-    pub fn wait_for_limits(&self, bytes: u64) -> bool {
-        let company: &Company = &self.session.company;
+    /// Waits until the limits let `bytes` go to it, or for so long at the most.
+    pub fn wait_for_limits(&self, bytes: u64, patience: Duration) -> Limits {
+        let (company, began): (&Company, Instant) = (&self.session.company, Instant::now());
+        let mut paid: Vec<&Limit> = Vec::new();
         for limit in [&self.session.limit, &company.limit] {
             let limit: &Limit = limit;
             let _limited = limit.rate().map(|_| counted(&self.session.doing.limited));
             while limit.take(self.session.number, bytes, WORKING_EVERY) == Taken::Late {
-                if self.welcome() == Welcome::Out {
-                    return false;
+                let is_out = self.welcome() == Welcome::Out;
+                if is_out || began.elapsed() >= patience {
+                    // Nothing was sent for what was taken of the other one.
+                    paid.iter().for_each(|limit| limit.settle(self.session.number, bytes, 0));
+                    return if is_out { Limits::Out } else { Limits::Late };
                 }
             }
+            paid.push(limit);
         }
-        self.welcome() == Welcome::In
+        if self.welcome() == Welcome::In { Limits::Kept } else { Limits::Out }
     }
 
     /// So many bytes of files went to it, and so many over the network.
@@ -207,6 +223,14 @@ impl Signs {
         self.bytes_heard.load(Ordering::Relaxed)
     }
 
+    /// It is away, since now where it was not before. Whether it was here.
+    fn leave(&self) -> bool {
+        let mut away = self.lock();
+        let was_here = away.is_none();
+        away.get_or_insert_with(Instant::now);
+        was_here
+    }
+
     /// Since when it is away.
     pub(super) fn away_since(&self) -> Option<Instant> {
         *self.lock()
@@ -214,5 +238,20 @@ impl Signs {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_away_is_so_since_they_left() {
+        let signs = Signs::default();
+        assert!(signs.leave());
+        let since = signs.away_since().unwrap();
+        while since == Instant::now() {}
+        assert!(!signs.leave(), "it left before");
+        assert_eq!(signs.away_since(), Some(since));
     }
 }

@@ -3,8 +3,9 @@
 use super::connection::Caller;
 use super::downloads;
 use super::guests::{Stay, Token};
+use super::heavy::HeavyCall;
 use super::native;
-use super::routes::CALL_BYTES_MAX;
+use super::routes::call_bytes_max;
 use super::site::Site;
 use super::uploads;
 use crate::limits::{
@@ -25,8 +26,8 @@ use std::sync::Arc;
 pub(super) enum Denied {
     /// The key does not open it.
     NotGenuine,
-    /// Too many connections know the room.
-    TooMany,
+    /// Its answer cannot be sealed: this machine gave no random numbers, or it would be too long.
+    Unsealed,
 }
 
 /// Why a call has no other answer.
@@ -42,7 +43,7 @@ pub(super) struct Draft {
     bytes: Vec<u8>,
     payload_at: usize,
     /// Held as long as the bytes are.
-    pub(super) permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    pub(super) turn: Option<HeavyCall>,
 }
 
 /// What every call starts with.
@@ -112,26 +113,33 @@ enum Op {
     },
 }
 
+impl Op {
+    /// Whether it does something anew each time that it is said, in a session that is known or not.
+    fn counts_once(&self, is_known: bool) -> bool {
+        match self {
+            Self::Hello {} => !is_known,
+            Self::Cancel { .. } | Self::Native { .. } | Self::Offer { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Answers the call that `body` is.
 pub(super) fn answer(site: &Arc<Site>, caller: &Caller, mut body: Vec<u8>) -> Result<Bytes, Denied> {
     let text = site.keys.open_call(&mut body).ok_or(Denied::NotGenuine)?;
-    // Before it is carried out: the run may end by it, and with the run every connection that is a stranger's.
-    if !caller.let_in(site) {
-        return Err(Denied::TooMany);
-    }
     let mut call: Nonce = [0; NONCE_BYTES];
     call.copy_from_slice(&body[..NONCE_BYTES]);
-    let draft = carry_out(site, caller.peer, &body[text]).and_then(|draft| {
+    let draft = carry_out(site, caller.peer, &call, &body[text]).and_then(|draft| {
         let is_short = draft.payload_at - NONCE_BYTES - 4 <= WEB_HEADER_BYTES_MAX;
         if is_short { Ok(draft) } else { Err(Fault::new("limit", "the answer would be too long")) }
     });
     let mut draft = draft.unwrap_or_else(|fault| fault.draft());
-    let nonce = random_bytes::<NONCE_BYTES>().map_err(|_| Denied::TooMany)?;
+    let nonce = random_bytes::<NONCE_BYTES>().map_err(|_| Denied::Unsealed)?;
     draft.bytes[..NONCE_BYTES].copy_from_slice(&*nonce);
-    if site.keys.seal_answer(&call, &mut draft.bytes) { Ok(Bytes::from_owner(draft)) } else { Err(Denied::TooMany) }
+    if site.keys.seal_answer(&call, &mut draft.bytes) { Ok(Bytes::from_owner(draft)) } else { Err(Denied::Unsealed) }
 }
 
-fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, Fault> {
+fn carry_out(site: &Arc<Site>, peer: SocketAddr, nonce: &Nonce, text: &[u8]) -> Result<Draft, Fault> {
     let malformed = || Fault::new("request", "the call is not one of this version");
     let (length, rest) = text.split_first_chunk::<4>().ok_or_else(malformed)?;
     let (header, payload) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(malformed)?;
@@ -144,6 +152,9 @@ fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, F
     }
     let Header { session, op } = serde_json::from_slice(header).map_err(|_| malformed())?;
     let known = session.and_then(|session| token(&session)).and_then(|token| site.guests.find(&token));
+    if op.counts_once(known.is_some()) && !site.nonces.insert(nonce) {
+        return Err(Fault::new("busy", "it was said before; say it again under a nonce of its own"));
+    }
     if let Op::Hello {} = op {
         return hello(site, peer, known);
     }
@@ -158,7 +169,7 @@ fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, F
         | Op::Fetched { .. }
         | Op::List { .. }
         | Op::Native { .. }
-        | Op::Root { .. } => fetch(site, &stay, op),
+        | Op::Root { .. } => fetch(site, &stay, peer, op),
         Op::Cancel { .. }
         | Op::Hashed { .. }
         | Op::Offer { .. }
@@ -169,11 +180,11 @@ fn carry_out(site: &Arc<Site>, peer: SocketAddr, text: &[u8]) -> Result<Draft, F
 }
 
 /// What a page asks of a host that offers.
-fn fetch(site: &Site, stay: &Arc<Stay>, op: Op) -> Result<Draft, Fault> {
+fn fetch(site: &Site, stay: &Arc<Stay>, peer: SocketAddr, op: Op) -> Result<Draft, Fault> {
     let shelf = site.shelf.as_ref().ok_or_else(|| Fault::new("mode", "nothing is offered here"))?;
     match op {
         Op::Chunks { file, first, count } => {
-            downloads::chunks(site, shelf, stay, file, first..first.saturating_add(count))
+            downloads::chunks(site, shelf, stay, peer.ip(), file, first..first.saturating_add(count))
         }
         Op::Digests { file, first, count } => downloads::digests(shelf, file, first..first.saturating_add(count)),
         Op::Fetched { files } => downloads::fetched(shelf, stay, &files),
@@ -230,7 +241,7 @@ fn hello(site: &Site, peer: SocketAddr, known: Option<Arc<Stay>>) -> Result<Draf
         "tls": false,
         "candidates": site.access.origins("http"),
         "limits": {
-            "call_bytes_max": CALL_BYTES_MAX,
+            "call_bytes_max": call_bytes_max(site),
             "chunk_bytes_max": WEB_CHUNK_BYTES_MAX,
             "run_bytes_max": WEB_RUN_BYTES_MAX,
             "calls_max": WEB_CALLS_MAX,
@@ -258,7 +269,7 @@ impl Draft {
         bytes.extend_from_slice(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(header.as_bytes());
         bytes.resize(payload_at + payload_bytes + TAG_BYTES, 0);
-        Self { bytes, payload_at, permit: None }
+        Self { bytes, payload_at, turn: None }
     }
 
     /// What is behind the header.
@@ -277,6 +288,11 @@ impl AsRef<[u8]> for Draft {
 impl Fault {
     pub(super) fn new(code: &'static str, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.code
     }
 
     /// The entry is not what it was.

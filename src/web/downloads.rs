@@ -7,11 +7,12 @@ use crate::chunk::ChunkIndex;
 use crate::digest::DIGEST_BYTES;
 use crate::limits::{
     HASH_PAGE_DATA_BYTES, WEB_CHUNK_BYTES_MAX, WEB_DIGESTS_MAX, WEB_HEADER_BYTES_MAX, WEB_LIST_ENTRIES_MAX,
-    WEB_RUN_BYTES_MAX,
+    WEB_RUN_BYTES_MAX, WEB_TURN_WAIT_MAX,
 };
 use crate::manifest::{Entry, EntryIndex, EntryKind};
-use crate::transfer::Shelf;
+use crate::transfer::{Limits, Shelf};
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::ops::Range;
 use tokio::runtime::Handle;
 
@@ -71,7 +72,14 @@ pub(super) fn digests(shelf: &Shelf, file: u32, chunks: Range<u32>) -> Result<Dr
 }
 
 /// Bytes of chunks of a file.
-pub(super) fn chunks(site: &Site, shelf: &Shelf, stay: &Stay, file: u32, chunks: Range<u32>) -> Result<Draft, Fault> {
+pub(super) fn chunks(
+    site: &Site,
+    shelf: &Shelf,
+    stay: &Stay,
+    peer: IpAddr,
+    file: u32,
+    chunks: Range<u32>,
+) -> Result<Draft, Fault> {
     let (entry, first) = first_of(shelf, file, &chunks)?;
     let geometry = shelf.listing().geometry(entry).ok_or_else(Fault::unknown)?;
     let bytes = geometry.bytes_between(ChunkIndex(chunks.start), ChunkIndex(chunks.end)).0;
@@ -79,12 +87,16 @@ pub(super) fn chunks(site: &Site, shelf: &Shelf, stay: &Stay, file: u32, chunks:
     if bytes > most {
         return Err(Fault::new("limit", "too many bytes at once"));
     }
-    let may_go = stay.visitor.as_ref().is_none_or(|visitor| visitor.wait_for_limits(bytes));
-    if !may_go {
-        return Err(Fault::new("declined", "the host's user declined"));
+    // No longer than a page waits for an answer: it would ask again, and what it waited for would be lost.
+    match stay.visitor.as_ref().map_or(Limits::Kept, |visitor| visitor.wait_for_limits(bytes, WEB_TURN_WAIT_MAX)) {
+        Limits::Kept => {}
+        Limits::Late => return Err(Fault::new("busy", "the host's user limits the rate")),
+        Limits::Out => return Err(Fault::new("declined", "the host's user declined")),
     }
-    // It is given back when the last byte was handed to the system.
-    let permit = Handle::current().block_on(std::sync::Arc::clone(&site.heavy).acquire_owned()).ok();
+    // It is given back when the last byte was handed to the system. Whoever waits without end for it could wait for
+    // themselves: it may be held by answers that their browser takes only after this one.
+    let turn = Handle::current().block_on(site.heavy.enter(peer, WEB_TURN_WAIT_MAX));
+    let turn = turn.ok_or_else(|| Fault::new("busy", "the host is sending to as many as it can"))?;
     let header = json!({ "ok": true, "file": file, "first": chunks.start, "count": chunks.end - chunks.start });
     let mut draft = Draft::new(&header, usize::try_from(bytes).map_err(|_| Fault::unknown())?);
     let mut rest = draft.payload();
@@ -98,7 +110,7 @@ pub(super) fn chunks(site: &Site, shelf: &Shelf, stay: &Stay, file: u32, chunks:
     if let Some(visitor) = &stay.visitor {
         visitor.sent(bytes, draft.as_ref().len() as u64);
     }
-    draft.permit = permit;
+    draft.turn = Some(turn);
     Ok(draft)
 }
 

@@ -10,9 +10,9 @@ use super::routes::{Answer, too_many, turn_away, whole, wrong_method};
 use super::site::Site;
 use super::zip::Zip;
 use crate::chunk::ChunkIndex;
-use crate::limits::{MIB, WEB_CAPABILITIES_MAX, WEB_CAPABILITY_IDLE_MAX};
+use crate::limits::{MIB, WEB_CAPABILITIES_MAX, WEB_CAPABILITIES_PER_PAGE_MAX, WEB_CAPABILITY_IDLE_MAX};
 use crate::manifest::EntryIndex;
-use crate::transfer::{Shelf, SourceChanged, Welcome};
+use crate::transfer::{Limits, Shelf, SourceChanged, Welcome};
 use crate::transport::random_bytes;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use http_body_util::BodyExt;
@@ -161,7 +161,8 @@ fn pour(
     while at < part.end {
         let length = (part.end - at).min(PIECE_BYTES);
         let mut piece = vec![0; usize::try_from(length).unwrap_or_default()];
-        let may_go = stay.visitor.as_ref().is_none_or(|visitor| visitor.wait_for_limits(length));
+        let may_go =
+            stay.visitor.as_ref().is_none_or(|visitor| visitor.wait_for_limits(length, Duration::MAX) == Limits::Kept);
         if !may_go || thing.read(at, &mut piece).is_err() {
             sender.abort(io::Error::other("the source changed, or the user declined"));
             return;
@@ -190,11 +191,17 @@ impl Capabilities {
         let cap = *random_bytes().map_err(|_| Fault::new("busy", "this machine gave no random numbers"))?;
         let mut given = self.lock();
         given.retain(|_, capability| capability.used.elapsed() < WEB_CAPABILITY_IDLE_MAX);
-        if given.len() >= WEB_CAPABILITIES_MAX {
-            let oldest = given.iter().min_by_key(|(_, capability)| capability.used).map(|(&cap, _)| cap);
+        // The same thing under several addresses is there once: a zip of many files takes memory.
+        let same = given.values().find(|had| had.thing.is(&thing));
+        let thing = same.map_or_else(|| Arc::new(thing), |had| Arc::clone(&had.thing));
+        let of_page = given.values().filter(|had| had.stay.token == stay.token).count();
+        let is_full = of_page >= WEB_CAPABILITIES_PER_PAGE_MAX;
+        if is_full || given.len() >= WEB_CAPABILITIES_MAX {
+            let may_go = given.iter().filter(|(_, had)| !is_full || had.stay.token == stay.token);
+            let oldest = may_go.min_by_key(|(_, had)| had.used).map(|(&cap, _)| cap);
             oldest.and_then(|oldest| given.remove(&oldest));
         }
-        given.insert(cap, Capability { stay: Arc::clone(stay), thing: Arc::new(thing), used: Instant::now() });
+        given.insert(cap, Capability { stay: Arc::clone(stay), thing, used: Instant::now() });
         Ok(cap)
     }
 
@@ -236,6 +243,16 @@ impl Thing {
             modified: zip.modified(),
             what: What::Zip(zip),
         })
+    }
+
+    /// Whether it is the same, in the same state.
+    fn is(&self, other: &Self) -> bool {
+        let is_same = match (&self.what, &other.what) {
+            (What::File { entry, .. }, What::File { entry: others, .. }) => entry == others,
+            (What::Zip(zip), What::Zip(others)) => zip.stamp() == others.stamp(),
+            _ => false,
+        };
+        is_same && self.etag == other.etag
     }
 
     fn content_type(&self) -> &'static str {

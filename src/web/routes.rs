@@ -7,7 +7,9 @@ use super::connection::Caller;
 use super::headers::{nothing_here, secure, set, short};
 use super::native;
 use super::site::Site;
-use crate::limits::{WEB_CHUNK_BYTES_MAX, WEB_HEADER_BYTES_MAX, WEB_SILENCE_MAX, WRONG_CODE_WAIT};
+use crate::limits::{
+    WEB_CALL_BYTES_PER_SECOND_MIN, WEB_CHUNK_BYTES_MAX, WEB_HEADER_BYTES_MAX, WEB_SILENCE_MAX, WRONG_CODE_WAIT,
+};
 use crate::sealing::SEAL_BYTES;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -20,9 +22,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
+use std::time::Duration;
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// What goes back to a browser.
 pub(super) type Answer = Response<Body>;
@@ -30,8 +32,11 @@ pub(super) type Answer = Response<Body>;
 /// What of it is content.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// Longest body of a call: a chunk with its header, sealed.
-pub(super) const CALL_BYTES_MAX: u64 = WEB_CHUNK_BYTES_MAX + WEB_HEADER_BYTES_MAX as u64 + 4 + SEAL_BYTES as u64;
+/// Longest body of a call: its header and, where files are taken, a chunk, sealed.
+pub(super) fn call_bytes_max(site: &Site) -> u64 {
+    let chunk_bytes = if site.inbox.is_some() { WEB_CHUNK_BYTES_MAX } else { 0 };
+    chunk_bytes + WEB_HEADER_BYTES_MAX as u64 + 4 + SEAL_BYTES as u64
+}
 
 /// A body that is there.
 pub(super) fn whole(bytes: Bytes) -> Body {
@@ -59,12 +64,14 @@ async fn route(site: &Arc<Site>, caller: &Arc<Caller>, request: Request<Incoming
         }
     }
     let path = request.uri().path().to_owned();
-    match path.get(1..).unwrap_or_default().split_once('/') {
-        None if site.access.is_room(&path[1..]) => page(site, caller, &request),
+    // What `GET x` and `CONNECT x` name has no path at all.
+    let path = path.strip_prefix('/').unwrap_or_default();
+    match path.split_once('/') {
+        None if site.access.is_room(path) => page(site, caller, &request),
         Some(("_a", name)) => file(site, caller, &request, name),
         Some(("v1", room)) if site.access.is_room(room) => call(site, caller, request).await,
         Some(("d", rest)) => native::serve(site, caller, &request, rest).await,
-        _ if path == "/favicon.ico" => nothing_here(),
+        _ if path == "favicon.ico" => nothing_here(),
         _ => turn_away(site, caller).await,
     }
 }
@@ -157,39 +164,39 @@ async fn post(site: &Arc<Site>, caller: &Arc<Caller>, headers: &HeaderMap, body:
     let Some(declared) = declared.filter(|_| !headers.contains_key(TRANSFER_ENCODING)) else {
         return short(StatusCode::LENGTH_REQUIRED, "411\n");
     };
-    if declared > CALL_BYTES_MAX {
+    if declared > call_bytes_max(site) {
         return short(StatusCode::PAYLOAD_TOO_LARGE, "413\n");
     }
-    let permit = match permit(site, declared).await {
-        Ok(permit) => permit,
-        Err(answer) => return answer,
-    };
-    let Some(body) = read(body).await else { return short(StatusCode::BAD_REQUEST, "400\n") };
+    // Now, since a long body may take longer than a stranger may stay; the room shows as much as it does for the page.
+    if !caller.let_in(site) {
+        return too_many();
+    }
+    let mut turn = None;
+    // What carries no file anywhere is short, and never waits for those that do.
+    if site.inbox.is_some() && declared > SMALL_CALL_BYTES {
+        turn = site.heavy.enter(caller.peer.ip(), WEB_SILENCE_MAX).await;
+        if turn.is_none() {
+            return too_many();
+        }
+    }
+    let Some(body) = read(body, declared).await else { return short(StatusCode::BAD_REQUEST, "400\n") };
     let (for_call, by) = (Arc::clone(site), Arc::clone(caller));
     let answered = spawn_blocking(move || calls::answer(&for_call, &by, body)).await;
-    drop(permit);
+    drop(turn);
     match answered {
         Ok(Ok(bytes)) => sealed(bytes),
         Ok(Err(Denied::NotGenuine)) => turn_away(site, caller).await,
-        Ok(Err(Denied::TooMany)) => too_many(),
-        // A bug of ours; the page asks again, and the others go on.
-        Err(_) => short(StatusCode::INTERNAL_SERVER_ERROR, "500\n"),
+        // A bug of ours, or none of this machine's numbers; the page asks again, and the others go on.
+        Ok(Err(Denied::Unsealed)) | Err(_) => short(StatusCode::INTERNAL_SERVER_ERROR, "500\n"),
     }
 }
 
-/// The right to hold a body in memory, where it is a large one.
-async fn permit(site: &Site, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Answer> {
-    if bytes <= SMALL_CALL_BYTES {
-        return Ok(None);
-    }
-    let waited = timeout(WEB_SILENCE_MAX, Arc::clone(&site.heavy).acquire_owned()).await;
-    waited.ok().and_then(Result::ok).map(Some).ok_or_else(too_many)
-}
-
-async fn read(mut body: Incoming) -> Option<Vec<u8>> {
+/// The body of a request, if all of it comes in the time that so many bytes may take.
+async fn read(mut body: Incoming, declared: u64) -> Option<Vec<u8>> {
+    let until = Instant::now() + WEB_SILENCE_MAX + Duration::from_secs(declared / WEB_CALL_BYTES_PER_SECOND_MIN);
     // It grows with what comes, not with what was declared.
     let mut bytes = Vec::new();
-    while let Some(frame) = timeout(WEB_SILENCE_MAX, body.frame()).await.ok()? {
+    while let Some(frame) = timeout_at(until.min(Instant::now() + WEB_SILENCE_MAX), body.frame()).await.ok()? {
         if let Ok(data) = frame.ok()?.into_data() {
             bytes.extend_from_slice(&data);
         }

@@ -4,9 +4,11 @@ use super::access::Access;
 use super::assets::Assets;
 use super::guests::Guests;
 use super::headers;
+use super::heavy::Heavy;
 use super::native::Capabilities;
+use super::nonces::Nonces;
 use super::uploads::Drafts;
-use crate::limits::{WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX, WEB_DOWNLOADS_MAX, WEB_HEAVY_CALLS_MAX};
+use crate::limits::{WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_ADDRESS_MAX, WEB_DOWNLOADS_MAX};
 use crate::sealing::SealingKeys;
 use crate::transfer::{Inbox, Premises, Shelf};
 use crate::transport::{Gatekeeper, ListenerEvent, household};
@@ -26,8 +28,9 @@ pub(super) struct Site {
     pub(super) downloads: Arc<Semaphore>,
     pub(super) guests: Guests,
     /// Calls that may carry files at a time.
-    pub(super) heavy: Arc<Semaphore>,
+    pub(super) heavy: Heavy,
     pub(super) keys: SealingKeys,
+    pub(super) nonces: Nonces,
     pub(super) policy: String,
     pub(super) shelf: Option<Shelf>,
     pub(super) inbox: Option<Inbox>,
@@ -55,8 +58,9 @@ impl Site {
             capabilities: Capabilities::default(),
             downloads: Arc::new(Semaphore::new(WEB_DOWNLOADS_MAX)),
             guests: Guests::default(),
-            heavy: Arc::new(Semaphore::new(WEB_HEAVY_CALLS_MAX)),
+            heavy: Heavy::default(),
             keys: SealingKeys::derive(link.key().as_bytes(), link.room().as_bytes()),
+            nonces: Nonces::default(),
             shelf,
             inbox,
             drafts: Drafts::default(),

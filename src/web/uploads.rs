@@ -5,7 +5,10 @@ use super::guests::Token;
 use super::site::Site;
 use crate::chunk::Length;
 use crate::digest::{ChunkDigest, DIGEST_BYTES};
-use crate::limits::{FILE_BYTES_MAX, WEB_BATCH_FILES_MAX, WEB_CHUNK_BYTES_MAX, WEB_OFFER_FILES_MAX, WEB_PAGES_MAX};
+use crate::limits::{
+    FILE_BYTES_MAX, LISTING_BYTES_MAX, WEB_BATCH_FILES_MAX, WEB_CHUNK_BYTES_MAX, WEB_DRAFTS_BYTES_MAX,
+    WEB_OFFER_FILES_MAX, WEB_PAGES_MAX,
+};
 use crate::rel_path::RelPath;
 use crate::transfer::{Delivery, HandedFile, Inbox, NotPosted, NotTaken, Posted};
 use serde::Deserialize;
@@ -26,7 +29,16 @@ pub(super) struct Offered {
 
 /// Batches whose files are not all named yet.
 #[derive(Debug, Default)]
-pub(super) struct Drafts(Mutex<HashMap<Token, (Instant, Vec<HandedFile>)>>);
+pub(super) struct Drafts(Mutex<HashMap<Token, Named>>);
+
+/// The files of one that are named.
+#[derive(Debug)]
+struct Named {
+    since: Instant,
+    files: Vec<HandedFile>,
+    /// What they take in a listing.
+    bytes: u64,
+}
 
 /// Takes the names of files; with the last of them the batch is on its way.
 pub(super) fn offer(
@@ -48,8 +60,12 @@ pub(super) fn offer(
     let files: Vec<HandedFile> = files.into_iter().map(handed).collect::<Result<_, _>>()?;
     let named = site.drafts.add(batch, from as usize, files)?;
     if !more {
-        let files = site.drafts.take(&batch);
-        inbox.post(batch, &files, peer).map_err(|fault| match fault {
+        let outcome = inbox.post(batch, &site.drafts.listed(&batch), peer);
+        // Where it is busy the page says the last of it again, and the rest has to be there still.
+        if outcome != Err(NotPosted::Busy) {
+            site.drafts.forget(&batch);
+        }
+        outcome.map_err(|fault| match fault {
             NotPosted::Busy => Fault::new("busy", fault.to_string()),
             NotPosted::Files(_) => Fault::new("request", fault.to_string()),
         })?;
@@ -120,28 +136,47 @@ impl Drafts {
     /// Adds files from place `from` on, and says how many there are.
     fn add(&self, batch: Token, from: usize, files: Vec<HandedFile>) -> Result<usize, Fault> {
         let mut drafts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drafts.retain(|_, (since, _)| since.elapsed() < DRAFT_IDLE_MAX);
+        drafts.retain(|_, named| named.since.elapsed() < DRAFT_IDLE_MAX);
         if drafts.len() >= WEB_PAGES_MAX && !drafts.contains_key(&batch) {
             return Err(Fault::new("busy", "too many are sending at once"));
         }
-        let (since, listed) = drafts.entry(batch).or_insert_with(|| (Instant::now(), Vec::new()));
-        *since = Instant::now();
-        if from > listed.len() {
+        let of_others: u64 = drafts.iter().filter(|(name, _)| **name != batch).map(|(_, named)| named.bytes).sum();
+        let named = drafts.entry(batch).or_insert_with(|| Named { since: Instant::now(), files: Vec::new(), bytes: 0 });
+        named.since = Instant::now();
+        if from > named.files.len() {
             return Err(Fault::new("request", "files before these are not named yet"));
         }
         // What was said before is said again.
-        listed.truncate(from);
-        if listed.len() + files.len() > WEB_BATCH_FILES_MAX {
+        named.files.truncate(from);
+        named.bytes = listing_bytes(&named.files);
+        let bytes = named.bytes + listing_bytes(&files);
+        if named.files.len() + files.len() > WEB_BATCH_FILES_MAX {
             return Err(Fault::new("limit", format!("more than {WEB_BATCH_FILES_MAX} files at once")));
         }
-        listed.extend(files);
-        Ok(listed.len())
+        if bytes > LISTING_BYTES_MAX {
+            return Err(Fault::new("limit", "the names of the files are too long, all together"));
+        }
+        if of_others + bytes > WEB_DRAFTS_BYTES_MAX {
+            return Err(Fault::new("busy", "too many are sending at once"));
+        }
+        named.files.extend(files);
+        named.bytes = bytes;
+        Ok(named.files.len())
     }
 
-    fn take(&self, batch: &Token) -> Vec<HandedFile> {
-        let mut drafts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drafts.remove(batch).map(|(_, files)| files).unwrap_or_default()
+    fn listed(&self, batch: &Token) -> Vec<HandedFile> {
+        let drafts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drafts.get(batch).map(|named| named.files.clone()).unwrap_or_default()
     }
+
+    fn forget(&self, batch: &Token) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(batch);
+    }
+}
+
+/// What so many files take in a listing: as [`LISTING_BYTES_MAX`] counts it.
+fn listing_bytes(files: &[HandedFile]) -> u64 {
+    files.iter().map(|file| file.path.as_str().len() as u64 + 32).sum()
 }
 
 fn handed(Offered { path, size, mtime }: Offered) -> Result<HandedFile, Fault> {
@@ -173,3 +208,24 @@ const LONG_POLL: Duration = Duration::from_secs(5);
 const DRAFT_IDLE_MAX: Duration = Duration::from_secs(600);
 /// Longest file whose chunks fit into a call.
 const LENGTH_MAX: u64 = 16_384 * WEB_CHUNK_BYTES_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_fill_the_memory_are_not_taken() {
+        let drafts = Drafts::default();
+        let path = RelPath::parse(&["a".repeat(250); 16].join("/")).unwrap();
+        let most = (LISTING_BYTES_MAX / (path.as_str().len() as u64 + 32)) as usize;
+        let files = |count| vec![HandedFile { path: path.clone(), length: Length(0), modified: 0 }; count];
+        assert_eq!(drafts.add([1; 16], 0, files(most + 1)).unwrap_err().code(), "limit");
+        assert_eq!(drafts.add([1; 16], 0, files(most)).unwrap(), most);
+        assert_eq!(drafts.add([1; 16], most, files(1)).unwrap_err().code(), "limit");
+        assert_eq!(drafts.add([1; 16], most - 1, files(1)).unwrap(), most, "saying it again takes no more");
+        assert_eq!(drafts.add([2; 16], 0, files(most)).unwrap(), most);
+        assert_eq!(drafts.add([3; 16], 0, files(most)).unwrap_err().code(), "busy");
+        drafts.forget(&[1; 16]);
+        assert_eq!(drafts.add([3; 16], 0, files(most)).unwrap(), most);
+    }
+}

@@ -97,8 +97,12 @@ impl Browser {
         if let (Some(session), None) = (&self.session, header.get("session")) {
             header["session"] = json!(session);
         }
-        let body = self.sealed(&text(&header, payload));
-        let reply = self.raw(&self.post(&body)).unwrap();
+        self.exchange(&self.sealed(&text(&header, payload)))
+    }
+
+    /// Sends a sealed call and opens its answer.
+    pub fn exchange(&self, body: &[u8]) -> Result<(Value, Vec<u8>), Reply> {
+        let reply = self.raw(&self.post(body)).unwrap();
         if reply.status != 200 {
             return Err(reply);
         }
