@@ -69,15 +69,17 @@ impl Awaited {
     /// What is lacking: what is urgent, then as much as there is room for. What is asked for beyond that would come for
     /// nothing.
     pub(super) fn lacking(&self, length_of: impl Fn(u64) -> u64) -> impl Iterator<Item = u64> {
-        let mut room = self.bytes_max.saturating_sub(self.ready_bytes) as u64;
+        let is_lacking = |&chunk: &u64| !self.has(chunk);
+        let urgent: Vec<u64> = self.urgent.keys().copied().filter(is_lacking).collect();
+        let coming: u64 = urgent.iter().map(|&chunk| length_of(chunk)).sum();
+        let mut room = (self.bytes_max.saturating_sub(self.ready_bytes) as u64).saturating_sub(coming);
         let fits = move |&chunk: &u64| {
             let left = room.checked_sub(length_of(chunk));
             room = left.unwrap_or(0);
             left.is_some()
         };
-        let is_lacking = |&chunk: &u64| !self.has(chunk);
         let others = self.wanted.keys().copied().filter(|chunk| !self.urgent.contains_key(chunk));
-        self.urgent.keys().copied().filter(is_lacking).chain(others.filter(is_lacking).take_while(fits))
+        urgent.into_iter().chain(others.filter(is_lacking).take_while(fits))
     }
 }
 

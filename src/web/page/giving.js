@@ -150,6 +150,7 @@ export class Giving {
     const work = new Work(signal);
     let heardAt = 0;
     while (true) {
+      work.asks();
       const answer = await this.#wants(batch, signal);
       if (work.fault) throw work.fault;
       const wasGone = Date.now() - heardAt > GONE_MS;
@@ -321,6 +322,8 @@ export class Giving {
 class Work {
   fault = null;
   #open = new Map();
+  /** What was done since the host was asked last: it may have been listed just before it came. */
+  #late = new Set();
 
   constructor(signal) {
     this.signal = signal;
@@ -330,11 +333,19 @@ class Work {
     return this.#open.size;
   }
 
+  /** The host is asked what it lacks. */
+  asks() {
+    this.#late.clear();
+  }
+
   add(name, act) {
-    if (this.#open.has(name)) return false;
+    if (this.#open.has(name) || this.#late.has(name)) return false;
     const settled = act().catch(fault => {
       this.fault ??= fault;
-    }).finally(() => this.#open.delete(name));
+    }).finally(() => {
+      this.#open.delete(name);
+      this.#late.add(name);
+    });
     this.#open.set(name, settled);
     return true;
   }
