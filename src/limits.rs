@@ -176,6 +176,8 @@ pub const WEB_HEAVY_CALLS_PER_ADDRESS_MAX: usize = 8;
 pub const WEB_TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Downloads of whole files by browsers at a time, all together.
 pub const WEB_DOWNLOADS_MAX: usize = 32;
+/// Such downloads of one page: as many as `aria2c` makes of one.
+pub const WEB_DOWNLOADS_PER_PAGE_MAX: usize = 16;
 /// Pages that a host remembers.
 pub const WEB_PAGES_MAX: usize = 256;
 /// Calls that a host remembers so that it carries none out twice: 4 MiB.

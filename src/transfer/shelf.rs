@@ -185,7 +185,9 @@ impl Visitor {
                 let is_out = self.welcome() == Welcome::Out;
                 if is_out || began.elapsed() >= patience {
                     // Nothing was sent for what was taken of the other one.
-                    paid.iter().for_each(|limit| limit.settle(self.session.number, bytes, 0));
+                    for limit in paid {
+                        limit.settle(self.session.number, bytes, 0);
+                    }
                     return if is_out { Limits::Out } else { Limits::Late };
                 }
             }

@@ -1,7 +1,7 @@
 //! The pages that said hello: one session for each, wherever it calls from.
 
 use crate::chunk_set::ChunkSet;
-use crate::limits::{SESSION_IDLE_MAX, WEB_AWAY_AFTER, WEB_CALLS_MAX, WEB_PAGES_MAX};
+use crate::limits::{SESSION_IDLE_MAX, WEB_AWAY_AFTER, WEB_CALLS_MAX, WEB_DOWNLOADS_PER_PAGE_MAX, WEB_PAGES_MAX};
 use crate::transfer::Visitor;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,10 +91,11 @@ impl Stay {
         (self.calls.load(Ordering::Relaxed) <= WEB_CALLS_MAX).then_some(call)
     }
 
-    /// Counts a download as under way: it is heard of by that.
-    pub(super) fn download(self: &Arc<Self>) -> Counted {
+    /// Counts a download as under way: it is heard of by that. Nothing where too many are.
+    pub(super) fn download(self: &Arc<Self>) -> Option<Counted> {
         self.heard(1);
-        self.count(|stay| &stay.downloads)
+        let download = self.count(|stay| &stay.downloads);
+        (self.downloads.load(Ordering::Relaxed) <= WEB_DOWNLOADS_PER_PAGE_MAX).then_some(download)
     }
 
     /// It has this file. Whether it has so many by now.
@@ -123,5 +124,20 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.stay.heard(1);
         (self.count)(&self.stay).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_page_does_so_many_things_at_a_time() {
+        let stay = Guests::default().begin([1; 16], None);
+        let calls: Vec<Counted> = (0..WEB_CALLS_MAX).map(|_| stay.call().unwrap()).collect();
+        let downloads: Vec<Counted> = (0..WEB_DOWNLOADS_PER_PAGE_MAX).map(|_| stay.download().unwrap()).collect();
+        assert!(stay.call().is_none() && stay.download().is_none());
+        drop((calls, downloads));
+        assert!(stay.call().is_some() && stay.download().is_some());
     }
 }

@@ -3,7 +3,7 @@
 use super::access::only;
 use super::calls::{Draft, Fault};
 use super::connection::Caller;
-use super::guests::Stay;
+use super::guests::{Counted, Stay};
 use super::headers::{set, short};
 use super::range::{Wanted, wanted};
 use super::routes::{Answer, too_many, turn_away, whole, wrong_method};
@@ -110,28 +110,35 @@ pub(super) async fn serve(site: &Arc<Site>, caller: &Arc<Caller>, request: &Requ
         }
         Condition::Go(wanted) => {
             let is_head = request.method() == Method::HEAD;
-            let permit = if is_head { None } else { Arc::clone(&site.downloads).try_acquire_owned().ok() };
-            if permit.is_none() && !is_head {
+            let turn = if is_head { None } else { turn(site, &stay) };
+            if turn.is_none() && !is_head {
                 return too_many();
             }
-            content(&thing, wanted, permit, &stay)
+            content(&thing, wanted, turn, &stay)
         }
     };
     thing.describe(answer.headers_mut());
     answer
 }
 
-/// The answer with all or a part of the content, or only its headers where there is no permit for more.
-fn content(thing: &Arc<Thing>, wanted: Wanted, permit: Option<OwnedSemaphorePermit>, stay: &Arc<Stay>) -> Answer {
+/// The right to download: of all downloads, and of those of its page.
+type Turn = (OwnedSemaphorePermit, Counted);
+
+fn turn(site: &Site, stay: &Arc<Stay>) -> Option<Turn> {
+    Some((Arc::clone(&site.downloads).try_acquire_owned().ok()?, stay.download()?))
+}
+
+/// The answer with all or a part of the content, or only its headers where it is not its turn for more.
+fn content(thing: &Arc<Thing>, wanted: Wanted, turn: Option<Turn>, stay: &Arc<Stay>) -> Answer {
     let (status, part) = match wanted {
         Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
         Wanted::Nothing | Wanted::Whole => (StatusCode::OK, 0..thing.length),
     };
-    let body = match permit {
-        Some(permit) if !part.is_empty() => {
+    let body = match turn {
+        Some(turn) if !part.is_empty() => {
             let (sender, body) = Channel::new(PIECES_AHEAD);
             let (thing, stay, part) = (Arc::clone(thing), Arc::clone(stay), part.clone());
-            spawn_blocking(move || pour(&thing, part, sender, &stay, permit));
+            spawn_blocking(move || pour(&thing, part, sender, &stay, turn));
             body.boxed_unsync()
         }
         _ => whole(Bytes::new()),
@@ -153,9 +160,8 @@ fn pour(
     part: Range<u64>,
     mut sender: http_body_util::channel::Sender<Bytes, io::Error>,
     stay: &Arc<Stay>,
-    permit: OwnedSemaphorePermit,
+    turn: Turn,
 ) {
-    let _downloading = stay.download();
     let runtime = Handle::current();
     let mut at = part.start;
     while at < part.end {
@@ -176,7 +182,7 @@ fn pour(
         stay.heard(1);
         at += length;
     }
-    drop(permit);
+    drop(turn);
 }
 
 /// What the conditions of a request say.

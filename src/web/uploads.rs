@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn names_that_fill_the_memory_are_not_taken() {
         let drafts = Drafts::default();
-        let path = RelPath::parse(&["a".repeat(250); 16].join("/")).unwrap();
-        let most = (LISTING_BYTES_MAX / (path.as_str().len() as u64 + 32)) as usize;
+        let path = RelPath::parse(&vec!["a".repeat(250); 16].join("/")).unwrap();
+        let most = usize::try_from(LISTING_BYTES_MAX / (path.as_str().len() as u64 + 32)).unwrap();
         let files = |count| vec![HandedFile { path: path.clone(), length: Length(0), modified: 0 }; count];
         assert_eq!(drafts.add([1; 16], 0, files(most + 1)).unwrap_err().code(), "limit");
         assert_eq!(drafts.add([1; 16], 0, files(most)).unwrap(), most);

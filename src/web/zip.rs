@@ -20,6 +20,8 @@ pub(super) struct Zip {
     /// Of files that were read. Reading one for it ahead of sending it lets the header before it be complete, which more
     /// programs can read than a checksum behind it.
     checksums: Mutex<HashMap<u32, u32>>,
+    /// Held by whoever reads a file for that: others that need the same one wait for it instead of reading it, too.
+    reading: Mutex<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +69,15 @@ impl Zip {
             at += record(listing.entry(member.entry)?, 0, member.at).len() as u64;
         }
         let (stamp, shelf) = (stamp.finish(), shelf.clone());
-        Some(Self { shelf, members, directory: (directory_at, at), stamp, modified, checksums: Mutex::default() })
+        Some(Self {
+            shelf,
+            members,
+            directory: (directory_at, at),
+            stamp,
+            modified,
+            checksums: Mutex::default(),
+            reading: Mutex::default(),
+        })
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -133,6 +143,10 @@ impl Zip {
     fn checksum(&self, entry: EntryIndex) -> Result<u32, SourceChanged> {
         let length = self.shelf.listing().entry(entry).and_then(Entry::file_length).map_or(0, |length| length.0);
         let known = || self.checksums.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&checksum) = known().get(&entry.0) {
+            return Ok(checksum);
+        }
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&checksum) = known().get(&entry.0) {
             return Ok(checksum);
         }
