@@ -38,6 +38,8 @@ impl Stage {
         let cable = Cable::new([&format!("{BEHIND}/24"), "10.88.1.2/24"]);
         for end in [HOST_END, BROWSER_END] {
             cable.configure(end, &["address", "add", &format!("{HOST}/32"), "dev", "lo"]);
+            // Chromium drops what it is loading when an address comes up, as these do a second or two after their cable.
+            cable.configure(end, &["-6", "address", "flush", "scope", "link"]);
         }
         let (here, there) = (format!("{HOST}:{PORT}"), format!("{BEHIND}:{PORT}"));
         let proxy = cable.on(BROWSER_END, || FaultProxy::at(here.parse().unwrap(), there.parse().unwrap()));
