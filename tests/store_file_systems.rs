@@ -118,6 +118,7 @@ fn check_all(kind: FileSystem) {
 
     check_resume(&mounted, &offer, kind.name);
     check_conflicts(&store);
+    check_names(&mounted, &store, kind);
     drop(store);
     assert!(!mounted.point.join(".haul").exists(), "{}", kind.name);
 }
@@ -143,6 +144,20 @@ fn check_resume(mounted: &Mounted, offer: &Offer, name: &str) {
     let wish = Publication { read_back: true, ..wish("big", OnConflict::Fail) };
     later.publish(sealed, &wish).unwrap();
     assert!(fs::read(mounted.point.join("big")).unwrap() == offer.bytes(0), "{name}");
+}
+
+/// A small file has no name until it is published where its sync holds without one, and where it replaces nothing.
+fn check_names(mounted: &Mounted, store: &Store, kind: FileSystem) {
+    let named = || fs::read_dir(mounted.point.join(".haul")).map_or(0, Iterator::count);
+    // With the first one the work folder is there, and its lock.
+    let (_first, _) = store.write_single(wish("first", OnConflict::Overwrite), b"1").unwrap();
+    for (conflict, has_name) in
+        [(OnConflict::Fail, kind.name == "btrfs"), (OnConflict::Overwrite, true), (OnConflict::Update, true)]
+    {
+        let before = named();
+        let (_file, _) = store.write_single(wish("second", conflict), b"22").unwrap();
+        assert_eq!(named() > before, has_name, "{}: {conflict:?}", kind.name);
+    }
 }
 
 fn check_conflicts(store: &Store) {
