@@ -7,9 +7,10 @@ use std::time::Instant;
 /// Lanes that are dialled at the same time: a host lets few strangers of one address wait for their proof.
 const DIALS_MAX: u16 = 4;
 
-/// Data lanes, unless the user says otherwise: what one loses to a lost packet another one makes up for, and each end
-/// has the work of one for each of two cores.
-const LANES_AT_FIRST: u16 = 2;
+/// Data lanes over a network, unless the user says otherwise: what one loses to a lost packet the others make up for.
+const LANES_AT_FIRST: u16 = 4;
+/// Data lanes within one machine: each end has the work of one for each of two cores.
+const LANES_WITHIN: u16 = 2;
 
 /// The data lanes.
 pub(super) struct DataLanes {
@@ -48,10 +49,14 @@ impl DataLanes {
     }
 
     /// The host grants `most` lanes. Where the user did not say how many, further ones are opened while that pays: over a
-    /// network, from [`LANES_AT_FIRST`] on; within one machine at most that many, and one until the listing shows large
-    /// files.
+    /// network, from [`LANES_AT_FIRST`] on; within one machine at most [`LANES_WITHIN`], and one until the listing shows
+    /// large files.
     pub(super) fn granted(&mut self, most: u16, is_chosen: bool, stays_on_this_machine: bool) {
-        let at_first = if is_chosen { most } else { most.min(LANES_AT_FIRST) };
+        let at_first = match (is_chosen, stays_on_this_machine) {
+            (true, _) => most,
+            (false, true) => most.min(LANES_WITHIN),
+            (false, false) => most.min(LANES_AT_FIRST),
+        };
         self.wanted = if !is_chosen && stays_on_this_machine { at_first.min(1) } else { at_first };
         self.spared = at_first - self.wanted;
         self.growth = Growth::new(if is_chosen || stays_on_this_machine { 0 } else { most });
