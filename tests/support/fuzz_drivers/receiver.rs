@@ -72,7 +72,11 @@ impl Model {
         let own = world.is_pushed.then(grant);
         Self {
             world,
-            receiver: Receiver::new(ReceiverSettings { lanes: 4, grant: own, features: FEATURE_OUTLINES }),
+            receiver: Receiver::new(ReceiverSettings {
+                lanes: 4,
+                grant: own,
+                features: FEATURE_OUTLINES | FEATURE_RATES,
+            }),
             now: Duration::ZERO,
             lanes: BTreeMap::new(),
             next_lane: 0,
@@ -352,7 +356,7 @@ impl Model {
                     self.handle(Input::FilePublished { entry });
                 }
             }
-            Output::FinishFolders => self.handle(Input::FoldersFinished),
+            Output::FinishFolders => self.handle(Input::FoldersFinished { failed: 0 }),
             Output::Match { entry, .. } => self.handle(Input::Matched { entry, chunks: ChunkSet::new() }),
             Output::CloseLane { lane } => self.lose_lane(lane),
             _ => unreachable!("no other output is a task"),
