@@ -8,7 +8,7 @@ use haul::digest::ChunkDigest;
 use haul::limits::{OPEN_PARTIALS_MAX, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX};
 use haul::manifest::{Entry, EntryIndex, EntryKind, VerifiedChunk};
 use haul::session::{End, FileFault, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Verdict};
-use haul::wire::{Change, FEATURE_OUTLINES, Message, Piece};
+use haul::wire::{Change, FEATURE_OUTLINES, FEATURE_RATES, Message, Piece};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
