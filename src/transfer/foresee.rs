@@ -353,7 +353,7 @@ mod tests {
     use super::*;
     use crate::manifest::{Attributes, ListingBuilder, Mode, Timestamp};
     use crate::session::{Receiver, ReceiverSettings};
-    use crate::store::{RecordId, Store};
+    use crate::store::Store;
     use crate::transfer::work::Counters;
     use crate::transfer::{Decision, Observer, OfferSummary, ReceiveSettings, plan};
     use std::sync::Arc;
@@ -398,7 +398,7 @@ mod tests {
         let receiver = Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: 0 });
         let engine = Engine::new(&store, &settings, &told, receiver, Instant::now(), Counters::default());
         engine.listing.set(Arc::new(listing)).unwrap();
-        let records = Records::around(&store, RecordId([0; 16]), None).unwrap();
+        let records = Records::around_all(&store).unwrap();
         let mut survey = plan::survey(&store, engine.listing(), &records).unwrap();
         survey.unnameable.insert(EntryIndex(0), "it is too long".to_owned());
         assert_eq!(plans(&engine, &survey, Conflict::Fail), [Plan::Skip; 6], "nothing is asked for");

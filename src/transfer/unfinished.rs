@@ -43,10 +43,12 @@ pub struct Unfinished {
     pub bytes_kept: u64,
     /// Seconds since 1970 when it began.
     pub began: u64,
+    /// Its partial files.
+    pub parts: Vec<LeftBehind>,
     memory: Memory,
 }
 
-/// Something unfinished that only the link can continue.
+/// A partial file, or something else unfinished that only the link can continue.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeftBehind {
     /// Where it lies, relative to the folder.
@@ -149,6 +151,12 @@ impl Records {
         Ok(records)
     }
 
+    /// All records in `store`, as one that is none of them sees them.
+    pub(super) fn around_all<D: Disk>(store: &Store<D>) -> Result<Self, StoreError> {
+        // The listing that has this digest is not found.
+        Self::around(store, RecordId([0; 16]), None)
+    }
+
     /// Whether what was begun of `path` may belong to another transfer: that one comes back for it.
     pub(super) fn are_others_of(&self, path: &RelPath, length: Length) -> bool {
         self.has_unreadable || self.others.iter().any(|memory| memory.may_have(path, length))
@@ -193,7 +201,10 @@ impl Holdings {
             let may_have = |memory: &Memory| destined.is_some_and(|(path, length)| memory.may_have(path, *length));
             let owner = holdings.transfers.iter_mut().find(|transfer| may_have(&transfer.memory));
             match owner {
-                Some(owner) => owner.bytes_kept += part.claimed,
+                Some(owner) => {
+                    owner.bytes_kept += part.claimed;
+                    owner.parts.push(LeftBehind::part(part));
+                }
                 None => holdings.left_behind.push(LeftBehind::part(part)),
             }
         }
@@ -212,8 +223,13 @@ impl Unfinished {
             files_published: published.min(memory.files),
             bytes_kept: 0,
             began: memory.began,
+            parts: Vec::new(),
             memory,
         }
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Where its sender may be, best first.
