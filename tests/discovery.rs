@@ -232,3 +232,28 @@ fn labels(packet: &[u8]) -> Vec<Vec<u8>> {
     let random = packet.windows(17).filter(|window| window[0] == 16 && window[1..].iter().all(u8::is_ascii_hexdigit));
     random.map(<[u8]>::to_vec).collect()
 }
+
+#[test]
+fn a_neighbour_that_stays_silent_is_said_to_be_behind_a_firewall_and_no_other() {
+    if !may_make_networks() {
+        return;
+    }
+    let cable = cable();
+    // What is sent to either of them arrives at the other end of the cable, where nobody takes it.
+    cable.configure(RECEIVER, &["neighbour", "add", "10.77.0.99", "lladdr", "02:00:00:00:00:99", "dev", "cable"]);
+    cable.configure(RECEIVER, &["route", "add", "192.0.2.0/24", "via", "10.77.0.99"]);
+    let folder = tempfile::tempdir().unwrap();
+    let begin = |address: &str| {
+        let link = format!("HTTP://{address}:4285/GGRYVRGYP6CMWFOYMSTYSKNUWY#DYERHJA2KBWFMTAL35VLNB6JPI");
+        let mut command = cable.command(RECEIVER, env!("CARGO_BIN_EXE_haul"));
+        command.args(["receive", &link, "--yes", "--into"]).arg(folder.path());
+        command.env("XDG_STATE_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let both = ["10.77.0.99", "192.0.2.1"].map(begin);
+    let [neighbour, far] = both.map(|child| child.wait_with_output().unwrap());
+    let said = [&neighbour, &far].map(|ran| String::from_utf8_lossy(&ran.stderr).into_owned());
+    assert_eq!([neighbour.status.code(), far.status.code()], [Some(35), Some(35)], "{said:?}");
+    let suspicion = "so a firewall may keep it closed";
+    assert_eq!(said.clone().map(|text| text.contains(suspicion)), [true, false], "{said:?}");
+}

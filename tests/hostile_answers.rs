@@ -103,7 +103,7 @@ fn a_changed_source_that_is_not_in_question_is_refused() {
 
 #[test]
 fn a_welcome_that_grants_no_lane_or_another_version_is_refused() {
-    for (version, features, lanes) in [(0, 0, 4), (2, 0, 4), (1, 4, 4), (1, 0, 0)] {
+    for (version, features, lanes) in [(0, 0, 4), (2, 0, 4), (1, 1 << 31, 4), (1, 0, 0)] {
         let mut victim = ReceiverVictim::new();
         victim.feed(CONTROL, &hostile::welcome_with(version, features, lanes, ListingDigest([0; 32])));
         let fault = if lanes == 0 { PeerFault::NoLanes } else { PeerFault::Version };

@@ -11,8 +11,8 @@ use haul::digest::{ChunkDigest, RootMerger};
 use haul::limits::{CHUNK_BYTES_MIN, REQUESTS_QUEUED_MAX};
 use haul::manifest::EntryIndex;
 use haul::session::{Input, LaneId, LaneRole, Output, Plan, SenderOutput, Verdict};
-use haul::wire::Message;
-use hostile::{CONTROL, DATA, ReceiverVictim, SenderVictim, hash_page, listing, welcome};
+use haul::wire::{FEATURE_RATES, FEATURES, Message};
+use hostile::{CONTROL, DATA, ReceiverVictim, SenderVictim, hash_page, listing, welcome_with};
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
@@ -54,15 +54,25 @@ fn a_limit_is_told_once_and_again_over_every_later_control_lane() {
         });
         rates.collect::<Vec<_>>()
     };
-    let greet_again = |session: &mut ReceiverVictim| {
+    let greet = |session: &mut ReceiverVictim, features: u32| {
+        session.feed(CONTROL, &welcome_with(1, features.into(), 4, listing.digest()));
+    };
+    let greet_again_with = |session: &mut ReceiverVictim, features: u32| {
         session.tell(Input::LaneLost { lane: CONTROL, held: None });
         session.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
-        session.feed(CONTROL, &welcome(listing.digest()));
+        greet(session, features);
     };
+    let greet_again = |session: &mut ReceiverVictim| greet_again_with(session, FEATURE_RATES);
     session.tell(Input::Limit { rate: None });
     greet_again(&mut session);
     assert_eq!(told(&session), [0; 0], "there is nothing to say");
+    greet_again_with(&mut session, FEATURES & !FEATURE_RATES);
     session.tell(Input::Limit { rate: NonZeroU64::new(5) });
+    greet_again_with(&mut session, 0);
+    session.tell(Input::Limit { rate: NonZeroU64::new(6) });
+    assert_eq!(told(&session), [0; 0], "an older sender does not know the message");
+    session.tell(Input::Limit { rate: NonZeroU64::new(5) });
+    greet_again(&mut session);
     session.tell(Input::Limit { rate: NonZeroU64::new(5) });
     greet_again(&mut session);
     session.tell(Input::Limit { rate: None });
@@ -73,7 +83,7 @@ fn a_limit_is_told_once_and_again_over_every_later_control_lane() {
     assert_eq!(told(&session).len(), 4, "nobody is there");
     session.tell(Input::LaneOpened { lane: CONTROL, role: LaneRole::Control });
     assert_eq!(told(&session).len(), 4, "nobody has greeted");
-    session.feed(CONTROL, &welcome(listing.digest()));
+    greet(&mut session, FEATURE_RATES);
     assert_eq!(told(&session).last(), Some(&7));
 }
 

@@ -143,7 +143,7 @@ fn what_was_agreed_on_is_finished_without_the_host() {
         side.tell(Input::FilePublished { entry: EntryIndex(0) });
         assert_eq!(side.seen.last(), Some(&Output::FinishFolders), "nobody has to be there for that");
         assert!(!side.receiver.has_everything());
-        side.tell(Input::FoldersFinished);
+        side.tell(Input::FoldersFinished { failed: 0 });
         assert!(side.receiver.has_everything());
         side.tell(Input::LaneOpened { lane: OTHER_DATA, role: LaneRole::Control });
         let digest = if offers_something_else { ListingDigest([9; 32]) } else { side.listing.digest() };

@@ -166,6 +166,16 @@ fn where_little_changed_no_outline_is_asked_for() {
 }
 
 #[test]
+fn a_sender_is_told_of_what_could_not_be_made_durable_at_the_end() {
+    let mut pair = Pair::new(&[("a", None), ("a/b", Some(1)), ("c", Some(1))]);
+    pair.failed_at_the_end = 2;
+    pair.run();
+    assert_eq!((pair.receiver_end.clone(), pair.sender_end.clone()), (Some(End::Complete), Some(End::Complete)));
+    assert_eq!(pair.sender_failed, Some(2));
+    pair.assert_all_published();
+}
+
+#[test]
 fn a_sender_without_outlines_is_asked_for_none() {
     let mut pair = with_older(&[0..20]);
     pair.receiver = Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: 0 });
@@ -216,6 +226,8 @@ struct Pair {
     refused_links: Vec<EntryIndex>,
     faults: Vec<FileFault>,
     sender_failed: Option<u32>,
+    /// Entries that cannot be made durable.
+    failed_at_the_end: u32,
     /// What was done to the disk.
     order: Vec<String>,
     files: Vec<Vec<u8>>,
@@ -287,6 +299,7 @@ impl Pair {
             refused_links: Vec::new(),
             faults: Vec::new(),
             sender_failed: None,
+            failed_at_the_end: 0,
             order: Vec::new(),
             stored: (0..).map(EntryIndex).zip(files.clone()).collect(),
             files,
@@ -389,7 +402,7 @@ impl Pair {
             }
             Output::FinishFolders => {
                 self.order.push("folders".into());
-                self.tell(Input::FoldersFinished);
+                self.tell(Input::FoldersFinished { failed: self.failed_at_the_end });
             }
             Output::FileFailed { entry, fault } => {
                 self.failed.push(entry);

@@ -181,6 +181,22 @@ fn of_a_source_that_grows_or_shrinks_only_what_differs_travels_again() {
 }
 
 #[test]
+fn a_folder_that_is_lost_under_way_fails_at_both_ends() {
+    let world = World::new();
+    fs::create_dir(world.source.join("folder")).unwrap();
+    let (sending, receiving, proxy) = world.at(Moment::Chunks);
+    let folder = world.into.join("source/folder");
+    fs::remove_dir(&folder).unwrap();
+    fs::write(&folder, "in the way").unwrap();
+    release(&proxy);
+    let received = receiving.wait();
+    assert!(!received.status.success(), "{}", received.stderr);
+    let (code, done) = sending.wait();
+    assert_eq!((code, &done["ok"]), (Some(23), &false.into()), "{done}");
+    assert!(done["error"].as_str().unwrap().starts_with("1 of 601 files"), "{done}");
+}
+
+#[test]
 fn a_source_that_changes_while_the_listing_travels_or_later_fails_alone() {
     for moment in [Moment::Listing, Moment::Chunks] {
         let world = World::new();

@@ -143,6 +143,31 @@ fn another_offer_ends_its_transfer_and_no_other() {
 }
 
 #[test]
+fn what_another_transfer_began_of_the_same_name_is_left_to_it() {
+    // The second one is longer, then of one chunk: what was begun is of use to it, then of none.
+    for length in [25 << 20, 1000] {
+        let playground = Playground::new();
+        let into = playground.dir("into");
+        let first = half(&playground, &into, "data", 1, &["--rename"]);
+        let part = kept(&into, ".part").pop().unwrap();
+        playground.dir("other");
+        let other = playground.send(&[&playground.file("other/data", length, 1)], &[]);
+        let done = playground.receive(&other.link, &into, &[]).wait().assert_ok().clone();
+        assert!(part.exists(), "{length}: the first one comes back for it");
+        assert_eq!(done["bytes_fetched"], length, "{length}");
+        assert_eq!(other.wait().0, Some(0));
+
+        first.proxy.release();
+        let done = resume(&playground, &into).assert_ok().clone();
+        assert!(done["bytes_reused"].as_u64().unwrap() >= 8 * MIB, "{length}: {done}");
+        assert!(fs::read(into.join("data")).unwrap() == noise(length, 1), "{length}");
+        assert!(fs::read(into.join("data (1)")).unwrap() == noise(24 << 20, 1), "{length}");
+        assert!(!into.join(".haul").exists(), "{length}");
+        first.sending.kill();
+    }
+}
+
+#[test]
 fn the_rule_for_names_that_are_taken_is_the_one_that_was_accepted() {
     let playground = Playground::new();
     let into = playground.dir("into");

@@ -92,7 +92,7 @@ impl Pair {
             Output::Place { .. } => return,
             Output::Claim { lane, chunk, .. } => Input::ChunkStored { lane, chunk },
             Output::Publish { entry, .. } => Input::FilePublished { entry },
-            Output::FinishFolders => Input::FoldersFinished,
+            Output::FinishFolders => Input::FoldersFinished { failed: 0 },
             Output::End(end) => return self.ends.push(end),
             other => unreachable!("nothing goes wrong here: {other:?}"),
         };

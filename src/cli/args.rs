@@ -5,6 +5,7 @@ use crate::cli::filters::Filters;
 use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, Limit, Page, ReceivedTree, SentTree, Stream};
 use crate::cli::manifest::Manifest;
 use crate::cli::terminal::Color;
+use crate::cli::transfers::Transfers;
 use crate::cli::verify::Verify;
 use crate::cli::{units, variables};
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Receive(Receive),
     Resume(Resume),
     Send(Send),
+    Transfers(Transfers),
     Verify(Verify),
 }
 

@@ -123,7 +123,8 @@ pub(crate) struct ConflictFlags {
     ///
     /// Files are compared by their content, never by size and time alone. One that is the same stays and gets mode and time as
     /// sent, where `--overwrite` leaves those alone. One that differs is replaced in one step by the new version, which is
-    /// made of what the old one has of it, also where that moved. What is new is added.
+    /// made of what the old one has of it, also where that moved. What is new is added. As with rsync, other names of a file that
+    /// stays (hard links, as in a snapshot made with `cp -al`) show its new mode and time; they never show new content.
     #[arg(long)]
     update: bool,
 }

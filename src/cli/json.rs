@@ -5,14 +5,15 @@ use crate::cli::forecast;
 use crate::cli::progress::phase_name;
 use crate::cli::report::Failure;
 use haul::transfer::{
-    CodeChange, Event, FailureClass, FileOutcome, LeftBehind, LinkOutcome, OfferSummary, PeerState, Phase, Progress,
-    Summary, Unfinished,
+    CodeChange, Event, FailureClass, FileOutcome, LinkOutcome, OfferSummary, PeerState, Phase, Progress, Summary,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
+
+mod unfinished;
 
 /// Version of what the events mean. Fields and events are added under one version, never changed or removed.
 const VERSION: u32 = 1;
@@ -129,25 +130,6 @@ impl<W: Write> Events<W> {
         self.put(json!({
             "event": "listing", "files": offer.files, "folders": offer.folders, "bytes": offer.bytes,
             "free_bytes": offer.free_bytes, "existing": existing, "hidden": hidden, "refused": refused,
-        }));
-    }
-
-    /// Writes what a folder holds of a transfer, before it is continued.
-    pub(crate) fn unfinished(&mut self, transfer: &Unfinished) {
-        let addresses: Vec<_> = transfer.addresses().iter().map(ToString::to_string).collect();
-        self.put(json!({
-            "event": "unfinished", "name": transfer.name, "others": transfer.others, "files": transfer.files,
-            "bytes": transfer.bytes, "files_done": transfer.files_published, "bytes_kept": transfer.bytes_kept,
-            "began": transfer.began, "addresses": addresses,
-        }));
-    }
-
-    /// Writes what nothing tells how to continue.
-    pub(crate) fn left_behind(&mut self, left: &LeftBehind) {
-        let path = left.path.to_string_lossy();
-        self.put(json!({
-            "event": "left_behind", "path": path, "destined": left.destined, "bytes": left.bytes,
-            "bytes_kept": left.bytes_kept,
         }));
     }
 

@@ -56,6 +56,7 @@ mod signals;
 mod strand;
 mod stream;
 mod terminal;
+mod transfers;
 mod units;
 mod variables;
 mod verify;
@@ -79,6 +80,7 @@ pub(crate) fn run() -> Exit {
         Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, &output),
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Ok(CommandLine { command: Command::Manifest(manifest), output }) => manifest::run(manifest, output),
+        Ok(CommandLine { command: Command::Transfers(transfers), output }) => transfers::run(transfers, &output),
         Ok(CommandLine { command: Command::Verify(verify), output }) => verify::run(verify, output),
         Err(error) => explain(&error, &arguments),
     }

@@ -42,7 +42,7 @@ pub(crate) fn run(resume: &Resume, output: &Output) -> Exit {
     finish(&board, &ended, None, began)
 }
 
-fn look(folder: &Path) -> Result<Holdings, Failure> {
+pub(crate) fn look(folder: &Path) -> Result<Holdings, Failure> {
     if !folder.is_dir() {
         let what = format!("`{}` is not a folder", printable_path(folder));
         return Err(Failure::new(Exit::Io, &what).next("name the folder that the transfers were to arrive in"));
@@ -60,7 +60,7 @@ fn tell(board: &Board, folder: &Path, holdings: &Holdings) {
     if !board.is_chatty() {
         return;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let now = now();
     let mut text = String::new();
     if holdings.transfers.is_empty() {
         text.push_str(&format!("Nothing to resume in `{}`.\n", printable_path(folder)));
@@ -79,8 +79,13 @@ fn tell(board: &Board, folder: &Path, holdings: &Holdings) {
     board.say(&text);
 }
 
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
 /// A transfer in one line: size, name, and how far it is.
-fn line(transfer: &Unfinished, now: u64) -> String {
+pub(crate) fn line(transfer: &Unfinished, now: u64) -> String {
     let mut remarks = Vec::new();
     if transfer.files > 1 {
         remarks.push(format!("{} of {} complete", transfer.files_published, units::count(transfer.files, "file")));
@@ -99,7 +104,7 @@ fn line(transfer: &Unfinished, now: u64) -> String {
     format!("{:>12}  {}  ({})\n", units::size(transfer.bytes), label(transfer), remarks.join(", "))
 }
 
-fn left_line(folder: &Path, left: &LeftBehind) -> String {
+pub(crate) fn left_line(folder: &Path, left: &LeftBehind) -> String {
     let path = printable_path(&folder.join(&left.path)).to_string();
     match &left.destined {
         Some(destined) => format!(

@@ -97,6 +97,11 @@ impl Board {
         self.output.json.then(|| Events::new(self.out.clone(), false))
     }
 
+    /// The events of one transfer, where a program wants them.
+    pub(crate) fn events_of(&self, transfer: &Unfinished) -> Option<Events<SharedOut>> {
+        self.output.json.then(|| Events::of_transfer(self.out.clone(), transfer.id.to_string()))
+    }
+
     /// Whether a person wants to read more than errors.
     pub(crate) fn is_chatty(&self) -> bool {
         !self.output.quiet && !self.output.json
@@ -158,8 +163,7 @@ impl Board {
 
 impl<'a> Strand<'a> {
     pub(crate) fn new(board: &'a Board, transfer: &Unfinished) -> Self {
-        let events = board.output.json.then(|| Events::of_transfer(board.out.clone(), transfer.id.to_string()));
-        Self::with(board, events, label(transfer), Side::Receiving)
+        Self::with(board, board.events_of(transfer), label(transfer), Side::Receiving)
     }
 
     /// A sender that connected here.

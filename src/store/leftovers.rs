@@ -74,19 +74,19 @@ impl<D: Disk> Store<D> {
     }
 
     /// Has the partial file `name`, begun for another length of `path`, become the one for `length`: when that is opened,
-    /// what it holds is hashed, and what did not change stays. It goes where it is of no use, since the file is one chunk now
-    /// or begun already; what a process has open is left alone.
-    pub fn readdress(&self, name: &str, path: &RelPath, length: Length) -> Result<(), StoreError> {
+    /// what it holds is hashed, and what did not change stays. Says whether it did: it stays as it is where a process has it
+    /// open, and where it is of no use, since the file is one chunk now or begun already.
+    pub fn readdress(&self, name: &str, path: &RelPath, length: Length) -> Result<bool, StoreError> {
         let refused = |error| self.inner.fault("taking over", path.as_str(), 0, error);
-        let Some(work) = self.inner.existing_work()? else { return Ok(()) };
-        let FoundFile::Ours(_locked) = work.open_found(name).map_err(refused)? else { return Ok(()) };
-        if Geometry::of(length).is_some_and(|geometry| !geometry.is_single()) {
-            match work.folder().rename(name, work.folder(), &Footer::part_name(path, length), Replace::Never) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                result => return result.map_err(refused),
-            }
+        if Geometry::of(length).is_none_or(Geometry::is_single) {
+            return Ok(false);
         }
-        work.remove(name).map_err(refused)
+        let Some(work) = self.inner.existing_work()? else { return Ok(false) };
+        let FoundFile::Ours(_locked) = work.open_found(name).map_err(refused)? else { return Ok(false) };
+        match work.folder().rename(name, work.folder(), &Footer::part_name(path, length), Replace::Never) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            result => result.map(|()| true).map_err(refused),
+        }
     }
 
     fn part_names(&self, work: &Work<D>) -> Result<Vec<String>, StoreError> {

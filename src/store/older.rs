@@ -37,6 +37,9 @@ impl<D: Disk> Store<D> {
 
     /// Gives the file at the path of `wish`, whose content is the same, mode, time and attributes as if it were published now.
     /// Returns the attributes that it cannot hold. [`Store::vouch_for`] has it made durable.
+    ///
+    /// It is the same file as before: other names of it show the change, as with rsync(1). Giving the name a file of its own
+    /// would undo hard links that somebody made to save room, for no more than a mode or a time.
     pub fn bring_in_line(&self, wish: &Publication) -> Result<Vec<AttributeLost>, StoreError> {
         let path = &wish.path;
         let refused = |error| self.inner.fault("setting mode and time of", path.as_str(), 0, error);

@@ -3,14 +3,14 @@
 use super::conduct::{Conduct, Flow};
 use super::desk::run_desk;
 use super::engine::Engine;
-use super::memory::Accepted;
+use super::memory::{Accepted, Origin};
 use super::out;
 use super::panics::watched;
 use super::plan::Survey;
 use super::publisher::run_publisher;
 use super::route::Route;
 use super::sink::run_sink;
-use super::unfinished;
+use super::unfinished::{self, Records};
 use super::work::MainEvent;
 use super::{Conflict, Decision, Event, Phase, TransferError, failed, plan};
 use crate::limits::CHUNK_BYTES_MIN;
@@ -42,8 +42,9 @@ impl Conduct<'_, '_, '_> {
     /// Surveys the destination and asks the user, on a thread of its own: lanes come and go meanwhile.
     pub(super) fn ask(&self) {
         let (engine, route) = (self.engine, self.route.clone());
+        let origin = self.route.origin(self.grant.as_ref());
         self.scope.spawn(move || {
-            watched(&engine.main, || engine.main.push(MainEvent::Decided(decide(engine, &route))));
+            watched(&engine.main, || engine.main.push(MainEvent::Decided(decide(engine, &route, origin.as_ref()))));
         });
     }
 
@@ -79,6 +80,8 @@ impl Conduct<'_, '_, '_> {
         let grant = self.grant.as_ref();
         let nothing_to_go_on_with = || TransferError::Bug("a session without a secret".into());
         let origin = self.route.origin(grant).ok_or_else(nothing_to_go_on_with)?;
+        // Before the records go that this one takes the place of.
+        let records = Records::around(engine.store, id, Some(&origin)).map_err(unusable)?;
         let accepted = Accepted { origin, addresses: self.route.addresses(), grant, conflict, listing };
         unfinished::remember(engine, record, &accepted).map_err(unusable)?;
         let mut published: HashMap<_, _> = record.published().map_err(unusable)?.into_iter().collect();
@@ -90,7 +93,7 @@ impl Conduct<'_, '_, '_> {
                 }
             }
         }
-        decided.survey.take_over(engine.store, listing);
+        decided.survey.take_over(engine.store, listing, &records);
         let plans = plan::plans(engine, &decided.survey, &published);
         self.start_desks();
         // Before anything is asked for.
@@ -118,7 +121,7 @@ impl Conduct<'_, '_, '_> {
 }
 
 /// What becomes of the offer, as far as that is known before anything is written.
-fn decide(engine: &Engine<'_>, route: &Route) -> Result<Decided, NotTaken> {
+fn decide(engine: &Engine<'_>, route: &Route, origin: Option<&Origin>) -> Result<Decided, NotTaken> {
     let listing = engine.listing();
     let id = record_id(listing);
     if engine.settings.resuming.is_some_and(|resuming| resuming != id) {
@@ -133,7 +136,9 @@ fn decide(engine: &Engine<'_>, route: &Route) -> Result<Decided, NotTaken> {
         Route::Visited(_) => return Err(NotTaken::taken("another sender is sending the same files")),
     };
     out::refuse_others(listing, engine.settings)?;
-    let mut survey = plan::survey(engine.store, listing)?;
+    let records = Records::around(engine.store, id, origin)
+        .map_err(|fault| failed::store("cannot look at what is unfinished", fault))?;
+    let mut survey = plan::survey(engine.store, listing, &records)?;
     if engine.sink.is_some() {
         // What is there is none of its business: nothing is written under the name.
         survey.existing.fill(Existing::Nothing);

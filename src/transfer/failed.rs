@@ -112,11 +112,13 @@ impl<D: Disk> Engine<'_, D> {
     }
 
     /// Notes what failed at the end: folders that have not their final mode and time, unless they could not be made and
-    /// that was noted, and files that were there before and cannot be synced. These were counted as done.
-    pub(super) fn failed_at_the_end(&self, faults: &[(RelPath, StoreError)]) {
+    /// that was noted, and files that were there before and cannot be synced. These were counted as done. Returns how many
+    /// there are.
+    pub(super) fn failed_at_the_end(&self, faults: &[(RelPath, StoreError)]) -> u32 {
         if faults.is_empty() {
-            return;
+            return 0;
         }
+        let mut failed = 0;
         let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
         let folders: HashSet<_> = self.listing().entries().iter().filter(is_folder).map(|entry| &entry.path).collect();
         for (path, fault) in faults {
@@ -128,7 +130,9 @@ impl<D: Disk> Engine<'_, D> {
             }
             let FailedFile { fault, class, .. } = file(path.as_str(), &FileFault::Disk, Some(fault));
             self.entry_failed(path, fault, class);
+            failed += 1;
         }
+        failed
     }
 
     /// Takes the failures noted so far.
@@ -239,7 +243,8 @@ mod tests {
             engine.entry_failed(&path("c"), "it cannot be made".into(), FailureClass::Name);
             let unsynced =
                 |text: &str| StoreError::FsyncFailed { path: text.into(), source: ErrorKind::StorageFull.into() };
-            engine.failed_at_the_end(&["a/b", "a", "c"].map(|text| (path(text), unsynced(text))));
+            let failed = engine.failed_at_the_end(&["a/b", "a", "c"].map(|text| (path(text), unsynced(text))));
+            assert_eq!(failed, 2, "the sender is told of those that it does not know of");
             let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
             assert_eq!((count(&engine.counters.files_done), count(&engine.counters.files_failed)), (1, 1));
             let failures = engine.take_failures();

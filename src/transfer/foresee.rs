@@ -349,6 +349,7 @@ impl<D: Disk> Fates<'_, '_, D> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unfinished::Records;
     use super::*;
     use crate::manifest::{Attributes, ListingBuilder, Mode, Timestamp};
     use crate::session::{Receiver, ReceiverSettings};
@@ -397,7 +398,8 @@ mod tests {
         let receiver = Receiver::new(ReceiverSettings { lanes: 1, grant: None, features: 0 });
         let engine = Engine::new(&store, &settings, &told, receiver, Instant::now(), Counters::default());
         engine.listing.set(Arc::new(listing)).unwrap();
-        let mut survey = plan::survey(&store, engine.listing()).unwrap();
+        let records = Records::around_all(&store).unwrap();
+        let mut survey = plan::survey(&store, engine.listing(), &records).unwrap();
         survey.unnameable.insert(EntryIndex(0), "it is too long".to_owned());
         assert_eq!(plans(&engine, &survey, Conflict::Fail), [Plan::Skip; 6], "nothing is asked for");
         let outcome = finish(&engine, Instant::now());

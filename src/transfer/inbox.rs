@@ -14,6 +14,7 @@ use crate::digest::ChunkDigest;
 use crate::limits::{SESSIONS_MAX, WEB_GONE_AFTER};
 use crate::secret::Link;
 use crate::source::Filter;
+use crate::wire::SessionGrant;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -86,9 +87,13 @@ impl Inbox {
             }
             parcels.insert(batch, posted.clone());
         }
-        self.0.reception.expect(from, Arc::clone(&posted.parcel));
+        let Ok(grant) = self.0.reception.expect(from, Arc::clone(&posted.parcel)) else {
+            self.lock().remove(&batch);
+            return Err(NotPosted::Busy);
+        };
         let (inbox, for_thread) = (self.clone(), posted.clone());
-        let carrying = thread::Builder::new().name("haul courier".into()).spawn(move || inbox.deliver(&for_thread));
+        let carrying =
+            thread::Builder::new().name("haul courier".into()).spawn(move || inbox.deliver(&for_thread, grant));
         if carrying.is_err() {
             self.lock().remove(&batch);
             return Err(NotPosted::Busy);
@@ -121,7 +126,7 @@ impl Inbox {
     }
 
     /// Pushes a batch to this very run: it is asked about, stored and published by the rules for every sender.
-    fn deliver(&self, posted: &Posted) {
+    fn deliver(&self, posted: &Posted, grant: SessionGrant) {
         let parcel = &posted.parcel;
         let settings = PushSettings {
             paths: Vec::new(),
@@ -140,7 +145,7 @@ impl Inbox {
         let outcome = caught(|| {
             let dial = Dial::new(Way::Link(self.0.link.clone()), &[]);
             let dial = dial.map_err(|error| TransferError::Network(error.into()))?;
-            carry(&settings, dial, &posted.offer, &Nobody, &parcel.cancel, Instant::now())
+            carry(&settings, (dial, Some(grant)), &posted.offer, &Nobody, &parcel.cancel, Instant::now())
         });
         parcel.end(match outcome {
             Ok((_, failed)) => Delivery::Complete { failed: u64::from(failed) },

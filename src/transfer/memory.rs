@@ -1,9 +1,11 @@
 //! The record of an unfinished transfer: versioned, bounded, and a secret.
 
 use super::{Conflict, Expectation, ReceiveSettings};
+use crate::chunk::Length;
 use crate::digest::PurposeHasher;
 use crate::limits::{DATA_LANES_MAX, PATH_BYTES_MAX, RECORD_ADDRESSES_MAX, RECORD_BYTES_MAX, RECORD_NAMES_BYTES_MAX};
 use crate::manifest::Listing;
+use crate::rel_path::RelPath;
 use crate::secret::{Code, Link, Room};
 use crate::wire::SessionGrant;
 use serde::{Deserialize, Serialize};
@@ -190,6 +192,13 @@ impl Memory {
             symlinks: settings.symlinks,
             attributes: settings.attributes,
         }
+    }
+
+    /// Whether a file of `length` bytes at `path` is, or may be, one of the transfer's.
+    pub(super) fn may_have(&self, path: &RelPath, length: Length) -> bool {
+        let fits = if self.files == 1 { length.0 == self.bytes } else { length.0 <= self.bytes };
+        let is_told = self.tops.len() as u64 == self.tops_total;
+        fits && (!is_told || path.components().next().is_some_and(|top| self.tops.iter().any(|name| name == top)))
     }
 
     /// The bytes of a record.

@@ -2,6 +2,7 @@
 
 pub use addresses::is_public;
 pub use cancel::Cancel;
+pub use clean::{clean, clean_left_behind};
 pub use controls::Controls;
 pub use dry_run::preview;
 pub use event::{
@@ -56,6 +57,8 @@ pub mod inbox;
 pub mod parcel;
 /// What a folder holds that is not finished.
 pub mod unfinished;
+/// How what is unfinished is dropped.
+pub mod clean;
 mod addresses;
 mod awaited;
 mod beacon;

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::integrity::Need;
 use super::publisher::{publication, tell_of_lost_attributes};
+use super::unfinished::Records;
 use super::{Conflict, FailureClass, FileOutcome, OfferLine, OfferSummary, TransferError, failed, links};
 use crate::chunk::Length;
 use crate::digest::{FileDigest, empty_file_digest};
@@ -21,7 +22,7 @@ pub(super) struct Survey {
     /// Entries whose names the destination cannot hold, with what it said.
     pub(super) unnameable: HashMap<EntryIndex, String>,
     /// What was begun of files for another length than they have now.
-    outdated: Vec<(EntryIndex, PartGlance)>,
+    outdated: Vec<Outdated>,
     /// Bytes that everything takes which is not there.
     pub(super) needed: u64,
     /// Bytes that are free.
@@ -30,6 +31,13 @@ pub(super) struct Survey {
     made: u64,
     /// Inodes that are free.
     inodes: u64,
+}
+
+/// What was begun of a file when it had another length.
+struct Outdated {
+    index: EntryIndex,
+    begun: Length,
+    part: PartGlance,
 }
 
 /// What becomes of a file, as far as that is known before its root is.
@@ -47,8 +55,8 @@ pub(super) enum Course {
     Skip,
 }
 
-/// Looks at every name of the listing, and at the room that everything takes.
-pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Survey, TransferError> {
+/// Looks at every name of the listing, and at the room that everything takes. What other transfers have begun is none of its.
+pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing, records: &Records) -> Result<Survey, TransferError> {
     let refuse = |fault| failed::store("cannot look at the destination", fault);
     let mut existing = Vec::with_capacity(listing.entries().len());
     let (mut needed, mut made) = (0u64, 0u64);
@@ -88,34 +96,43 @@ pub(super) fn survey<D: Disk>(store: &Store<D>, listing: &Listing) -> Result<Sur
         if let EntryKind::File { length } = entry.kind {
             let is_same_length = found == (Existing::File { length });
             let is_fetched = !is_same_length && !unnameable.contains_key(&index);
-            let parts = begun.remove(&entry.path).unwrap_or_default();
+            let mut parts = begun.remove(&entry.path).unwrap_or_default();
+            parts.retain(|(begun, _)| *begun == length || !records.are_others_of(&entry.path, *begun));
             if is_fetched && !parts.iter().any(|(begun, _)| *begun == length) {
                 // What is taken over has its room already.
                 let room = parts.iter().map(|(_, part)| part.bytes).max();
                 needed = needed.saturating_add(length.0.saturating_sub(room.unwrap_or(0)));
                 made += u64::from(room.is_none());
             }
-            outdated.extend(parts.into_iter().filter(|(begun, _)| *begun != length).map(|(_, part)| (index, part)));
+            outdated.extend(parts.into_iter().filter(|(begun, _)| *begun != length).map(|(begun, part)| Outdated {
+                index,
+                begun,
+                part,
+            }));
         } else if found == Existing::Nothing && entry.kind == EntryKind::Folder {
             made += 1;
         }
         existing.push(found);
     }
     // Of several that were begun of one file, the one that holds most is taken over.
-    outdated.sort_by_key(|(index, part)| (*index, Reverse(part.claimed)));
+    outdated.sort_by_key(|outdated| (outdated.index, Reverse(outdated.part.claimed)));
     let space = store.space().map_err(refuse)?;
     let needed = if needed == 0 { 0 } else { needed.saturating_add(FREE_SPACE_MARGIN_BYTES) };
     Ok(Survey { existing, unnameable, outdated, needed, free: space.bytes, made, inodes: space.inodes })
 }
 
 impl Survey {
-    /// Takes over what was begun of files that have another length now: chunks of them may not have changed.
-    pub(super) fn take_over<D: Disk>(&self, store: &Store<D>, listing: &Listing) {
-        for (index, part) in &self.outdated {
+    /// Takes over what was begun of files that have another length now: chunks of them may not have changed. What another
+    /// transfer comes back for is left alone, and what is of no use goes only where the offer that it was of is gone.
+    pub(super) fn take_over<D: Disk>(&self, store: &Store<D>, listing: &Listing, records: &Records) {
+        for Outdated { index, begun, part } in &self.outdated {
             let entry = listing.entry(*index).and_then(|entry| Some((&entry.path, entry.file_length()?)));
-            if let Some((path, length)) = entry {
-                // What stays as it is only takes room; it is listed as unfinished, and can be removed there.
-                let _ = store.readdress(&part.name, path, length);
+            let Some((path, length)) = entry.filter(|(path, _)| !records.are_others_of(path, *begun)) else { continue };
+            // What stays as it is only takes room; it is listed as unfinished, and can be removed there.
+            if store.readdress(&part.name, path, length).is_ok_and(|is_taken| !is_taken)
+                && records.are_superseded_of(path, *begun)
+            {
+                let _ = store.remove_left_over(&part.name);
             }
         }
     }

@@ -181,8 +181,8 @@ fn finish_folders<D: Disk>(engine: &Engine<'_, D>) {
             Err(fault) => failed.push((path, fault)),
         }
     }
-    engine.failed_at_the_end(&failed);
-    engine.step(Input::FoldersFinished);
+    let failed = engine.failed_at_the_end(&failed);
+    engine.step(Input::FoldersFinished { failed });
 }
 
 pub(super) fn tell_of_lost_attributes<D: Disk>(engine: &Engine<'_, D>, path: &RelPath, lost: &[AttributeLost]) {

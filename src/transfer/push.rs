@@ -94,7 +94,7 @@ fn offer(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let totals = offer.listing.totals();
     let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
     observer.event(&Event::Pushing { files, folders, bytes: totals.bytes });
-    let (mut summary, failed) = carry(settings, dial, &offer, observer, cancel, began)?;
+    let (mut summary, failed) = carry(settings, (dial, None), &offer, observer, cancel, began)?;
     summary.ok = failed == 0 && left_out == 0;
     if summary.ok {
         Ok(summary)
@@ -103,10 +103,11 @@ fn offer(settings: &PushSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     }
 }
 
-/// Serves `offer` until everything is there, and says how many files failed there.
+/// Serves `offer` until everything is there, and says how many files failed there. Where there is a grant, the other end
+/// expects that session.
 pub(super) fn carry(
     settings: &PushSettings,
-    dial: Dial,
+    (dial, grant): (Dial, Option<SessionGrant>),
     offer: &Arc<Offer>,
     observer: &dyn Observer,
     cancel: &Cancel,
@@ -114,6 +115,7 @@ pub(super) fn carry(
 ) -> Result<(Summary, u32), TransferError> {
     observer.event(&Event::Phase(Phase::Connecting));
     let mut pusher = Pusher::new(settings, observer, cancel, Arc::clone(offer), dial);
+    pusher.grant = grant;
     let outcome = caught(|| pusher.run());
     pusher.session.abort();
     observer.event(&Event::Progress(pusher.progress()));

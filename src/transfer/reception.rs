@@ -11,9 +11,11 @@ use super::work::MainEvent;
 use crate::limits::SESSIONS_MAX;
 use crate::secret::{Code, Key, Link, Room, SessionId, SessionSecret};
 use crate::session::LaneRole;
-use crate::transport::{Gatekeeper, Guest, Lane, LaneIntro, ListenerEvent, Purpose, Who, fresh_session_id};
+use crate::transport::{
+    Gatekeeper, Guest, Lane, LaneIntro, ListenerEvent, Purpose, TransportError, Who, fresh_session_id,
+};
 use crate::wire::{Refusal, SessionGrant};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -46,8 +48,8 @@ pub(super) struct Reception {
     next_number: AtomicU64,
     /// Where browsers go.
     pub(super) lodge: Lodge,
-    /// What pages hand over that is about to come, over this machine's own loopback, and where the pages are.
-    expected: Mutex<VecDeque<(SocketAddr, Arc<Parcel>)>>,
+    /// What pages hand over by the sessions in which it comes, and where the pages are.
+    expected: Mutex<HashMap<SessionId, (SocketAddr, Arc<Parcel>)>>,
     events: Mutex<mpsc::Sender<ReceptionEvent>>,
 }
 
@@ -72,22 +74,26 @@ impl Reception {
         let _ = self.link.set(link);
     }
 
-    /// A page's files are about to be pushed, from this machine itself.
-    pub(super) fn expect(&self, from: SocketAddr, parcel: Arc<Parcel>) {
+    /// A page's files are about to be pushed, from this machine itself, in the session that is granted for them.
+    pub(super) fn expect(&self, from: SocketAddr, parcel: Arc<Parcel>) -> Result<SessionGrant, TransportError> {
+        let id = fresh_session_id()?;
         if !self.lodge.has_had_visitors() {
             self.tell(ReceptionEvent::Browser);
         }
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).push_back((from, parcel));
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.retain(|_, (_, parcel)| !parcel.is_over());
+        expected.insert(id, (from, parcel));
+        Ok(self.grant(id))
     }
 
-    /// The next of those, where a session comes from this machine.
-    fn expected(&self, stays_here: bool) -> Option<(SocketAddr, Arc<Parcel>)> {
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        if !stays_here {
-            return None;
-        }
-        // One that is over never came.
-        std::iter::from_fn(|| expected.pop_front()).find(|(_, parcel)| !parcel.is_over())
+    /// What comes in that session, where a page hands it over.
+    fn expected(&self, id: SessionId) -> Option<(SocketAddr, Arc<Parcel>)> {
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.get(&id).cloned()
+    }
+
+    fn grant(&self, id: SessionId) -> SessionGrant {
+        SessionGrant { id: *id.as_bytes(), secret: *self.state.session_secret(id).as_bytes() }
     }
 
     /// A session is over, and nothing is open of it any more.
@@ -106,7 +112,7 @@ impl Reception {
 
     /// The session that a control lane belongs to, and whether it is a new one. A session's proof names it; that one may be
     /// unknown, where this run began since: the secret is its own all the same.
-    fn visit_for(&self, who: Who, stays_here: bool) -> Result<(Arc<Visit>, Option<SocketAddr>, bool), Refusal> {
+    fn visit_for(&self, who: Who) -> Result<(Arc<Visit>, Option<SocketAddr>, bool), Refusal> {
         let link = self.link.get().ok_or(Refusal::Busy)?;
         let mut visits = self.lock_visits();
         let id = match who {
@@ -124,10 +130,9 @@ impl Reception {
                 visit.main.push(MainEvent::Yield);
             }
         }
-        let grant = SessionGrant { id: *id.as_bytes(), secret: *self.state.session_secret(id).as_bytes() };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let (from, parcel) = self.expected(stays_here).unzip();
-        let visit = Arc::new(Visit::new(number, link.clone(), grant, Arc::clone(&self.lobby), parcel));
+        let (from, parcel) = self.expected(id).unzip();
+        let visit = Arc::new(Visit::new(number, link.clone(), self.grant(id), Arc::clone(&self.lobby), parcel));
         visits.insert(id, Arc::clone(&visit));
         Ok((visit, from, true))
     }
@@ -180,7 +185,7 @@ impl Gatekeeper for Reception {
                 None => return,
             },
             (Purpose::Data, _) => return,
-            (Purpose::Push, who) => self.visit_for(who, lane.stays_on_this_machine()),
+            (Purpose::Push, who) => self.visit_for(who),
         };
         match visit {
             Ok((visit, from, is_new)) => {
@@ -209,5 +214,36 @@ impl Gatekeeper for Reception {
 
     fn observe(&self, event: ListenerEvent) {
         self.tell(ReceptionEvent::Stranger(event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::Length;
+    use crate::rel_path::RelPath;
+    use crate::transfer::{Cancel, HandedFile};
+
+    #[test]
+    fn what_pages_hand_over_at_once_comes_in_its_own_session_whichever_is_first() {
+        let state = OfferState::load(None, &[0; 32]).unwrap();
+        let (events, _inbox) = mpsc::channel();
+        let reception = Reception::new(state, CodeKeeper::without(), events);
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        reception.open(Link::new(&[at(1)], reception.state.room, reception.state.key.clone()).unwrap());
+        let files = [HandedFile { path: RelPath::parse("a").unwrap(), length: Length(1), modified: 0 }];
+        let parcels = [(); 2].map(|()| Arc::new(Parcel::new(&files, Cancel::new()).unwrap()));
+        let granted = [0, 1].map(|number| {
+            let grant = reception.expect(at(10 + number), Arc::clone(&parcels[usize::from(number)])).unwrap();
+            SessionId::from_bytes(grant.id)
+        });
+        // Somebody on this machine who is no page, and then the one that was posted last.
+        let (visit, from, is_new) = reception.visit_for(Who::Link(reception.state.room)).unwrap();
+        assert!(visit.parcel.is_none() && from.is_none() && is_new);
+        for number in [1, 0] {
+            let (visit, from, is_new) = reception.visit_for(Who::Session(granted[number])).unwrap();
+            assert!(Arc::ptr_eq(visit.parcel.as_ref().unwrap(), &parcels[number]) && is_new);
+            assert_eq!(from.unwrap().port(), [10, 11][number]);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::memory::{Accepted, Memory, Origin};
 use super::{Out, ReceiveSettings, Throttle, TransferError, failed};
+use crate::chunk::Length;
 use crate::codec::Compression;
 use crate::printable::printable_path;
 use crate::rel_path::{RelPath, WORK_FOLDER};
@@ -42,10 +43,12 @@ pub struct Unfinished {
     pub bytes_kept: u64,
     /// Seconds since 1970 when it began.
     pub began: u64,
+    /// Its partial files.
+    pub parts: Vec<LeftBehind>,
     memory: Memory,
 }
 
-/// Something unfinished that only the link can continue.
+/// A partial file, or something else unfinished that only the link can continue.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeftBehind {
     /// Where it lies, relative to the folder.
@@ -122,6 +125,49 @@ pub(super) fn remember<D: Disk>(
     Ok(())
 }
 
+/// The records of a folder, as one transfer among them sees them.
+pub(super) struct Records {
+    /// Of other transfers, which go on by themselves.
+    others: Vec<Memory>,
+    /// Whether there are others that this version cannot read: they may be about anything.
+    has_unreadable: bool,
+    /// Of earlier offers under the transfer's own link, which it takes the place of.
+    superseded: Vec<Memory>,
+}
+
+impl Records {
+    /// The records in `store` as the transfer `id` sees them, which began with `origin`, as far as that is known.
+    pub(super) fn around<D: Disk>(store: &Store<D>, id: RecordId, origin: Option<&Origin>) -> Result<Self, StoreError> {
+        let mut records = Self { others: Vec::new(), has_unreadable: false, superseded: Vec::new() };
+        for glance in store.glance_at_records()?.into_iter().filter(|glance| glance.id != id) {
+            match glance.contents.as_deref().and_then(|bytes| Memory::decode(bytes)) {
+                Some(memory) if origin.is_some_and(|origin| memory.origin.is_same(origin)) => {
+                    records.superseded.push(memory);
+                }
+                Some(memory) => records.others.push(memory),
+                None => records.has_unreadable = true,
+            }
+        }
+        Ok(records)
+    }
+
+    /// All records in `store`, as one that is none of them sees them.
+    pub(super) fn around_all<D: Disk>(store: &Store<D>) -> Result<Self, StoreError> {
+        // The listing that has this digest is not found.
+        Self::around(store, RecordId([0; 16]), None)
+    }
+
+    /// Whether what was begun of `path` may belong to another transfer: that one comes back for it.
+    pub(super) fn are_others_of(&self, path: &RelPath, length: Length) -> bool {
+        self.has_unreadable || self.others.iter().any(|memory| memory.may_have(path, length))
+    }
+
+    /// Whether what was begun of `path` is known to be of an offer that is not made any more.
+    pub(super) fn are_superseded_of(&self, path: &RelPath, length: Length) -> bool {
+        self.superseded.iter().any(|memory| memory.may_have(path, length))
+    }
+}
+
 impl Holdings {
     /// Whether everything here was pushed, so that its senders have to connect again.
     pub fn is_pushed(&self) -> bool {
@@ -151,10 +197,14 @@ impl Holdings {
                 // A run that stopped while it published leaves one that does not say whose it is; its transfer finds it.
                 continue;
             }
-            let top = part.destined.as_ref().and_then(|(path, _)| path.components().next());
-            let owner = holdings.transfers.iter_mut().find(|transfer| top.is_some_and(|top| transfer.may_have(top)));
+            let destined = part.destined.as_ref();
+            let may_have = |memory: &Memory| destined.is_some_and(|(path, length)| memory.may_have(path, *length));
+            let owner = holdings.transfers.iter_mut().find(|transfer| may_have(&transfer.memory));
             match owner {
-                Some(owner) => owner.bytes_kept += part.claimed,
+                Some(owner) => {
+                    owner.bytes_kept += part.claimed;
+                    owner.parts.push(LeftBehind::part(part));
+                }
                 None => holdings.left_behind.push(LeftBehind::part(part)),
             }
         }
@@ -173,8 +223,13 @@ impl Unfinished {
             files_published: published.min(memory.files),
             bytes_kept: 0,
             began: memory.began,
+            parts: Vec::new(),
             memory,
         }
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Where its sender may be, best first.
@@ -230,12 +285,6 @@ impl Unfinished {
     /// The session that its sender knew it by, if it came to that.
     pub fn session(&self) -> Option<SessionGrant> {
         self.memory.grant()
-    }
-
-    /// Whether an entry named `top` is, or may be, one of its.
-    fn may_have(&self, top: &str) -> bool {
-        let Memory { tops, tops_total, .. } = &self.memory;
-        (tops.len() as u64) < *tops_total || tops.iter().any(|name| name == top)
     }
 }
 

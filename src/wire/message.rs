@@ -13,6 +13,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 
+/// What an entry of a listing takes beside its path, as a rule.
+const ENTRY_BYTES_HINT: usize = 24;
+/// What a segment of an outline takes.
+const SEGMENT_BYTES_HINT: usize = 20;
+
 /// A message. The order of the variants is their number on the wire: variants are only ever appended.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Message {
@@ -228,13 +233,16 @@ impl Message {
             return Err(MessageFault::TooLong);
         }
         let message: Self = postcard::from_bytes(body).map_err(|_| MessageFault::Malformed)?;
-        let canonical = postcard::to_allocvec(&message).map_err(|_| MessageFault::Malformed)?;
+        // Room for all of it from the start: a page that grows is copied time and again.
+        let canonical = Vec::with_capacity(body.len());
+        let canonical = postcard::to_extend(&message, canonical).map_err(|_| MessageFault::Malformed)?;
         if canonical == body { Ok(message) } else { Err(MessageFault::NotCanonical) }
     }
 
     /// The message as a whole frame.
     pub fn to_frame(&self) -> Result<Vec<u8>, MessageFault> {
-        let frame = vec![0; FRAME_HEADER_BYTES];
+        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + self.bytes_hint());
+        frame.resize(FRAME_HEADER_BYTES, 0);
         let mut frame = postcard::to_extend(self, frame).map_err(|_| MessageFault::Malformed)?;
         let body_bytes = frame.len() - FRAME_HEADER_BYTES;
         if body_bytes > MESSAGE_BYTES_MAX {
@@ -242,6 +250,18 @@ impl Message {
         }
         frame[..FRAME_HEADER_BYTES].copy_from_slice(&FrameHeader::Message { body_bytes }.encode());
         Ok(frame)
+    }
+}
+
+impl Message {
+    /// About how many bytes its body has, of those messages that have many.
+    fn bytes_hint(&self) -> usize {
+        match self {
+            Self::ListingPage { entries, .. } => entries.iter().map(|entry| entry.path.len() + ENTRY_BYTES_HINT).sum(),
+            Self::HashPage { digests, .. } => (digests.len() + 1) * DIGEST_BYTES,
+            Self::OutlinePage { segments, .. } => segments.len() * SEGMENT_BYTES_HINT,
+            _ => 0,
+        }
     }
 }
 

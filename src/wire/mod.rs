@@ -16,4 +16,4 @@ pub use manifest_file::{
     MANIFEST_FILE_MAGIC, MANIFEST_FILE_VERSION, ManifestDecoder, ManifestFault, ManifestHead, ManifestWriter,
 };
 pub use message::{Change, Message, MessageFault, Refusal, SessionGrant};
-pub use version::{ALPN, FEATURE_OUTLINES, FEATURE_ZSTD, FEATURES, VERSION};
+pub use version::{ALPN, FEATURE_OUTLINES, FEATURE_RATES, FEATURE_ZSTD, FEATURES, VERSION};

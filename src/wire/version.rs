@@ -14,5 +14,8 @@ pub const FEATURE_ZSTD: u32 = 1;
 /// The sender answers [`OutlineRequest`](super::Message::OutlineRequest), and the receiver may send it.
 pub const FEATURE_OUTLINES: u32 = 2;
 
+/// The sender takes [`RateWanted`](super::Message::RateWanted), and the receiver may send it.
+pub const FEATURE_RATES: u32 = 4;
+
 /// Optional features that this program speaks, one bit each; both ends use what both have.
-pub const FEATURES: u32 = FEATURE_ZSTD | FEATURE_OUTLINES;
+pub const FEATURES: u32 = FEATURE_ZSTD | FEATURE_OUTLINES | FEATURE_RATES;

@@ -285,7 +285,7 @@ impl<S: Shelf> ReceiverHost<S> {
             ReceiverEvent::FoldersFinished => {
                 let finished = self.shelf.finish_folders(&self.folders());
                 self.watch.check(finished.is_ok() || around.core.has_bad_disk(), || format!("{finished:?}"));
-                self.tell(around, Input::FoldersFinished);
+                self.tell(around, Input::FoldersFinished { failed: u32::from(finished.is_err()) });
             }
         }
     }

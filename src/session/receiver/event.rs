@@ -74,7 +74,10 @@ pub enum Input {
         entry: EntryIndex,
     },
     /// Folders have their final modes and times, durably.
-    FoldersFinished,
+    FoldersFinished {
+        /// Entries of which that, or what was found there of them, could not be made durable. They were done until then.
+        failed: u32,
+    },
     /// Bytes came over a lane, of a frame that is not whole yet: it is slow, not silent.
     Heard {
         /// Which.

@@ -214,7 +214,10 @@ impl Fetch {
             }
             Input::FileFailed { entry, fault } => self.fail(entry, fault, outputs),
             Input::Reach { chunks } => self.reach = chunks,
-            Input::FoldersFinished if self.closing == Closing::Folders => self.closing = Closing::Done,
+            Input::FoldersFinished { failed } if self.closing == Closing::Folders => {
+                self.files.failed_at_the_end(failed);
+                self.closing = Closing::Done;
+            }
             _ => {}
         }
     }

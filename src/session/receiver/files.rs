@@ -98,6 +98,11 @@ impl Files {
         self.failed += u32::from(state == FileState::Failed);
     }
 
+    /// Counts entries that were done and failed after all, as everything was made durable.
+    pub(super) fn failed_at_the_end(&mut self, entries: u32) {
+        self.failed = self.failed.saturating_add(entries);
+    }
+
     pub(super) fn is_final(&self, entry: EntryIndex) -> bool {
         matches!(self.state(entry), FileState::Done | FileState::Failed)
     }

@@ -48,8 +48,8 @@ pub struct Receiver {
     limit: Option<NonZeroU64>,
     /// Whether there ever was one, which the sender may know.
     was_limited: bool,
-    /// Whether the sender gives outlines, as it said last.
-    takes_outlines: bool,
+    /// Optional features that both ends have, as the sender said last.
+    features: u32,
 }
 
 /// What the session waits for; each variant owns what is valid then.
@@ -77,7 +77,7 @@ impl Receiver {
             outputs: VecDeque::new(),
             limit: None,
             was_limited: false,
-            takes_outlines: false,
+            features: 0,
         }
     }
 
@@ -251,7 +251,7 @@ impl Receiver {
                 if self.settings.grant.is_some() != (grant == SessionGrant::NONE) {
                     return Err(PeerFault::Grant);
                 }
-                self.takes_outlines = features & FEATURE_OUTLINES != 0;
+                self.features = features;
                 self.welcome(now, id, grant, lanes, listing)
             }
             Message::Pong { .. } => Ok(()),
@@ -340,16 +340,17 @@ impl Receiver {
     /// The sender that came back may be another program.
     fn note_outlines(&mut self) {
         if let State::Fetching(fetch) = &mut self.state {
-            fetch.takes_outlines = self.takes_outlines;
-            if !self.takes_outlines {
+            fetch.takes_outlines = self.features & FEATURE_OUTLINES != 0;
+            if !fetch.takes_outlines {
                 fetch.forgo_outlines(&mut self.outputs);
             }
         }
     }
 
     fn accept(&mut self, plans: &[Plan]) {
+        let takes_outlines = self.features & FEATURE_OUTLINES != 0;
         self.state = match std::mem::replace(&mut self.state, State::Greeting) {
-            State::Deciding { listing } => State::Fetching(Box::new(Fetch::new(listing, plans, self.takes_outlines))),
+            State::Deciding { listing } => State::Fetching(Box::new(Fetch::new(listing, plans, takes_outlines))),
             other => other,
         };
     }

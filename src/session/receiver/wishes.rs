@@ -2,7 +2,7 @@
 
 use super::{Output, Receiver};
 use crate::session::{LaneId, LaneRole};
-use crate::wire::Message;
+use crate::wire::{FEATURE_RATES, Message};
 use std::num::NonZeroU64;
 
 impl Receiver {
@@ -26,9 +26,10 @@ impl Receiver {
         }
     }
 
-    /// Says what holds, unless nothing ever did: the sender may remember the session, or have forgotten it.
+    /// Says what holds to a sender that understands it, unless nothing ever did: it may remember the session, or have forgotten
+    /// it. One that does not is only asked for less.
     pub(super) fn tell_limit(&mut self, lane: LaneId) {
-        if self.was_limited {
+        if self.was_limited && self.features & FEATURE_RATES != 0 {
             let bytes_per_second = self.limit.map_or(0, NonZeroU64::get);
             self.outputs.push_back(Output::Send { lane, message: Message::RateWanted { bytes_per_second } });
         }

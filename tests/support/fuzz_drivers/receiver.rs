@@ -8,7 +8,7 @@ use haul::digest::ChunkDigest;
 use haul::limits::{OPEN_PARTIALS_MAX, REQUEST_BYTES_MAX, REQUEST_CHUNKS_MAX, REQUESTS_QUEUED_MAX};
 use haul::manifest::{Entry, EntryIndex, EntryKind, VerifiedChunk};
 use haul::session::{End, FileFault, Input, LaneId, LaneRole, Output, Plan, Receiver, ReceiverSettings, Verdict};
-use haul::wire::{Change, FEATURE_OUTLINES, Message, Piece};
+use haul::wire::{Change, FEATURE_OUTLINES, FEATURE_RATES, Message, Piece};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -72,7 +72,11 @@ impl Model {
         let own = world.is_pushed.then(grant);
         Self {
             world,
-            receiver: Receiver::new(ReceiverSettings { lanes: 4, grant: own, features: FEATURE_OUTLINES }),
+            receiver: Receiver::new(ReceiverSettings {
+                lanes: 4,
+                grant: own,
+                features: FEATURE_OUTLINES | FEATURE_RATES,
+            }),
             now: Duration::ZERO,
             lanes: BTreeMap::new(),
             next_lane: 0,
@@ -352,7 +356,7 @@ impl Model {
                     self.handle(Input::FilePublished { entry });
                 }
             }
-            Output::FinishFolders => self.handle(Input::FoldersFinished),
+            Output::FinishFolders => self.handle(Input::FoldersFinished { failed: 0 }),
             Output::Match { entry, .. } => self.handle(Input::Matched { entry, chunks: ChunkSet::new() }),
             Output::CloseLane { lane } => self.lose_lane(lane),
             _ => unreachable!("no other output is a task"),

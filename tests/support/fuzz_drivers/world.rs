@@ -10,7 +10,7 @@ use haul::manifest::{
 use haul::outline::{Segment, Shape};
 use haul::rel_path::RelPath;
 use haul::session::listing_page_starts;
-use haul::wire::{Change, FEATURE_OUTLINES, Message, Refusal, SessionGrant, WireEntry};
+use haul::wire::{Change, FEATURE_OUTLINES, FEATURE_RATES, Message, Refusal, SessionGrant, WireEntry};
 use std::sync::Arc;
 
 /// What is on offer.
@@ -98,7 +98,7 @@ impl World {
     pub(super) fn welcome(&self) -> Message {
         Message::Welcome {
             version: 1,
-            features: FEATURE_OUTLINES,
+            features: FEATURE_OUTLINES | FEATURE_RATES,
             grant: self.welcomed_with(),
             lanes: 4,
             listing: self.listing.digest(),
