@@ -179,16 +179,18 @@ impl Reception<'_> {
         if self.board.is_chatty() {
             self.board.say(&format!("Listening, into `{}`, at this link:\n", printable_path(&self.into)));
         }
-        if !self.board.output.json {
-            self.board.print(&format!("{link}\n"));
-        }
         if let Err(fault) = qr::write_file(link, &self.qr) {
             self.board.say(&format!("{} {fault}\n", self.board.terminal.paint(Role::Error, "failed:")));
         }
+        if self.board.is_chatty()
+            && let Some(qr) = qr::on_terminal(link, &self.qr, &self.board.terminal)
+        {
+            self.board.say(&qr);
+        }
+        if !self.board.output.json {
+            self.board.print(&format!("{link}\n"));
+        }
         if self.board.is_chatty() {
-            if let Some(qr) = qr::on_terminal(link, &self.qr, &self.board.terminal) {
-                self.board.say(&qr);
-            }
             // Last, since a small window keeps its last rows, and the code is what is read aloud.
             let way = code.unwrap_or("LINK");
             self.board.say(&format!("On the other machine, run `haul send PATH --to {way}`\n"));

@@ -2,7 +2,7 @@
 
 use crate::cli::terminal::Terminal;
 use haul::printable::printable_path;
-use haul::qr::{Blocks, Correction, Qr, QrFault};
+use haul::qr::{Blocks, Correction, QUIET_MODULES, Qr, QrFault};
 use haul::secret::Link;
 use haul::transfer::is_public;
 use std::fs::OpenOptions;
@@ -11,8 +11,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// Rows that stay free below a code: one for a short code, one for the progress.
+/// Rows that stay free below a code and its link: one for a short code, one for the progress.
 const ROWS_BELOW: usize = 2;
+/// Rows of light above a code, which may leave a small window for a link of several rows.
+const ROWS_SPARED: usize = QUIET_MODULES / 2;
 
 /// What is wanted of a link's QR code.
 #[derive(Clone, Debug, Default)]
@@ -59,8 +61,9 @@ pub(crate) fn on_terminal(link: &str, wish: &Wish, terminal: &Terminal) -> Optio
         return None;
     }
     let blocks = if terminal.utf8 { Blocks::Half } else { Blocks::Spaces };
+    let below = ROWS_BELOW + link.len().div_ceil(terminal.columns.max(1)).saturating_sub(ROWS_SPARED);
+    let room = (terminal.columns, terminal.rows.saturating_sub(below));
     let (link, addresses) = encodable(link, wish.address_chosen)?;
-    let room = (terminal.columns, terminal.rows.saturating_sub(ROWS_BELOW));
     let fits = |qr: &Qr| {
         let (columns, rows) = qr.cells(blocks);
         columns <= room.0 && rows <= room.1
@@ -173,6 +176,23 @@ mod tests {
         assert_eq!(shown(&all, &wish(), tall), Some(code(&all, Correction::Medium)));
         for small in [Terminal { rows: 22, ..TERMINAL }, Terminal { columns: 40, ..tall }] {
             assert_eq!(shown(&all, &wish(), small), None);
+        }
+    }
+
+    #[test]
+    fn a_link_of_several_rows_leaves_the_code_its_modules() {
+        let all: Vec<_> = (1..8).map(|number| format!("[fd00::1234:5678:9abc:{number}]:4285")).collect();
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        for count in 1..all.len() {
+            let rows = link(&all[..count]).len().div_ceil(80);
+            for height in 20..40 {
+                let text = shown(&all[..count], &wish(), Terminal { rows: height, ..TERMINAL });
+                let taken = text.map_or(0, |text| text.lines().count()) + rows + ROWS_BELOW;
+                assert!(
+                    taken <= height.max(rows + ROWS_BELOW) + ROWS_SPARED,
+                    "{count} addresses, {height} rows: {taken}"
+                );
+            }
         }
     }
 

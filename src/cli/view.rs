@@ -208,8 +208,8 @@ impl View {
         if is_chatty {
             state.say(&format!("Offering {contents}, at this link:\n"));
         }
-        state.print(link);
         self.show_qr(state, link);
+        state.print(link);
         if is_chatty {
             let at = Link::parse(link).ok().filter(|_| self.is_unannounced);
             let at = at.and_then(|link| Some(format!(" --at {}", link.addresses().first()?))).unwrap_or_default();
@@ -221,7 +221,7 @@ impl View {
         }
     }
 
-    /// After the link, so that a small window holds all of it.
+    /// Before the link, which may take several rows: a small window keeps its last ones.
     fn show_qr(&self, state: &mut State, link: &str) {
         if let Err(fault) = qr::write_file(link, &self.qr) {
             state.say(&format!("{} {fault}\n", self.terminal.paint(Role::Error, "failed:")));
