@@ -306,7 +306,10 @@ impl<'a> Pusher<'a> {
                     self.observer.event(&Event::Phase(Phase::Reconnecting { attempt, retry_in }));
                 }
                 if outage.retry.due() <= now && self.dialling < dials_max {
-                    outage.retry.tried(now);
+                    match &self.grant {
+                        Some(_) => outage.retry.tried(now),
+                        None => outage.retry.tried_to_begin(now),
+                    }
                     let is_known = self.grant.is_some() && outage.wrong_proofs == 0;
                     let opening = self.dial.opening(self.grant.as_ref(), outage.wrong_proofs);
                     self.dialling += 1;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 const WAIT_MIN: Duration = Duration::from_millis(50);
 /// How long a try has for itself before the next one is started beside it.
 const HEAD_START: Duration = Duration::from_millis(300);
+/// The same before a session is known: each connection that proves the link begins one of its own, and the other end shows
+/// all of them. Long enough for the handful of round trips that a connection takes on a slow path.
+const HEAD_START_OF_FIRST: Duration = Duration::from_secs(3);
 
 /// Tries at something that does not work for a while: one at once, then each after about a tenth of the time that has
 /// passed, up to [`RECONNECT_WAIT_MAX`].
@@ -47,8 +50,17 @@ impl Retry {
 
     /// A try starts. It may take long to fail: another one is started beside it.
     pub(super) fn tried(&mut self, now: Instant) {
+        self.tried_alone_for(HEAD_START, now);
+    }
+
+    /// The same of a try that begins a session where it works.
+    pub(super) fn tried_to_begin(&mut self, now: Instant) {
+        self.tried_alone_for(HEAD_START_OF_FIRST, now);
+    }
+
+    fn tried_alone_for(&mut self, head_start: Duration, now: Instant) {
         self.tries = self.tries.saturating_add(1);
-        self.due = now + self.wait(now).max(HEAD_START);
+        self.due = now + self.wait(now).max(head_start);
     }
 
     /// A try failed.
@@ -117,5 +129,15 @@ mod tests {
         let later = began + Duration::from_secs(20);
         retry.tried(later);
         assert!(retry.due() <= later + Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_try_that_begins_a_session_has_time_for_some_round_trips() {
+        let began = Instant::now();
+        let mut retry = Retry::new(began);
+        retry.tried_to_begin(began);
+        assert_eq!(retry.due(), began + HEAD_START_OF_FIRST);
+        retry.failed(began);
+        assert!(retry.due() <= began + WAIT_MIN, "one that failed leaves nothing behind");
     }
 }
