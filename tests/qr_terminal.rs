@@ -72,7 +72,12 @@ impl Drop for Tmux {
 
 /// The link on a screen, where it has a row of its own.
 fn link_on(shown: &str) -> &str {
-    shown.lines().find(|line| line.starts_with("HTTP://")).unwrap_or_else(|| panic!("no link on\n{shown}"))
+    // Behind the codes that end the colours of the code above it.
+    let line = |line| {
+        str::rsplit_once(line, "\u{1b}[").map_or(Some(line), |(_, rest)| rest.split_once('m').map(|(_, text)| text))
+    };
+    let mut lines = shown.lines().filter_map(line);
+    lines.find(|line| line.starts_with("HTTP://")).unwrap_or_else(|| panic!("no link on\n{shown}"))
 }
 
 #[test]
