@@ -199,7 +199,10 @@ impl<D: Disk> Lease<D> {
     fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), StoreError> {
         let core = self.core();
         core.inner.with_room(|| {
-            let written = disk::write_all(&core.file, bytes, at);
+            let written = {
+                let _turn = core.write_turn.lock().unwrap_or_else(PoisonError::into_inner);
+                disk::write_all(&core.file, bytes, at)
+            };
             written.map_err(|error| match self.fault("writing", error) {
                 StoreError::NoSpace { path, free, .. } => StoreError::NoSpace { path, needed: core.lacking(), free },
                 fault => fault,

@@ -62,6 +62,7 @@ impl<D: Disk> Store<D> {
             layout,
             view: RwLock::new(found.file.view(layout.data_bytes())),
             file: found.file,
+            write_turn: Mutex::new(()),
             state: Mutex::new(state),
             settled: Condvar::new(),
         };

@@ -36,6 +36,8 @@ pub(super) struct Core<D: Disk> {
     pub(super) geometry: Geometry,
     pub(super) layout: Layout,
     pub(super) file: FileOf<D>,
+    /// Held by whoever writes: the system takes one write to a file at a time, and burns a core to wait for its turn.
+    pub(super) write_turn: Mutex<()>,
     pub(super) view: RwLock<Option<View>>,
     pub(super) state: Mutex<State>,
     /// Told when a background sync ends, and when a chunk is let go.
