@@ -76,6 +76,7 @@ mod failed;
 mod foresee;
 mod foresee_links;
 mod frames;
+mod front;
 mod growth;
 mod handed;
 mod hope;

@@ -1,12 +1,11 @@
 //! The gatekeeper of a run that listens: lets senders in, and hands each of their lanes to their session.
 
-use super::codes::{CodeKeeper, CodeNews};
+use super::codes::CodeNews;
 use super::frames::refuse;
+use super::front::Front;
 use super::lobby::Lobby;
-use super::pages::Lodge;
 use super::parcel::Parcel;
 use super::route::Visit;
-use super::state::OfferState;
 use super::work::MainEvent;
 use crate::limits::SESSIONS_MAX;
 use crate::secret::{Code, Key, Link, Room, SessionId, SessionSecret};
@@ -15,7 +14,6 @@ use crate::transport::{Gatekeeper, Guest, Lane, LaneIntro, ListenerEvent, Purpos
 use crate::wire::{Refusal, SessionGrant};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -37,30 +35,23 @@ pub(super) enum ReceptionEvent {
 
 /// The gatekeeper of a run that listens.
 pub(super) struct Reception {
-    pub(super) state: OfferState,
-    pub(super) codes: CodeKeeper,
+    pub(super) front: Arc<Front>,
     /// The link to it, once it has an address.
     link: OnceLock<Link>,
     lobby: Arc<Lobby>,
     visits: Mutex<HashMap<SessionId, Arc<Visit>>>,
-    next_number: AtomicU64,
-    /// Where browsers go.
-    pub(super) lodge: Lodge,
     /// What pages hand over that is about to come, over this machine's own loopback, and where the pages are.
     expected: Mutex<VecDeque<(SocketAddr, Arc<Parcel>)>>,
     events: Mutex<mpsc::Sender<ReceptionEvent>>,
 }
 
 impl Reception {
-    pub(super) fn new(state: OfferState, codes: CodeKeeper, events: mpsc::Sender<ReceptionEvent>) -> Self {
+    pub(super) fn new(front: Arc<Front>, events: mpsc::Sender<ReceptionEvent>) -> Self {
         Self {
-            state,
-            codes,
+            front,
             link: OnceLock::new(),
             lobby: Arc::default(),
             visits: Mutex::default(),
-            next_number: AtomicU64::new(1),
-            lodge: Lodge::default(),
             expected: Mutex::default(),
             events: Mutex::new(events),
         }
@@ -74,7 +65,7 @@ impl Reception {
 
     /// A page's files are about to be pushed, from this machine itself.
     pub(super) fn expect(&self, from: SocketAddr, parcel: Arc<Parcel>) {
-        if !self.lodge.has_had_visitors() {
+        if !self.front.lodge.has_had_visitors() {
             self.tell(ReceptionEvent::Browser);
         }
         self.expected.lock().unwrap_or_else(PoisonError::into_inner).push_back((from, parcel));
@@ -99,7 +90,7 @@ impl Reception {
 
     /// Shows another code where the last one was used.
     pub(super) fn renew_code(&self) {
-        if let Some(news) = self.codes.renew() {
+        if let Some(news) = self.front.codes.renew() {
             self.tell(ReceptionEvent::Code(news));
         }
     }
@@ -124,8 +115,8 @@ impl Reception {
                 visit.main.push(MainEvent::Yield);
             }
         }
-        let grant = SessionGrant { id: *id.as_bytes(), secret: *self.state.session_secret(id).as_bytes() };
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let grant = SessionGrant { id: *id.as_bytes(), secret: *self.front.session_secret(id).as_bytes() };
+        let number = self.front.number();
         let (from, parcel) = self.expected(stays_here).unzip();
         let visit = Arc::new(Visit::new(number, link.clone(), grant, Arc::clone(&self.lobby), parcel));
         visits.insert(id, Arc::clone(&visit));
@@ -144,29 +135,29 @@ impl Reception {
 
 impl Gatekeeper for Reception {
     fn link_key(&self, room: Room) -> Option<Key> {
-        (room == self.state.room).then(|| self.state.key.clone())
+        self.front.link_key(room)
     }
 
     fn session_secret(&self, id: SessionId) -> Option<SessionSecret> {
-        Some(self.state.session_secret(id))
+        Some(self.front.session_secret(id))
     }
 
     fn take_code_try(&self) -> Option<Code> {
-        self.codes.take_try()
+        self.front.codes.take_try()
     }
 
     fn code_proven(&self, code: &Code) -> bool {
-        self.codes.proven(code)
+        self.front.codes.proven(code)
     }
 
     fn code_failed(&self, code: &Code) {
-        if let Some(news) = self.codes.failed(code) {
+        if let Some(news) = self.front.codes.failed(code) {
             self.tell(ReceptionEvent::Code(news));
         }
     }
 
     fn code_untold(&self, code: &Code) {
-        if let Some(news) = self.codes.untold(code) {
+        if let Some(news) = self.front.codes.untold(code) {
             self.tell(ReceptionEvent::Code(news));
         }
     }
@@ -191,7 +182,7 @@ impl Gatekeeper for Reception {
             }
             Err(refusal) => {
                 if (refusal, intro.who) == (Refusal::Busy, Who::Code) {
-                    self.codes.reinstate();
+                    self.front.codes.reinstate();
                 }
                 refuse(lane, intro.purpose, refusal);
                 self.renew_code();
@@ -200,11 +191,11 @@ impl Gatekeeper for Reception {
     }
 
     fn takes_guests(&self) -> bool {
-        self.lodge.is_open()
+        self.front.lodge.is_open()
     }
 
     fn visit(&self, guest: Guest) {
-        self.lodge.visit(guest);
+        self.front.lodge.visit(guest);
     }
 
     fn observe(&self, event: ListenerEvent) {
