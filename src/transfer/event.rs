@@ -298,6 +298,17 @@ pub enum LinkOutcome {
     SkippedExisting,
 }
 
+/// What a run did that both offers and takes.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Receivers that have everything.
+    pub receivers: u64,
+    /// Bytes that were sent to receivers.
+    pub bytes_sent: u64,
+    /// What was taken from senders.
+    pub taken: Summary,
+}
+
 /// What a run did. A run that fails has one too, if it got so far.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {

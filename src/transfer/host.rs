@@ -121,6 +121,11 @@ impl Host {
         self.lock_sessions().values().find(|session| session.number == number).cloned()
     }
 
+    /// Whether it is a session of this host.
+    pub(super) fn has(&self, id: SessionId) -> bool {
+        self.lock_sessions().contains_key(&id)
+    }
+
     /// Ends a session for good. Whether there was one.
     pub(super) fn turn_away(&self, number: u64) -> bool {
         let mut sessions = self.lock_sessions();

@@ -6,7 +6,7 @@ pub use controls::Controls;
 pub use dry_run::preview;
 pub use event::{
     CodeChange, Event, FailedFile, FileOutcome, HostedSession, Hosting, LinkOutcome, Observer, PeerState, Phase,
-    Progress, Summary,
+    Progress, Shared, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use forecast::{Fate, Forecast, Foreseen};
@@ -24,7 +24,10 @@ pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;
 pub use receive::{receive, receive_stream};
 pub use send::send;
-pub use settings::{Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
+pub use settings::{
+    Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, ShareSettings, SpoolSettings,
+};
+pub use share::share;
 pub use shelf::{Limits, Refused, Shelf, SourceChanged, Visitor, Welcome};
 pub use spooled::spooled;
 pub use throttle::Throttle;
@@ -110,6 +113,7 @@ mod route;
 mod seek;
 mod send;
 mod serve;
+mod share;
 mod sink;
 mod spooled;
 mod standstill;

@@ -81,6 +81,11 @@ impl Reception {
         std::iter::from_fn(|| expected.pop_front()).find(|(_, parcel)| !parcel.is_over())
     }
 
+    /// Whether it is a session of this reception.
+    pub(super) fn has(&self, id: SessionId) -> bool {
+        self.lock_visits().contains_key(&id)
+    }
+
     /// A session is over, and nothing is open of it any more.
     pub(super) fn forget(&self, visit: &Arc<Visit>, is_complete: bool) {
         visit.main.close();

@@ -134,6 +134,15 @@ pub struct ListenSettings {
     pub pages: Option<OpenPages>,
 }
 
+/// What to offer and how to take, both at one link.
+#[derive(Clone, Debug, Default)]
+pub struct ShareSettings {
+    /// What is offered. Where to listen, how the link is found and what serves browsers is said here; it is always kept.
+    pub offer: SendSettings,
+    /// Into which folder files are taken, and by which rules.
+    pub take: ListenSettings,
+}
+
 /// What to fetch, into which folder, and by which rules.
 #[allow(clippy::struct_excessive_bools, reason = "independent rules")]
 #[derive(Clone)]
