@@ -18,5 +18,7 @@ mod looks;
 mod netns;
 #[path = "support/process.rs"]
 mod process;
+#[path = "browser/sharing.rs"]
+mod sharing;
 #[path = "browser/stage.rs"]
 mod stage;

@@ -4,6 +4,7 @@ use crate::cli::exit;
 use crate::cli::filters::Filters;
 use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, Limit, Page, ReceivedTree, SentTree, Stream};
 use crate::cli::manifest::Manifest;
+use crate::cli::share::Share;
 use crate::cli::terminal::Color;
 use crate::cli::verify::Verify;
 use crate::cli::{units, variables};
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Receive(Receive),
     Resume(Resume),
     Send(Send),
+    Share(Share),
     Verify(Verify),
 }
 

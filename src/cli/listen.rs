@@ -22,15 +22,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 /// A run that listens, as it is watched.
-struct Reception<'a> {
-    board: &'a Board,
-    rules: Rules,
-    into: PathBuf,
-    qr: qr::Wish,
-    answers: Mutex<Box<dyn Answers>>,
-    signals: &'a Signals,
-    cancel: &'a Cancel,
-    ended: Mutex<Vec<Ended>>,
+pub(crate) struct Reception<'a> {
+    pub(crate) board: &'a Board,
+    pub(crate) rules: Rules,
+    pub(crate) into: PathBuf,
+    pub(crate) qr: qr::Wish,
+    pub(crate) answers: Mutex<Box<dyn Answers>>,
+    pub(crate) signals: &'a Signals,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) ended: Mutex<Vec<Ended>>,
 }
 
 /// One sender of it.
@@ -91,10 +91,10 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
         board.say(&failure.text(&board.terminal));
         finish(&board, &Summary::default(), Some(&failure), 0);
     };
-    let throttle = settings.throttle.clone();
+    let limit = (settings.throttle.rate(), |rate| settings.throttle.set(rate));
     let listen = || transfer::listen(&settings, &reception, &cancel);
     let claim = || try_lock(&reception.answers);
-    let result = signals.obeyed(&cancel, last_word, || board.with_limit_keys(&cancel, &throttle, claim, listen));
+    let result = signals.obeyed(&cancel, last_word, || board.with_limit_keys(&cancel, limit, claim, listen));
     reception.finish(result, began)
 }
 
@@ -175,9 +175,10 @@ impl Reception<'_> {
         }
     }
 
-    fn show_link(&self, link: &str, code: Option<&str>) {
+    /// Shows the link below what it leads to, and above how to use it.
+    pub(crate) fn show_link(&self, link: &str, what: &str, how: &str) {
         if self.board.is_chatty() {
-            self.board.say(&format!("Listening, into `{}`, at this link:\n", printable_path(&self.into)));
+            self.board.say(&format!("{what}, at this link:\n"));
         }
         if !self.board.output.json {
             self.board.print(&format!("{link}\n"));
@@ -190,8 +191,7 @@ impl Reception<'_> {
                 self.board.say(&qr);
             }
             // Last, since a small window keeps its last rows, and the code is what is read aloud.
-            let way = code.unwrap_or("LINK");
-            self.board.say(&format!("On the other machine, run `haul send PATH --to {way}`\n"));
+            self.board.say(&format!("{how}\n"));
         }
     }
 }
@@ -202,7 +202,11 @@ impl Hosting for Reception<'_> {
             events.event(event, Instant::now());
         }
         match event {
-            Event::Listening { link, code } => self.show_link(link, code.as_ref().map(|code| code.as_str())),
+            Event::Listening { link, code } => {
+                let what = format!("Listening, into `{}`", printable_path(&self.into));
+                let way = code.as_ref().map_or("LINK", |code| code.as_str());
+                self.show_link(link, &what, &format!("On the other machine, run `haul send PATH --to {way}`"));
+            }
             event => {
                 if let Some(line) = lines::line(event, &self.board.output, &self.board.terminal) {
                     self.board.say(&format!("{line}\n"));
@@ -281,7 +285,7 @@ impl HostedSession for Guest<'_> {
     }
 }
 
-fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -289,6 +293,6 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

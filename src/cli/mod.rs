@@ -52,6 +52,7 @@ mod raw_mode;
 mod receivers;
 mod report;
 mod resume;
+mod share;
 mod signals;
 mod strand;
 mod stream;
@@ -79,6 +80,7 @@ pub(crate) fn run() -> Exit {
         Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, &output),
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Ok(CommandLine { command: Command::Manifest(manifest), output }) => manifest::run(manifest, output),
+        Ok(CommandLine { command: Command::Share(share), output }) => share::run(share, output),
         Ok(CommandLine { command: Command::Verify(verify), output }) => verify::run(verify, output),
         Err(error) => explain(&error, &arguments),
     }
