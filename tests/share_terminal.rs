@@ -21,7 +21,7 @@ fn what_is_sent_is_asked_about_and_what_is_fetched_is_told() {
     assert!(shown.contains("Sharing 1 file, 9 B, and taking files into `into`, at this link:"), "{shown}");
     let link = format!("HTTP://{}", read_until(&mut screen, "\r\n").trim_end());
     let shown = read_until(&mut screen, "haul send PATH --to ");
-    assert!(shown.contains("To fetch, run `haul receive "), "{shown}");
+    assert!(shown.contains("On the other machine, run `haul receive "), "{shown}");
     let fetched = env.run(&["receive", &link, "--yes", "--out", "fetched"]);
     assert_eq!(fetched.code, Some(0), "{}", fetched.err);
     assert!(same_bytes(&env.path("offered"), &env.path("fetched")));

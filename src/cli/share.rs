@@ -321,8 +321,10 @@ impl Place<'_> {
     fn show_link(&self, link: &str, code: Option<&str>, contents: &str) {
         let what = format!("Sharing {contents}, and taking files into `{}`", printable_path(&self.reception.into));
         let way = code.unwrap_or("LINK");
-        let how =
-            format!("To fetch, run `haul receive {way}` elsewhere; to put something here, `haul send PATH --to {way}`");
+        let how = format!(
+            "On the other machine, run `haul receive {way}` to fetch it,\n\
+             or `haul send PATH --to {way}` to put something here"
+        );
         self.reception.show_link(link, &what, &how);
     }
 
