@@ -68,7 +68,6 @@ impl Failure {
         let causes = causes(error);
         let (kept, next) = match (side, class) {
             (Side::Checking | Side::Listing | Side::Repairing, _) => of_manifest(error, side),
-            (Side::Receiving, _) => (error.what_was_kept(), error.what_next()),
             (Side::Pushing | Side::Sending | Side::Sharing, _)
                 if matches!(
                     error,
@@ -81,7 +80,8 @@ impl Failure {
                 "receivers keep everything that they verified",
                 "run the same command again to offer what is there; only differences travel",
             ),
-            (
+            (Side::Receiving, _)
+            | (
                 Side::Listening | Side::Sharing,
                 FailureClass::Exists | FailureClass::Io | FailureClass::Name | FailureClass::NoSpace,
             ) => (error.what_was_kept(), error.what_next()),
