@@ -52,10 +52,10 @@ pub(crate) fn is_wanted(receive: &Receive) -> bool {
 /// What is wrong with a `receive` that fetches and says how to listen.
 pub(crate) fn refuse_flags(receive: &Receive) -> Option<Failure> {
     let is_bound = receive.bind.is_some() && std::env::var_os("HAUL_BIND").is_none();
-    let flag = if receive.keep { "--keep" } else { "--bind" };
+    let flags = [(receive.keep, "--keep"), (receive.page.tls, "--tls"), (is_bound, "--bind")];
+    let (_, flag) = flags.into_iter().find(|(is_given, _)| *is_given)?;
     let text = format!("{flag} is for listening, and there is a link to fetch from");
-    (receive.keep || is_bound)
-        .then(|| Failure::new(Exit::Usage, &text).next("run it without a link, and without HAUL_LINK set, to listen"))
+    Some(Failure::new(Exit::Usage, &text).next("run it without a link, and without HAUL_LINK set, to listen"))
 }
 
 pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
@@ -99,6 +99,7 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
 }
 
 fn check(receive: &Receive, can_ask: bool) -> Result<(), Failure> {
+    receive.page.check()?;
     if receive.out.is_some() {
         return Err(Failure::new(Exit::Usage, "--out is for one file that a link offers, and there is no link")
             .next("add the link or the code that `haul send` printed"));
@@ -142,6 +143,7 @@ fn settings(receive: Receive, expect: Option<Expectation>) -> ListenSettings {
         compress: receive.compress.how,
         throttle: Throttle::new(receive.limit.rate),
         pages: receive.page.pages(),
+        tls: receive.page.tls,
     }
 }
 

@@ -154,6 +154,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         limit: send.limit,
         compress: send.compress.how,
         pages: send.page.pages(),
+        tls: send.page.tls,
         controls: controls.clone(),
         symlinks: send.tree.symlinks,
         attributes: send.tree.xattrs,
@@ -184,6 +185,7 @@ fn run_send(send: Send, output: Output) -> Exit {
 /// Refuses an offer that nothing can come of.
 fn refuse(send: &Send, has_lines: bool) -> Result<(), Failure> {
     link::refuse_as_path(&send.paths)?;
+    send.page.check()?;
     if send.ask_each && !has_lines {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
             .next("run it on a terminal with its progress shown, or without --ask-each"));

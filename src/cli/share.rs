@@ -158,6 +158,7 @@ pub(crate) fn run(share: Share, output: Output) -> Exit {
 /// What cannot be shared, whichever way files go.
 fn refuse(share: &Share) -> Result<(), Failure> {
     link::refuse_as_path(&share.paths)?;
+    share.page.check()?;
     if share.paths.iter().any(|path| path.as_os_str() == "-") {
         return Err(Failure::new(Exit::Usage, "`-` is standard input, which cannot be shared")
             .next("offer it with `haul send -`; a file of that name is written ./-"));
@@ -228,6 +229,7 @@ impl Share {
                 limit: self.limit,
                 compress: self.compress.how,
                 pages: self.page.pages(),
+                tls: self.page.tls,
                 controls: Controls::new(),
                 ..SendSettings::default()
             },

@@ -2,10 +2,11 @@
 
 use super::front::Front;
 use super::state::OfferState;
-use super::{Event, TransferError, addresses};
+use super::{Event, Identity, SendSettings, TransferError, addresses};
 use crate::secret::Link;
 use crate::transport::{DeviceKey, Gatekeeper, Listener, TransportError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The port that is tried first, so that a firewall rule for it lasts.
@@ -24,12 +25,25 @@ fn sockets(bind: Option<SocketAddr>, kept: Option<u16>) -> Vec<SocketAddr> {
     ports.into_iter().flat_map(|port| ips.iter().map(move |&ip| SocketAddr::new(ip, port))).collect()
 }
 
+/// Where a run wants to be reached.
+pub(super) struct Wanted {
+    pub(super) bind: Option<SocketAddr>,
+    pub(super) address: Option<IpAddr>,
+    /// Whether browsers are served over TLS.
+    pub(super) tls: bool,
+}
+
+impl Wanted {
+    pub(super) fn of_offer(settings: &SendSettings) -> Self {
+        Self { bind: settings.bind, address: settings.address, tls: settings.tls }
+    }
+}
+
 /// Listens for `gatekeeper`, at the address that was chosen or the one that the run had before, and returns the link to it.
 /// Where that cannot be kept for a later run, it is told.
 pub(super) fn open_front(
     front: &Front,
-    bind: Option<SocketAddr>,
-    address: Option<IpAddr>,
+    &Wanted { bind, address, tls }: &Wanted,
     gatekeeper: &Arc<dyn Gatekeeper>,
     tell: &dyn Fn(&Event),
 ) -> Result<(Listener, Link), TransferError> {
@@ -38,7 +52,19 @@ pub(super) fn open_front(
         tell(&Event::Notice { text: format!("the link cannot be kept for a later run: {error}") });
     }
     let link = link(listener.address(), address, &front.state)?;
-    Ok((listener, link))
+    Ok((listener, if tls { link.over_tls() } else { link }))
+}
+
+/// What the run at `link` shows of itself over TLS, where it does.
+pub(super) fn identity(link: &Link, state_dir: Option<&Path>) -> Option<Identity> {
+    if !link.is_tls() {
+        return None;
+    }
+    let mut addresses = addresses::own();
+    addresses.extend(link.addresses().iter().map(SocketAddr::ip));
+    addresses.sort_unstable();
+    addresses.dedup();
+    Some(Identity { state_dir: state_dir.map(Path::to_owned), addresses })
 }
 
 /// Listens at the first of `sockets` that is free.

@@ -302,6 +302,10 @@ impl Gatekeeper for Host {
         self.front.lodge.is_open()
     }
 
+    fn takes_tls_guests(&self) -> bool {
+        self.front.lodge.is_tls()
+    }
+
     fn visit(&self, guest: Guest) {
         self.front.lodge.visit(guest);
     }

@@ -1,7 +1,7 @@
 //! Listening: senders connect, each in a session of its own, and what they offer arrives in one folder.
 
 use super::beacon::Beacon;
-use super::door;
+use super::door::{self, Wanted};
 use super::front::Front;
 use super::inbox::Inbox;
 use super::pages::Premises;
@@ -10,7 +10,7 @@ use super::parcel::Parcel;
 use super::receive::{Received, receive_visit};
 use super::reception::{Reception, ReceptionEvent};
 use super::route::Visit;
-use super::send::{BROWSER_TEXT, code_changed, open_pages, stranger_text};
+use super::send::{browser_came, code_changed, open_pages, stranger_text, tell_certificate};
 use super::state::{OfferState, folder_id};
 use super::{
     Cancel, Decision, Event, HostedSession, Hosting, ListenSettings, Observer, OfferSummary, Phase, ReceiveSettings,
@@ -56,16 +56,19 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
     let reception = Arc::new(Reception::new(Arc::clone(&front), events));
     let gatekeeper: Arc<dyn Gatekeeper> = Arc::clone(&reception) as _;
     let tell = |event: &Event| hosting.event(event);
-    let (listener, link) = door::open_front(&front, settings.bind, settings.address, &gatekeeper, &tell)?;
+    let wanted = Wanted { bind: settings.bind, address: settings.address, tls: settings.tls };
+    let (listener, link) = door::open_front(&front, &wanted, &gatekeeper, &tell)?;
     let (address, text) = (listener.address(), link.to_text());
     let of_session = session_settings(settings, &text);
     let taken = Inbox::new(Arc::clone(&reception), &link, address);
-    let premises = Premises { link: link.clone(), bound: address, shelf: None, inbox: taken, gatekeeper };
+    let tls = door::identity(&link, settings.state_dir.as_deref());
+    let premises = Premises { link: link.clone(), bound: address, tls, shelf: None, inbox: taken, gatekeeper };
     open_pages(&front.lodge, settings.pages, premises, &tell);
     reception.open(link);
     let beacon = Beacon::open(settings.announce, address, front.codes.number());
     let code = front.codes.code().map(|code| code.to_text());
     hosting.event(&Event::Listening { link: text, code });
+    tell_certificate(&front.lodge, &tell);
     hosting.event(&Event::Phase(Phase::Waiting));
     let ending = cancel.for_a_part();
     let (ended, endings) = mpsc::channel();
@@ -139,7 +142,7 @@ impl<'r> Run<'r> {
                         let _ = ended.send(received);
                     });
                 }
-                Ok(ReceptionEvent::Browser) => self.hosting.event(&Event::Notice { text: BROWSER_TEXT.into() }),
+                Ok(ReceptionEvent::Browser) => self.hosting.event(&browser_came(&self.reception.front.lodge)),
                 Ok(ReceptionEvent::Code(news)) => self.hosting.event(&code_changed(news, beacon)),
                 Ok(ReceptionEvent::Stranger(event)) => {
                     if let Some(text) = stranger_text(event) {

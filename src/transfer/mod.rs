@@ -18,7 +18,7 @@ pub use integrity::{
 };
 pub use listen::listen;
 pub use out::stream_folder;
-pub use pages::{OpenPages, Pages, Premises};
+pub use pages::{Identity, OpenPages, Pages, Premises};
 pub use parcel::{Delivery, NotTaken, Parcel, Wants};
 pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;

@@ -3,7 +3,7 @@
 use super::beacon::Beacon;
 use super::codes::CodeNews;
 use super::crowd::{Answer, Crowd};
-use super::door;
+use super::door::{self, Wanted};
 use super::front::Front;
 use super::host::{Host, HostEvent};
 use super::offer::{Offer, do_here};
@@ -43,12 +43,14 @@ fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> R
     let host = open_host(settings, &offer, &front, events);
     let gatekeeper: Arc<dyn Gatekeeper> = Arc::clone(&host) as _;
     let tell = |event: &Event| observer.event(event);
-    let (listener, link) = door::open_front(&front, settings.bind, settings.address, &gatekeeper, &tell)?;
+    let (listener, link) = door::open_front(&front, &Wanted::of_offer(settings), &gatekeeper, &tell)?;
     let shelf = Some(Shelf::new(Arc::clone(&host)));
-    let premises = Premises { link: link.clone(), bound: listener.address(), shelf, inbox: None, gatekeeper };
+    let (tls, bound) = (door::identity(&link, settings.state_dir.as_deref()), listener.address());
+    let premises = Premises { link: link.clone(), bound, tls, shelf, inbox: None, gatekeeper };
     open_pages(&front.lodge, settings.pages, premises, &tell);
     let beacon = Beacon::open(settings.announce, listener.address(), front.codes.number());
     tell(&ready(&front, &offer, &link));
+    tell_certificate(&front.lodge, &tell);
     tell(&Event::Phase(Phase::Waiting));
     let outcome = caught(|| run(&host, settings, &beacon, &inbox, observer, cancel));
     drop((beacon, listener));
@@ -131,6 +133,13 @@ pub(super) fn open_pages(lodge: &Lodge, open: Option<OpenPages>, premises: Premi
     }
 }
 
+/// Tells what browsers see of this run, where they are served over TLS.
+pub(super) fn tell_certificate(lodge: &Lodge, tell: &dyn Fn(&Event)) {
+    if let Some(fingerprint) = lodge.fingerprint() {
+        tell(&Event::Certificate { fingerprint });
+    }
+}
+
 /// How an offer ended.
 pub(super) struct Ended {
     /// Files that failed at its only receiver.
@@ -203,7 +212,7 @@ pub(super) fn run(
 /// Tells what happened at the host. Where a receiver has everything, returns how many files failed there.
 fn take(host: &Host, event: HostEvent, crowd: &mut Crowd<'_>, beacon: &Beacon, observer: &dyn Observer) -> Option<u32> {
     match event {
-        HostEvent::Browser => observer.event(&Event::Notice { text: BROWSER_TEXT.into() }),
+        HostEvent::Browser => observer.event(&browser_came(&host.front.lodge)),
         HostEvent::Code(news) => tell_code(news, beacon, observer),
         HostEvent::Asks { session, peer } => observer.event(&Event::PeerAsks { peer, session }),
         HostEvent::Connected { session, peer } => {
@@ -245,8 +254,14 @@ fn take(host: &Host, event: HostEvent, crowd: &mut Crowd<'_>, beacon: &Beacon, o
     None
 }
 
-/// What the page's encryption is worth.
-pub(super) const BROWSER_TEXT: &str = "a browser opened the link: its page is encrypted against whoever listens on this network, \
+/// Tells that a browser came, and what its page's encryption is worth.
+pub(super) fn browser_came(lodge: &Lodge) -> Event {
+    Event::Notice { text: if lodge.is_tls() { BROWSER_TEXT_TLS } else { BROWSER_TEXT }.into() }
+}
+
+const BROWSER_TEXT_TLS: &str = "a browser opened the link over HTTPS: whoever alters this network's traffic is kept out only \
+                                if its user compared the certificate's fingerprint with the one that is shown here";
+const BROWSER_TEXT: &str = "a browser opened the link: its page is encrypted against whoever listens on this network, \
                                        not against whoever alters its traffic; what the browser downloads outside of the \
                                        page is not encrypted";
 

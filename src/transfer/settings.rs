@@ -44,6 +44,8 @@ pub struct SendSettings {
     pub compress: Compression,
     /// What serves browsers at the same port. `None`: nothing.
     pub pages: Option<OpenPages>,
+    /// Whether browsers are served over TLS, and in no other way.
+    pub tls: bool,
     /// What is done about single receivers.
     pub controls: Controls,
     /// Whether symbolic links are listed, as far as they stay in the path that they lie in.
@@ -132,6 +134,8 @@ pub struct ListenSettings {
     pub throttle: Throttle,
     /// What serves browsers at the same port. `None`: nothing.
     pub pages: Option<OpenPages>,
+    /// Whether browsers are served over TLS, and in no other way.
+    pub tls: bool,
 }
 
 /// What to offer and how to take, both at one link.

@@ -4,7 +4,7 @@
 //! whoever pushes is let in by the reception, each as in a run of its own.
 
 use super::beacon::Beacon;
-use super::door;
+use super::door::{self, Wanted};
 use super::front::Front;
 use super::host::{Host, HostEvent};
 use super::inbox::Inbox;
@@ -12,7 +12,7 @@ use super::listen::{Outcomes, Run, session_settings};
 use super::pages::Premises;
 use super::panics::caught;
 use super::reception::{Reception, ReceptionEvent};
-use super::send::{Ended, Found, open_host, open_pages, ready, run as serve_all};
+use super::send::{Ended, Found, open_host, open_pages, ready, run as serve_all, tell_certificate};
 use super::shelf::Shelf;
 use super::state::{OfferState, folder_id, share_id};
 use super::{
@@ -54,16 +54,18 @@ fn open(settings: &ShareSettings, hosting: &dyn Hosting, cancel: &Cancel) -> Res
     let doors = Doors { host: Arc::clone(&host), reception: Arc::clone(&reception) };
     let gatekeeper: Arc<dyn Gatekeeper> = Arc::new(doors);
     let tell = |event: &Event| hosting.event(event);
-    let (listener, link) = door::open_front(&front, offered.bind, offered.address, &gatekeeper, &tell)?;
+    let (listener, link) = door::open_front(&front, &Wanted::of_offer(&offered), &gatekeeper, &tell)?;
     let address = listener.address();
     let shelf = Some(Shelf::new(Arc::clone(&host)));
     let inbox = Inbox::new(Arc::clone(&reception), &link, address);
-    let premises = Premises { link: link.clone(), bound: address, shelf, inbox, gatekeeper };
+    let tls = door::identity(&link, offered.state_dir.as_deref());
+    let premises = Premises { link: link.clone(), bound: address, tls, shelf, inbox, gatekeeper };
     open_pages(&front.lodge, offered.pages, premises, &tell);
     let beacon = Beacon::open(offered.announce, address, front.codes.number());
     let of_session = session_settings(take, &link.to_text());
     tell(&ready(&front, &offer, &link));
     reception.open(link);
+    tell_certificate(&front.lodge, &tell);
     tell(&Event::Phase(Phase::Waiting));
     let both = Both { offered: &offered, host: &host, reception: &reception, beacon: &beacon, hosting };
     let (served, taken) = both.run(&of_session, (from_host, from_reception), listener, cancel);
@@ -120,7 +122,9 @@ impl Both<'_> {
         });
         let taken = taken.map(|mut taken| {
             // Those that came to their end with the run, or were cut short by it.
-            endings.try_iter().for_each(|received| taken.add(received));
+            for received in endings.try_iter() {
+                taken.add(received);
+            }
             taken
         });
         (served, taken)
@@ -171,6 +175,10 @@ impl Gatekeeper for Doors {
 
     fn takes_guests(&self) -> bool {
         self.host.takes_guests()
+    }
+
+    fn takes_tls_guests(&self) -> bool {
+        self.host.takes_tls_guests()
     }
 
     fn visit(&self, guest: Guest) {
