@@ -5,8 +5,9 @@ use crate::stage::{Stage, assert_same, may_browse, open};
 use std::fs;
 
 const MIB: usize = 1 << 20;
-/// What one connection may bring to the browser in a second.
-const RATE: u64 = 256 << 10;
+/// What one connection may bring to the browser in a second: so little that the file, over the six that a browser has at
+/// the most, takes half a minute.
+const RATE: u64 = 128 << 10;
 
 #[test]
 fn a_page_fetches_what_is_offered_while_it_sends_something() {
@@ -14,8 +15,8 @@ fn a_page_fetches_what_is_offered_while_it_sends_something() {
         return;
     }
     let stage = Stage::new();
-    let offered = stage.ground.file("source/film.bin", 6 * MIB, 1);
-    let photo = stage.ground.file("phone/photo.jpg", 2 * MIB, 2);
+    let offered = stage.ground.file("source/film.bin", 24 * MIB, 1);
+    let photo = stage.ground.file("phone/photo.jpg", 300_000, 2);
     let into = stage.ground.dir("into");
     let host = stage.share(&[offered.to_str().unwrap(), "--yes", "--into", into.to_str().unwrap()]);
     stage.proxy.inject(Whom::All, Fault::Throttle(Way::ToReceiver, Some(RATE)));
@@ -25,7 +26,7 @@ fn a_page_fetches_what_is_offered_while_it_sends_something() {
         tab.wait_for(&format!("!document.querySelector('#{section}').hidden"));
     }
     tab.press("document.querySelector('#files .row button')");
-    tab.wait_for("document.querySelector('#bar-progress').value > 0.05");
+    tab.wait_for("document.querySelector('#bar-progress').value > 0.01");
     tab.pick("#files-in", &[&photo]);
     tab.wait_for("document.querySelector('#uploads .row').dataset.kind === 'good'");
     assert_ne!(tab.evaluate("document.querySelector('#files .row').dataset.kind"), "good", "it still comes");
