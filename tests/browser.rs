@@ -1,4 +1,5 @@
-//! The page in real Chromium, over plain HTTP on an address that is not the loopback's, through a network that fails.
+//! The page in real Chromium, over plain HTTP on an address that is not the loopback's, through a network that fails; and over
+//! HTTPS.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
@@ -18,5 +19,9 @@ mod looks;
 mod netns;
 #[path = "support/process.rs"]
 mod process;
+#[path = "browser/secure.rs"]
+mod secure;
+#[path = "browser/sharing.rs"]
+mod sharing;
 #[path = "browser/stage.rs"]
 mod stage;

@@ -123,14 +123,16 @@ const HOMES: &[(&str, &[&str])] = &[
     ("postcard", &["wire", "manifest", "store", "transfer"]),
     ("qrcode", &["qr"]),
     ("rayon", &["source", "store", "transfer"]),
+    ("rcgen", &["web"]),
     ("rustix::fs", &["store", "source"]),
     ("rustix::mm", &["mmap"]),
-    ("rustls", &["transport"]),
+    ("rustls", &["transport", "web"]),
     ("serde_json", &["cli", "web"]),
     ("signal_hook", &["cli"]),
     ("socket2", &["transport"]),
     ("spake2", &["transport"]),
     ("tokio", &["web"]),
+    ("tokio_rustls", &["web"]),
     ("zstd", &["codec"]),
 ];
 

@@ -174,8 +174,10 @@ fn a_source_that_changed_is_told_and_breaks_a_download() {
     file.write_all(b"more").unwrap();
     drop(file);
     assert_eq!(browser.refused(json!({ "op": "chunks", "file": 0, "first": 0, "count": 1 })), "changed");
-    let cut = browser.get(&url, &[]);
-    assert!(cut.is_cut && cut.body.len() < LENGTH, "never a short answer that passes for a whole one");
+    // It may break before the head of the answer has left.
+    let cut = browser.raw(format!("GET {url} HTTP/1.1\r\nHost: {}\r\n\r\n", browser.address()).as_bytes());
+    let is_short = |cut: browser::Reply| cut.is_cut && cut.body.len() < LENGTH;
+    assert!(cut.is_none_or(is_short), "never a short answer that passes for a whole one");
     crowd.stop();
 }
 

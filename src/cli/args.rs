@@ -4,6 +4,7 @@ use crate::cli::exit;
 use crate::cli::filters::Filters;
 use crate::cli::flags::{Compress, ConflictFlags, Invitation, Lanes, Limit, Page, ReceivedTree, SentTree, Stream};
 use crate::cli::manifest::Manifest;
+use crate::cli::share::Share;
 use crate::cli::terminal::Color;
 use crate::cli::transfers::Transfers;
 use crate::cli::verify::Verify;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Receive(Receive),
     Resume(Resume),
     Send(Send),
+    Share(Share),
     Transfers(Transfers),
     Verify(Verify),
 }
@@ -106,7 +108,7 @@ pub(crate) struct Send {
 
     /// Push to somebody who listens with `haul receive`: by the link or the code that it printed, or by its address, and then
     /// a code is asked for; `-` reads the link or code from standard input
-    #[arg(long, value_name = "LINK|CODE|HOST:PORT", conflicts_with_all = ["keep", "no_code", "qr_file"])]
+    #[arg(long, value_name = "LINK|CODE|HOST:PORT", conflicts_with_all = ["keep", "no_code", "qr_file", "tls"])]
     pub(crate) to: Option<String>,
 
     /// With --to: give up once the other end could not be reached for so long: 30s, 5m, 2h, 1d

@@ -1,6 +1,8 @@
 //! Groups of flags that several commands have, or that belong together.
 
+use crate::cli::exit::Exit;
 use crate::cli::qr::{self, QrFile};
+use crate::cli::report::Failure;
 use crate::cli::units;
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -75,12 +77,31 @@ pub(crate) struct Page {
     /// browser downloads by itself, outside of the page, are not encrypted.
     #[arg(long, env = "HAUL_NO_WEB", hide_env_values = true, value_parser = FalseyValueParser::new())]
     pub(crate) no_web: bool,
+
+    /// Serve the page over HTTPS alone, with a certificate of your own, of which browsers warn
+    ///
+    /// Then nobody who listens learns anything, not even from the browser's own downloads, and the page may use what browsers
+    /// keep for such pages. No authority vouches for the certificate, so whoever alters the network's traffic is kept out
+    /// only where the browser's user compares its fingerprint, which is shown here and, of what the browser really got, in
+    /// the browser's own words about the certificate. It is kept for a year at the most, and made anew where an address is
+    /// not in it.
+    #[arg(long)]
+    pub(crate) tls: bool,
 }
 
 impl Page {
     /// What serves browsers, where they are served.
     pub(crate) fn pages(&self) -> Option<OpenPages> {
         (!self.no_web).then_some(haul::web::open)
+    }
+
+    /// Refuses a page that is and is not to be served.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.tls && self.no_web {
+            return Err(Failure::new(Exit::Usage, "--tls is about the page, and with --no-web there is none")
+                .next("leave out one of the two, or unset HAUL_NO_WEB"));
+        }
+        Ok(())
     }
 }
 

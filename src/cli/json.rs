@@ -4,6 +4,8 @@ use crate::cli::findings;
 use crate::cli::forecast;
 use crate::cli::progress::phase_name;
 use crate::cli::report::Failure;
+use data_encoding::HEXLOWER;
+use haul::secret::fingerprint_words;
 use haul::transfer::{
     CodeChange, Event, FailureClass, FileOutcome, LinkOutcome, OfferSummary, PeerState, Phase, Progress, Summary,
 };
@@ -204,13 +206,9 @@ fn line(mut value: Value) -> String {
 
 fn value(event: &Event) -> Value {
     match event {
+        Event::Certificate { fingerprint } => certificate_value(fingerprint),
         Event::CodeChanged { code, why } => {
-            let why = match why {
-                CodeChange::Burnt => "burnt",
-                CodeChange::GivenUp => "given_up",
-                CodeChange::Used => "used",
-            };
-            json!({"event": "code", "code": code.as_ref().map(|code| code.as_str()), "why": why})
+            json!({"event": "code", "code": code.as_ref().map(|code| code.as_str()), "why": change_name(*why)})
         }
         Event::FileDone { path, bytes, root, how } => {
             let (how, renamed_to) = match how {
@@ -270,6 +268,19 @@ fn value(event: &Event) -> Value {
         }
         Event::Phase(phase) => phase_value(*phase),
         Event::Progress(progress) => progress_value(progress),
+    }
+}
+
+fn certificate_value(fingerprint: &[u8; 32]) -> Value {
+    let (words, sha256) = (fingerprint_words(fingerprint), HEXLOWER.encode(fingerprint));
+    json!({"event": "certificate", "words": words, "sha256": sha256})
+}
+
+fn change_name(change: CodeChange) -> &'static str {
+    match change {
+        CodeChange::Burnt => "burnt",
+        CodeChange::GivenUp => "given_up",
+        CodeChange::Used => "used",
     }
 }
 

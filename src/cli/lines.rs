@@ -4,7 +4,9 @@ use crate::cli::args::Output;
 use crate::cli::forecast;
 use crate::cli::terminal::{Role, Terminal};
 use crate::cli::units;
+use data_encoding::HEXLOWER;
 use haul::printable::printable;
+use haul::secret::fingerprint_words;
 use haul::transfer::{CodeChange, Event, FileOutcome, LinkOutcome};
 
 /// What a person reads about an event that is neither progress nor an offer.
@@ -41,6 +43,11 @@ pub(crate) fn line(event: &Event, output: &Output, terminal: &Terminal) -> Optio
             let label = terminal.paint(Role::Error, "failed:");
             Some(format!("{label} {}: {}", printable(path), printable(fault)))
         }
+        Event::Certificate { fingerprint } if is_chatty => Some(format!(
+            "Browsers warn of the page's certificate. Compare its fingerprint there:\n{}\nSHA-256 {}",
+            fingerprint_words(fingerprint),
+            HEXLOWER.encode(fingerprint)
+        )),
         Event::CodeChanged { code, why } if is_chatty => Some(code_text(code.as_ref().map(|code| code.as_str()), *why)),
         Event::Foreseen(foreseen) if is_chatty => Some(forecast::entry(foreseen)),
         Event::Forecast(forecast) if is_chatty => Some(forecast::total(forecast)),

@@ -22,15 +22,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 /// A run that listens, as it is watched.
-struct Reception<'a> {
-    board: &'a Board,
-    rules: Rules,
-    into: PathBuf,
-    qr: qr::Wish,
-    answers: Mutex<Box<dyn Answers>>,
-    signals: &'a Signals,
-    cancel: &'a Cancel,
-    ended: Mutex<Vec<Ended>>,
+pub(crate) struct Reception<'a> {
+    pub(crate) board: &'a Board,
+    pub(crate) rules: Rules,
+    pub(crate) into: PathBuf,
+    pub(crate) qr: qr::Wish,
+    pub(crate) answers: Mutex<Box<dyn Answers>>,
+    pub(crate) signals: &'a Signals,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) ended: Mutex<Vec<Ended>>,
 }
 
 /// One sender of it.
@@ -52,10 +52,10 @@ pub(crate) fn is_wanted(receive: &Receive) -> bool {
 /// What is wrong with a `receive` that fetches and says how to listen.
 pub(crate) fn refuse_flags(receive: &Receive) -> Option<Failure> {
     let is_bound = receive.bind.is_some() && std::env::var_os("HAUL_BIND").is_none();
-    let flag = if receive.keep { "--keep" } else { "--bind" };
+    let flags = [(receive.keep, "--keep"), (receive.page.tls, "--tls"), (is_bound, "--bind")];
+    let (_, flag) = flags.into_iter().find(|(is_given, _)| *is_given)?;
     let text = format!("{flag} is for listening, and there is a link to fetch from");
-    (receive.keep || is_bound)
-        .then(|| Failure::new(Exit::Usage, &text).next("run it without a link, and without HAUL_LINK set, to listen"))
+    Some(Failure::new(Exit::Usage, &text).next("run it without a link, and without HAUL_LINK set, to listen"))
 }
 
 pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
@@ -91,14 +91,15 @@ pub(crate) fn run(receive: Receive, output: &Output) -> Exit {
         board.say(&failure.text(&board.terminal));
         finish(&board, &Summary::default(), Some(&failure), 0);
     };
-    let throttle = settings.throttle.clone();
+    let limit = (settings.throttle.rate(), |rate| settings.throttle.set(rate));
     let listen = || transfer::listen(&settings, &reception, &cancel);
     let claim = || try_lock(&reception.answers);
-    let result = signals.obeyed(&cancel, last_word, || board.with_limit_keys(&cancel, &throttle, claim, listen));
+    let result = signals.obeyed(&cancel, last_word, || board.with_limit_keys(&cancel, limit, claim, listen));
     reception.finish(result, began)
 }
 
 fn check(receive: &Receive, can_ask: bool) -> Result<(), Failure> {
+    receive.page.check()?;
     if receive.out.is_some() {
         return Err(Failure::new(Exit::Usage, "--out is for one file that a link offers, and there is no link")
             .next("add the link or the code that `haul send` printed"));
@@ -142,6 +143,7 @@ fn settings(receive: Receive, expect: Option<Expectation>) -> ListenSettings {
         compress: receive.compress.how,
         throttle: Throttle::new(receive.limit.rate),
         pages: receive.page.pages(),
+        tls: receive.page.tls,
     }
 }
 
@@ -175,9 +177,10 @@ impl Reception<'_> {
         }
     }
 
-    fn show_link(&self, link: &str, code: Option<&str>) {
+    /// Shows the link below what it leads to, and above how to use it.
+    pub(crate) fn show_link(&self, link: &str, what: &str, how: &str) {
         if self.board.is_chatty() {
-            self.board.say(&format!("Listening, into `{}`, at this link:\n", printable_path(&self.into)));
+            self.board.say(&format!("{what}, at this link:\n"));
         }
         if let Err(fault) = qr::write_file(link, &self.qr) {
             self.board.say(&format!("{} {fault}\n", self.board.terminal.paint(Role::Error, "failed:")));
@@ -192,8 +195,7 @@ impl Reception<'_> {
         }
         if self.board.is_chatty() {
             // Last, since a small window keeps its last rows, and the code is what is read aloud.
-            let way = code.unwrap_or("LINK");
-            self.board.say(&format!("On the other machine, run `haul send PATH --to {way}`\n"));
+            self.board.say(&format!("{how}\n"));
         }
     }
 }
@@ -204,7 +206,11 @@ impl Hosting for Reception<'_> {
             events.event(event, Instant::now());
         }
         match event {
-            Event::Listening { link, code } => self.show_link(link, code.as_ref().map(|code| code.as_str())),
+            Event::Listening { link, code } => {
+                let what = format!("Listening, into `{}`", printable_path(&self.into));
+                let way = code.as_ref().map_or("LINK", |code| code.as_str());
+                self.show_link(link, &what, &format!("On the other machine, run `haul send PATH --to {way}`"));
+            }
             event => {
                 if let Some(line) = lines::line(event, &self.board.output, &self.board.terminal) {
                     self.board.say(&format!("{line}\n"));
@@ -283,7 +289,7 @@ impl HostedSession for Guest<'_> {
     }
 }
 
-fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -291,6 +297,6 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

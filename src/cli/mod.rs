@@ -52,6 +52,7 @@ mod raw_mode;
 mod receivers;
 mod report;
 mod resume;
+mod share;
 mod signals;
 mod strand;
 mod stream;
@@ -80,6 +81,7 @@ pub(crate) fn run() -> Exit {
         Ok(CommandLine { command: Command::Receive(receive), output }) => run_receive(receive, &output),
         Ok(CommandLine { command: Command::Resume(resume), output }) => resume::run(&resume, &output),
         Ok(CommandLine { command: Command::Manifest(manifest), output }) => manifest::run(manifest, output),
+        Ok(CommandLine { command: Command::Share(share), output }) => share::run(share, output),
         Ok(CommandLine { command: Command::Transfers(transfers), output }) => transfers::run(transfers, &output),
         Ok(CommandLine { command: Command::Verify(verify), output }) => verify::run(verify, output),
         Err(error) => explain(&error, &arguments),
@@ -154,6 +156,7 @@ fn run_send(send: Send, output: Output) -> Exit {
         limit: send.limit,
         compress: send.compress.how,
         pages: send.page.pages(),
+        tls: send.page.tls,
         controls: controls.clone(),
         symlinks: send.tree.symlinks,
         attributes: send.tree.xattrs,
@@ -184,6 +187,7 @@ fn run_send(send: Send, output: Output) -> Exit {
 /// Refuses an offer that nothing can come of.
 fn refuse(send: &Send, has_lines: bool) -> Result<(), Failure> {
     link::refuse_as_path(&send.paths)?;
+    send.page.check()?;
     if send.ask_each && !has_lines {
         return Err(Failure::new(Exit::Usage, "there is no terminal to ask on about each receiver")
             .next("run it on a terminal with its progress shown, or without --ask-each"));

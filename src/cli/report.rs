@@ -24,6 +24,8 @@ pub(crate) enum Side {
     /// Compares a folder with a manifest, and fetches what is wrong.
     Repairing,
     Sending,
+    /// Offers and takes at the same link.
+    Sharing,
 }
 
 /// An error as it is shown, once.
@@ -66,8 +68,7 @@ impl Failure {
         let causes = causes(error);
         let (kept, next) = match (side, class) {
             (Side::Checking | Side::Listing | Side::Repairing, _) => of_manifest(error, side),
-            (Side::Receiving, _) => (error.what_was_kept(), error.what_next()),
-            (Side::Pushing | Side::Sending, _)
+            (Side::Pushing | Side::Sending | Side::Sharing, _)
                 if matches!(
                     error,
                     TransferError::NothingToSend(_) | TransferError::NotOffered(_) | TransferError::Input(_)
@@ -79,9 +80,15 @@ impl Failure {
                 "receivers keep everything that they verified",
                 "run the same command again to offer what is there; only differences travel",
             ),
-            (Side::Listening, FailureClass::Exists | FailureClass::Io | FailureClass::Name | FailureClass::NoSpace) => {
-                (error.what_was_kept(), error.what_next())
-            }
+            (Side::Receiving, _)
+            | (
+                Side::Listening | Side::Sharing,
+                FailureClass::Exists | FailureClass::Io | FailureClass::Name | FailureClass::NoSpace,
+            ) => (error.what_was_kept(), error.what_next()),
+            (Side::Sharing, _) => (
+                "everything that was verified is kept, here and at every receiver",
+                "run the same command again: the same link continues every transfer",
+            ),
             (Side::Listening, FailureClass::Interrupted) => {
                 (error.what_was_kept(), "run the same command again: senders that still try continue by themselves")
             }
@@ -185,7 +192,7 @@ pub(crate) fn summary_text(summary: &Summary, side: Side, terminal: &Terminal) -
         Side::Listing => "Listed",
         Side::Repairing if summary.bytes_fetched == 0 => "Checked",
         Side::Repairing => "Repaired",
-        Side::Listening | Side::Receiving => "Received",
+        Side::Listening | Side::Receiving | Side::Sharing => "Received",
         Side::Pushing | Side::Sending => "Sent",
     };
     let mut text = format!(
@@ -230,6 +237,19 @@ fn kept_text(summary: &Summary, receivers: u64, time: Duration, terminal: &Termi
         line(&mut text, terminal, "root: ", root);
     }
     text
+}
+
+/// The line about a run that offered and took until it was stopped.
+pub(crate) fn shared_text(receivers: u64, bytes_sent: u64, taken: &Summary) -> String {
+    let time = Duration::try_from_secs_f64(taken.seconds).unwrap_or_default();
+    format!(
+        "Shared for {}; {} {} everything, {} sent; {} came\n",
+        units::time(time),
+        units::count(receivers, "receiver"),
+        if receivers == 1 { "has" } else { "have" },
+        units::size(bytes_sent),
+        units::contents(taken.files, 0, taken.bytes),
+    )
 }
 
 /// What lies behind an error, each once: some repeat at their end what is behind them.

@@ -38,7 +38,8 @@ pub(crate) fn run(resume: &Resume, output: &Output) -> Exit {
     };
     let throttle = Throttle::new(resume.limit.rate);
     let go_on = || continue_all(&board, (resume, &throttle), &holdings.transfers, &signals, &cancel);
-    let ended = signals.obeyed(&cancel, last_word, || board.with_limit_keys(&cancel, &throttle, || Some(()), go_on));
+    let limit = (throttle.rate(), |rate| throttle.set(rate));
+    let ended = signals.obeyed(&cancel, last_word, || board.with_limit_keys(&cancel, limit, || Some(()), go_on));
     finish(&board, &ended, None, began)
 }
 

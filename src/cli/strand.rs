@@ -102,6 +102,11 @@ impl Board {
         self.output.json.then(|| Events::of_transfer(self.out.clone(), transfer.id.to_string()))
     }
 
+    /// Standard output, line by line.
+    pub(crate) fn out(&self) -> SharedOut {
+        self.out.clone()
+    }
+
     /// Whether a person wants to read more than errors.
     pub(crate) fn is_chatty(&self) -> bool {
         !self.output.quiet && !self.output.json
@@ -172,6 +177,13 @@ impl<'a> Strand<'a> {
         Self::with(board, events, format!("Sender {number}"), Side::Listening)
     }
 
+    /// A receiver that connected here: it has a line while bytes go to it. The events of the run are about it too.
+    pub(crate) fn of_receiver(board: &'a Board, number: u64) -> Self {
+        let strand = Self::with(board, None, format!("Receiver {number}"), Side::Sharing);
+        strand.state().phase = Phase::Transferring;
+        strand
+    }
+
     fn with(board: &'a Board, events: Option<Events<SharedOut>>, label: String, side: Side) -> Self {
         let state = State {
             events,
@@ -198,13 +210,18 @@ impl<'a> Strand<'a> {
         }
     }
 
-    /// Says how it ended, unless it stopped because all of them do.
-    pub(crate) fn finish(&self, result: Result<Summary, Failure>) -> Ended {
-        let mut state = self.state();
-        if let Some(bar) = state.bar.take() {
+    /// Takes its line away.
+    pub(crate) fn leave(&self) {
+        if let Some(bar) = self.state().bar.take() {
             bar.finish_and_clear();
         }
         self.board.moves(self.number, None);
+    }
+
+    /// Says how it ended, unless it stopped because all of them do.
+    pub(crate) fn finish(&self, result: Result<Summary, Failure>) -> Ended {
+        self.leave();
+        let mut state = self.state();
         let Board { terminal, .. } = self.board;
         let (summary, failure) = match result {
             Ok(summary) => {

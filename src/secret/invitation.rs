@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_damaged_one_is_called_what_it_was_meant_as() {
         assert_eq!(fault(&LINK[..60]), InvitationFault::Link(LinkFault::KeyLength));
-        assert_eq!(fault("https://example.org/x#y"), InvitationFault::Link(LinkFault::Scheme));
+        assert_eq!(fault("https://example.org/x#y"), InvitationFault::Link(LinkFault::HostName));
         assert_eq!(fault("7-amber-canoe"), InvitationFault::Code(CodeFault::WordCount { found: 2 }));
         assert_eq!(fault("amber canoe lentil"), InvitationFault::Code(CodeFault::NumberMissing));
         for neither in ["", "film.mkv", "/tmp/film", "photos", "192.0.2.1:4285", &"x".repeat(1 << 20)] {

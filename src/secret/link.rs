@@ -13,6 +13,8 @@ pub const LINK_ADDRESSES_MAX: usize = 8;
 /// Where an offer can be reached, which one it is, and the key that proves both ends.
 #[derive(Clone)]
 pub struct Link {
+    /// Whether browsers are served over TLS there; haul always is.
+    is_tls: bool,
     addresses: Vec<SocketAddr>,
     room: Room,
     key: Key,
@@ -60,8 +62,8 @@ pub enum LinkFault {
     /// The room's last character has bits that no room sets.
     #[error("the room of the link (before #) ends in a wrong character")]
     RoomTrailingBits,
-    /// The text does not begin with `HTTP://`.
-    #[error("a link begins with HTTP://")]
+    /// The text begins with neither `HTTP://` nor `HTTPS://`.
+    #[error("a link begins with HTTP:// or HTTPS://")]
     Scheme,
     /// The text is longer than any link.
     #[error("the text is longer than any link")]
@@ -76,7 +78,7 @@ impl Link {
     pub fn new(addresses: &[SocketAddr], room: Room, key: Key) -> Result<Self, LinkFault> {
         let mut kept = Vec::new();
         // The separators, the room and the key; then every address with the comma or slash beside it.
-        let mut length = SCHEME.len() + 2 * BASE32_CHARS + 1;
+        let mut length = SCHEME_TLS.len() + 2 * BASE32_CHARS + 1;
         for address in addresses.iter().map(without_scope).take(LINK_ADDRESSES_MAX) {
             check_address(&address)?;
             length += address.to_string().len() + 1;
@@ -88,7 +90,13 @@ impl Link {
         if kept.is_empty() {
             return Err(LinkFault::NoAddress);
         }
-        Ok(Self { addresses: kept, room, key })
+        Ok(Self { is_tls: false, addresses: kept, room, key })
+    }
+
+    /// The same link, where browsers are served over TLS.
+    #[must_use]
+    pub fn over_tls(self) -> Self {
+        Self { is_tls: true, ..self }
     }
 
     /// The link that `text` writes, in either case and with white space around it.
@@ -99,7 +107,8 @@ impl Link {
             return Err(LinkFault::TooLong);
         }
         let text = Zeroizing::new(text.to_ascii_uppercase());
-        let rest = text.strip_prefix(SCHEME).ok_or(LinkFault::Scheme)?;
+        let plain = text.strip_prefix(SCHEME).map(|rest| (rest, false));
+        let (rest, is_tls) = plain.or_else(|| Some((text.strip_prefix(SCHEME_TLS)?, true))).ok_or(LinkFault::Scheme)?;
         let (public, fragment) = rest.split_once('#').ok_or(LinkFault::KeyMissing)?;
         let (first, room) = public.split_once('/').ok_or(LinkFault::RoomMissing)?;
         let mut items = fragment.split(',');
@@ -113,14 +122,14 @@ impl Link {
         }
         let room = Room::from_bytes(*decode(room, &ROOM_FAULTS)?);
         let key = Key::from_bytes(*decode(key, &KEY_FAULTS)?);
-        Ok(Self { addresses, room, key })
+        Ok(Self { is_tls, addresses, room, key })
     }
 
     /// The link as text, upper-case so that its QR code is small. It holds the key.
     pub fn to_text(&self) -> Zeroizing<String> {
         // Room for all of it from the start: a string that grows leaves copies behind.
         let mut text = Zeroizing::new(String::with_capacity(limits::LINK_BYTES_MAX));
-        text.push_str(SCHEME);
+        text.push_str(if self.is_tls { SCHEME_TLS } else { SCHEME });
         for (turn, address) in self.addresses.iter().enumerate() {
             if turn > 0 {
                 text.push(',');
@@ -134,6 +143,11 @@ impl Link {
             }
         }
         text
+    }
+
+    /// Whether browsers are served over TLS there.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// Where to connect, best first. Never empty.
@@ -162,8 +176,9 @@ impl std::str::FromStr for Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { addresses, room, key } = self;
-        formatter.debug_struct("Link").field("addresses", addresses).field("room", room).field("key", key).finish()
+        let Self { is_tls, addresses, room, key } = self;
+        let mut debug = formatter.debug_struct("Link");
+        debug.field("is_tls", is_tls).field("addresses", addresses).field("room", room).field("key", key).finish()
     }
 }
 
@@ -231,6 +246,7 @@ fn push_address(text: &mut String, address: &SocketAddr) {
 }
 
 const SCHEME: &str = "HTTP://";
+const SCHEME_TLS: &str = "HTTPS://";
 
 /// Characters that 128 bits take in base32: 25 full ones and three bits of the last.
 const BASE32_CHARS: usize = 26;
@@ -265,9 +281,11 @@ mod tests {
     }
 
     fn link() -> impl Strategy<Value = Link> {
-        (prop::collection::vec(address(), 1..=LINK_ADDRESSES_MAX), any::<[u8; 16]>(), any::<[u8; 16]>()).prop_map(
-            |(addresses, room, key)| Link::new(&addresses, Room::from_bytes(room), Key::from_bytes(key)).unwrap(),
-        )
+        let addresses = prop::collection::vec(address(), 1..=LINK_ADDRESSES_MAX);
+        (addresses, any::<[u8; 16]>(), any::<[u8; 16]>(), any::<bool>()).prop_map(|(addresses, room, key, is_tls)| {
+            let link = Link::new(&addresses, Room::from_bytes(room), Key::from_bytes(key)).unwrap();
+            if is_tls { link.over_tls() } else { link }
+        })
     }
 
     fn fault(text: &str) -> LinkFault {
@@ -282,6 +300,7 @@ mod tests {
             prop_assert_eq!(text.as_str(), text.to_ascii_uppercase());
             for text in [text.to_string(), text.to_ascii_lowercase(), format!(" \t{}\r\n", *text)] {
                 let back = Link::parse(&text).unwrap();
+                prop_assert_eq!(back.is_tls(), link.is_tls());
                 prop_assert_eq!(back.addresses(), link.addresses());
                 prop_assert_eq!(back.room(), link.room());
                 prop_assert_eq!(back.key().as_bytes(), link.key().as_bytes());
@@ -323,10 +342,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_over_tls_says_so_and_nothing_else_differs() {
+        let text = format!("HTTPS://192.168.1.23:4285/{ROOM}#{KEY}");
+        let link = Link::parse(&text.to_lowercase()).unwrap();
+        assert!(link.is_tls() && *link.to_text() == text);
+        assert!(!Link::parse(&text.replace("HTTPS", "HTTP")).unwrap().is_tls());
+    }
+
+    #[test]
     fn every_fault_has_its_own_variant() {
         let with = |address: &str, room: &str, key: &str| fault(&format!("HTTP://{address}/{room}#{key}"));
         let at = "1.2.3.4:5";
-        assert_eq!(fault("HTTPS://1.2.3.4:5/"), LinkFault::Scheme);
+        assert_eq!(fault("FTP://1.2.3.4:5/"), LinkFault::Scheme);
+        assert_eq!(fault("HTTPS://1.2.3.4:5/"), LinkFault::KeyMissing);
         assert_eq!(fault(""), LinkFault::Scheme);
         assert_eq!(fault(&"A".repeat(1 << 20)), LinkFault::TooLong);
         assert_eq!(fault(&format!("HTTP://{at}/{ROOM}")), LinkFault::KeyMissing);

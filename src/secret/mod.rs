@@ -8,6 +8,7 @@ mod words;
 pub use code::{CODE_NUMBER_MAX, CODE_WORDS, Code, CodeFault, code_words, complete_word};
 pub use invitation::{Invitation, InvitationFault};
 pub use link::{LINK_ADDRESSES_MAX, Link, LinkFault};
+pub use words::fingerprint_words;
 
 use data_encoding::BASE32_NOPAD;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The words of a code: short, common and inoffensive, and told apart by their first four letters.
+//! The words of a code and of a fingerprint: short, common and inoffensive, and told apart by their first four letters.
 
 /// Every word that a code may have, in alphabetical order.
 ///
@@ -118,10 +118,39 @@ pub(super) static WORDS: [&str; 1296] = [
     "zigzag", "zinc", "zodiac", "zoology", "zoom",
 ];
 
+/// A fingerprint as words that people can compare: 62 bits of it, so that nobody makes another one of the same words.
+pub fn fingerprint_words(fingerprint: &[u8; 32]) -> String {
+    let [start @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *fingerprint;
+    let mut rest = u128::from_be_bytes(start);
+    let count = WORDS.len() as u128;
+    let mut words = [""; FINGERPRINT_WORDS];
+    for word in &mut words {
+        *word = WORDS[(rest % count) as usize];
+        rest /= count;
+    }
+    words.join("-")
+}
+
+const FINGERPRINT_WORDS: usize = 6;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn a_fingerprint_has_six_words_which_each_of_its_first_bits_changes() {
+        let fingerprint = [0x5a; 32];
+        let words = fingerprint_words(&fingerprint);
+        assert_eq!(words.split('-').count(), 6);
+        assert_eq!(words, fingerprint_words(&fingerprint), "they stay the same");
+        let changed = (64..128).filter(|bit| {
+            let mut other = fingerprint;
+            other[bit / 8] ^= 0x80 >> (bit % 8);
+            fingerprint_words(&other) != words
+        });
+        assert_eq!(changed.count(), 64);
+    }
 
     #[test]
     fn there_are_six_to_the_fourth_words_in_strict_order() {

@@ -77,6 +77,15 @@ pub(super) fn advertised(chosen: Option<IpAddr>, bound: IpAddr) -> Vec<IpAddr> {
     ranked
 }
 
+/// Every address of this machine that somebody may write into an address line, its own loopback's included.
+pub(super) fn own() -> Vec<IpAddr> {
+    // A machine that does not tell its interfaces has its loopback all the same.
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let needs_scope = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let interfaces = get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.ip());
+    loopback.into_iter().chain(interfaces).filter(|ip| !needs_scope(ip)).collect()
+}
+
 /// Whether an address is one of the internet: none that a home, an office, a provider or a machine gives out for itself.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {

@@ -2,6 +2,7 @@
 
 use crate::transport::Announcement;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An announcement where one is wanted and possible; the rest works without it.
 #[derive(Debug)]
@@ -9,6 +10,12 @@ pub(super) struct Beacon {
     announcement: Option<Announcement>,
     /// Why there is none, though one was wanted.
     trouble: Option<String>,
+    state: Mutex<State>,
+}
+
+/// What was told so far, to the network and to the user.
+#[derive(Debug)]
+struct State {
     /// Whether somebody can only come by a code, which leads nowhere unless it is announced.
     has_number: bool,
     has_told: bool,
@@ -19,8 +26,7 @@ pub(super) struct Beacon {
 impl Beacon {
     /// Announces a listener bound to `bound`, unless it hears this machine alone or nobody wants it.
     pub(super) fn open(is_wanted: bool, bound: SocketAddr, number: Option<u16>) -> Self {
-        let (has_number, has_told) = (number.is_some(), false);
-        let mut beacon = Self { announcement: None, trouble: None, has_number, has_told, shows_number: has_number };
+        let mut beacon = Self { announcement: None, trouble: None, state: Mutex::new(State::new(number.is_some())) };
         if is_wanted && !bound.ip().is_loopback() {
             match Announcement::bound_to(bound, number) {
                 Ok(announcement) => beacon.announcement = Some(announcement),
@@ -31,29 +37,45 @@ impl Beacon {
     }
 
     /// From now on another code is valid, or none.
-    pub(super) fn set_number(&mut self, number: Option<u16>) {
-        self.has_number |= number.is_some();
-        self.shows_number = number.is_some();
+    pub(super) fn set_number(&self, number: Option<u16>) {
+        self.show(&mut self.lock(), number);
+    }
+
+    fn show(&self, state: &mut State, number: Option<u16>) {
+        state.has_number |= number.is_some();
+        state.shows_number = number.is_some();
         if let Some(announcement) = &self.announcement {
             announcement.set_number(number);
         }
     }
 
     /// The code is used and no other one has come: nobody is to be led here by its number. Cheap where that is known.
-    pub(super) fn hide_number(&mut self) {
-        if self.shows_number {
-            self.set_number(None);
+    pub(super) fn hide_number(&self) {
+        let mut state = self.lock();
+        if state.shows_number {
+            self.show(&mut state, None);
         }
     }
 
     /// Told once, where a code depends on it: that nobody can be led here by one, and why.
-    pub(super) fn news(&mut self) -> Option<String> {
-        if self.has_told || !self.has_number {
+    pub(super) fn news(&self) -> Option<String> {
+        let mut state = self.lock();
+        if state.has_told || !state.has_number {
             return None;
         }
         let trouble = self.trouble.clone().or_else(|| self.announcement.as_ref()?.trouble())?;
-        self.has_told = true;
+        state.has_told = true;
         Some(format!("the code leads nobody here, since {trouble}; hand over the link instead"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(has_number: bool) -> Self {
+        Self { has_number, has_told: false, shows_number: has_number }
     }
 }
 
@@ -63,25 +85,25 @@ mod tests {
 
     fn beacon(has_number: bool, trouble: Option<&str>) -> Beacon {
         let trouble = trouble.map(str::to_owned);
-        Beacon { announcement: None, trouble, has_number, has_told: false, shows_number: has_number }
+        Beacon { announcement: None, trouble, state: Mutex::new(State::new(has_number)) }
     }
 
     #[test]
     fn trouble_is_told_once_and_only_where_a_code_depends_on_it() {
         assert_eq!(beacon(false, Some("it rains")).news(), None);
         assert_eq!(beacon(true, None).news(), None);
-        let mut troubled = beacon(true, Some("it rains"));
+        let troubled = beacon(true, Some("it rains"));
         let text = "the code leads nobody here, since it rains; hand over the link instead";
         assert_eq!((troubled.news().as_deref(), troubled.news()), (Some(text), None));
     }
 
     #[test]
     fn a_number_is_hidden_until_another_code_comes() {
-        let mut beacon = beacon(true, Some("it rains"));
+        let beacon = beacon(true, Some("it rains"));
         beacon.hide_number();
-        assert!(!beacon.shows_number && beacon.news().is_some(), "a code depended on it all the same");
+        assert!(!beacon.lock().shows_number && beacon.news().is_some(), "a code depended on it all the same");
         beacon.set_number(Some(7));
-        assert!(beacon.shows_number);
+        assert!(beacon.lock().shows_number);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Where a host listens, and what its link names.
 
+use super::front::Front;
 use super::state::OfferState;
-use super::{TransferError, addresses};
+use super::{Event, Identity, SendSettings, TransferError, addresses};
 use crate::secret::Link;
 use crate::transport::{DeviceKey, Gatekeeper, Listener, TransportError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The port that is tried first, so that a firewall rule for it lasts.
@@ -12,7 +14,7 @@ const PORT_DEFAULT: u16 = 4285;
 
 /// Where to listen, best first: the port of an earlier run is tried before any other, and both families of addresses
 /// before IPv4 alone, which is all that some machines have.
-pub(super) fn sockets(bind: Option<SocketAddr>, kept: Option<u16>) -> Vec<SocketAddr> {
+fn sockets(bind: Option<SocketAddr>, kept: Option<u16>) -> Vec<SocketAddr> {
     let every = || vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
     let ips = bind.map_or_else(every, |bind| vec![bind.ip()]);
     let ports: Vec<u16> = match bind.map(|bind| bind.port()) {
@@ -23,8 +25,50 @@ pub(super) fn sockets(bind: Option<SocketAddr>, kept: Option<u16>) -> Vec<Socket
     ports.into_iter().flat_map(|port| ips.iter().map(move |&ip| SocketAddr::new(ip, port))).collect()
 }
 
+/// Where a run wants to be reached.
+pub(super) struct Wanted {
+    pub(super) bind: Option<SocketAddr>,
+    pub(super) address: Option<IpAddr>,
+    /// Whether browsers are served over TLS.
+    pub(super) tls: bool,
+}
+
+impl Wanted {
+    pub(super) fn of_offer(settings: &SendSettings) -> Self {
+        Self { bind: settings.bind, address: settings.address, tls: settings.tls }
+    }
+}
+
+/// Listens for `gatekeeper`, at the address that was chosen or the one that the run had before, and returns the link to it.
+/// Where that cannot be kept for a later run, it is told.
+pub(super) fn open_front(
+    front: &Front,
+    &Wanted { bind, address, tls }: &Wanted,
+    gatekeeper: &Arc<dyn Gatekeeper>,
+    tell: &dyn Fn(&Event),
+) -> Result<(Listener, Link), TransferError> {
+    let listener = open(&sockets(bind, front.state.port), gatekeeper)?;
+    if let Err(error) = front.state.save(listener.address().port()) {
+        tell(&Event::Notice { text: format!("the link cannot be kept for a later run: {error}") });
+    }
+    let link = link(listener.address(), address, &front.state)?;
+    Ok((listener, if tls { link.over_tls() } else { link }))
+}
+
+/// What the run at `link` shows of itself over TLS, where it does.
+pub(super) fn identity(link: &Link, state_dir: Option<&Path>) -> Option<Identity> {
+    if !link.is_tls() {
+        return None;
+    }
+    let mut addresses = addresses::own();
+    addresses.extend(link.addresses().iter().map(SocketAddr::ip));
+    addresses.sort_unstable();
+    addresses.dedup();
+    Some(Identity { state_dir: state_dir.map(Path::to_owned), addresses })
+}
+
 /// Listens at the first of `sockets` that is free.
-pub(super) fn open(sockets: &[SocketAddr], gatekeeper: &Arc<dyn Gatekeeper>) -> Result<Listener, TransferError> {
+fn open(sockets: &[SocketAddr], gatekeeper: &Arc<dyn Gatekeeper>) -> Result<Listener, TransferError> {
     let device = DeviceKey::generate().map_err(|error| TransferError::Network(error.into()))?;
     let mut fault = None;
     for &socket in sockets {
@@ -37,7 +81,7 @@ pub(super) fn open(sockets: &[SocketAddr], gatekeeper: &Arc<dyn Gatekeeper>) -> 
 }
 
 /// The link to a host that listens at `bound`, with the addresses at which somebody else may reach it.
-pub(super) fn link(bound: SocketAddr, chosen: Option<IpAddr>, state: &OfferState) -> Result<Link, TransferError> {
+fn link(bound: SocketAddr, chosen: Option<IpAddr>, state: &OfferState) -> Result<Link, TransferError> {
     let advertised = addresses::advertised(chosen, bound.ip());
     let advertised: Vec<_> = advertised.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect();
     Link::new(&advertised, state.room, state.key.clone()).map_err(|fault| TransferError::BadLink(Box::new(fault)))

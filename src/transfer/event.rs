@@ -42,6 +42,11 @@ pub trait HostedSession: Observer {
 /// What happened.
 #[derive(Clone)]
 pub enum Event {
+    /// Accepting side: browsers are served over TLS, with a certificate of this fingerprint (SHA-256).
+    Certificate {
+        /// What people compare it by.
+        fingerprint: [u8; 32],
+    },
     /// Accepting side: from now on another code is shown, or none.
     CodeChanged {
         /// The code to say to the other person. `None`: there is none any more, and only the link works.
@@ -298,6 +303,17 @@ pub enum LinkOutcome {
     SkippedExisting,
 }
 
+/// What a run did that both offers and takes.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Receivers that have everything.
+    pub receivers: u64,
+    /// Bytes that were sent to receivers.
+    pub bytes_sent: u64,
+    /// What was taken from senders.
+    pub taken: Summary,
+}
+
 /// What a run did. A run that fails has one too, if it got so far.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
@@ -340,6 +356,7 @@ pub struct FailedFile {
 impl fmt::Debug for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Certificate { fingerprint } => write!(formatter, "Certificate({fingerprint:02x?})"),
             Self::CodeChanged { code, why } => {
                 write!(formatter, "CodeChanged({}, {why:?})", if code.is_some() { "[redacted]" } else { "none" })
             }

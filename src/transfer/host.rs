@@ -1,15 +1,14 @@
 //! The gatekeeper of an offer: knows its secrets, and serves whoever proves them.
 
 use super::TransferError;
-use super::codes::{CodeKeeper, CodeNews};
+use super::codes::CodeNews;
 use super::company::Company;
 use super::frames::refuse;
+use super::front::Front;
 use super::offer::Offer;
-use super::pages::Lodge;
 use super::panics::caught;
 use super::pieces::counted;
 use super::serve::{Served, ServedCounters, ServedSession};
-use super::state::OfferState;
 use super::wish::Terms;
 use crate::codec::Compression;
 use crate::limits::{REFUSED_AT_ONCE_MAX, SESSION_IDLE_MAX, SESSIONS_MAX};
@@ -19,7 +18,7 @@ use crate::transport::{Gatekeeper, Guest, Lane, LaneIntro, ListenerEvent, Purpos
 use crate::wire::{Refusal, SessionGrant};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -67,15 +66,12 @@ struct TurnedAway {
 /// The gatekeeper of an offer: knows its secrets, and serves whoever proves them.
 pub(super) struct Host {
     pub(super) offer: Arc<Offer>,
-    pub(super) state: OfferState,
-    pub(super) codes: CodeKeeper,
+    pub(super) front: Arc<Front>,
     lanes: u16,
     /// What all of its sessions did together.
     pub(super) counters: Arc<ServedCounters>,
     /// What they share.
     pub(super) company: Arc<Company>,
-    /// Where browsers go.
-    pub(super) lodge: Lodge,
     /// Whether each receiver waits for the user's word.
     asks_each: bool,
     /// Whether pieces are made shorter.
@@ -84,33 +80,23 @@ pub(super) struct Host {
     /// Lanes that are being refused.
     refused: AtomicU32,
     sessions: Mutex<HashMap<SessionId, Arc<ServedSession>>>,
-    next_number: AtomicU64,
     events: Mutex<mpsc::Sender<HostEvent>>,
 }
 
 impl Host {
     /// The host of `offer`, which grants `lanes` data lanes to each receiver and tells `events` what happens.
-    pub(super) fn new(
-        offer: Arc<Offer>,
-        state: OfferState,
-        codes: CodeKeeper,
-        lanes: u16,
-        events: mpsc::Sender<HostEvent>,
-    ) -> Self {
+    pub(super) fn new(offer: Arc<Offer>, front: Arc<Front>, lanes: u16, events: mpsc::Sender<HostEvent>) -> Self {
         Self {
             offer,
-            state,
-            codes,
+            front,
             lanes,
             counters: Arc::default(),
             company: Arc::default(),
-            lodge: Lodge::default(),
             asks_each: false,
             compression: Compression::Auto,
             turned_away: Mutex::default(),
             refused: AtomicU32::new(0),
             sessions: Mutex::default(),
-            next_number: AtomicU64::new(1),
             events: Mutex::new(events),
         }
     }
@@ -133,6 +119,11 @@ impl Host {
     /// The session of that number.
     pub(super) fn session(&self, number: u64) -> Option<Arc<ServedSession>> {
         self.lock_sessions().values().find(|session| session.number == number).cloned()
+    }
+
+    /// Whether it is a session of this host.
+    pub(super) fn has(&self, id: SessionId) -> bool {
+        self.lock_sessions().contains_key(&id)
     }
 
     /// Ends a session for good. Whether there was one.
@@ -176,9 +167,9 @@ impl Host {
             let (_, longest_idle) = longest.ok_or(Refusal::Busy)?;
             sessions.remove(&longest_idle);
         }
-        let secret = self.state.session_secret(id);
+        let secret = self.front.session_secret(id);
         let grant = SessionGrant { id: *id.as_bytes(), secret: *secret.as_bytes() };
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let number = self.front.number();
         let (offer, counters) = (Arc::clone(&self.offer), Arc::clone(&self.counters));
         let terms = Terms::Granting(grant);
         let session = ServedSession::new(number, intro.peer_address, offer, counters, terms, self.lanes);
@@ -252,29 +243,29 @@ impl Host {
 
 impl Gatekeeper for Host {
     fn link_key(&self, room: Room) -> Option<Key> {
-        (room == self.state.room).then(|| self.state.key.clone())
+        self.front.link_key(room)
     }
 
     fn session_secret(&self, id: SessionId) -> Option<SessionSecret> {
-        Some(self.state.session_secret(id))
+        Some(self.front.session_secret(id))
     }
 
     fn take_code_try(&self) -> Option<Code> {
-        self.codes.take_try()
+        self.front.codes.take_try()
     }
 
     fn code_proven(&self, code: &Code) -> bool {
-        self.codes.proven(code)
+        self.front.codes.proven(code)
     }
 
     fn code_failed(&self, code: &Code) {
-        if let Some(news) = self.codes.failed(code) {
+        if let Some(news) = self.front.codes.failed(code) {
             self.tell(HostEvent::Code(news));
         }
     }
 
     fn code_untold(&self, code: &Code) {
-        if let Some(news) = self.codes.untold(code) {
+        if let Some(news) = self.front.codes.untold(code) {
             self.tell(HostEvent::Code(news));
         }
     }
@@ -285,10 +276,10 @@ impl Gatekeeper for Host {
             Ok(session) => session,
             Err(refusal) => {
                 if (refusal, intro.who) == (Refusal::Busy, Who::Code) {
-                    self.codes.reinstate();
+                    self.front.codes.reinstate();
                 }
                 self.refuse(lane, intro.purpose, refusal);
-                if let Some(news) = self.codes.renew() {
+                if let Some(news) = self.front.codes.renew() {
                     self.tell(HostEvent::Code(news));
                 }
                 return;
@@ -308,11 +299,15 @@ impl Gatekeeper for Host {
     }
 
     fn takes_guests(&self) -> bool {
-        self.lodge.is_open()
+        self.front.lodge.is_open()
+    }
+
+    fn takes_tls_guests(&self) -> bool {
+        self.front.lodge.is_tls()
     }
 
     fn visit(&self, guest: Guest) {
-        self.lodge.visit(guest);
+        self.front.lodge.visit(guest);
     }
 
     fn observe(&self, event: ListenerEvent) {
@@ -326,6 +321,7 @@ mod tests {
     use crate::session::End;
     use crate::source::{Filter, Source, WalkOptions, offer_id};
     use crate::transfer::send::panicked_text;
+    use crate::transfer::state::OfferState;
 
     fn host() -> (Host, mpsc::Receiver<HostEvent>, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
@@ -334,14 +330,9 @@ mod tests {
         let walk = Source::walk(&paths, &WalkOptions::default()).unwrap();
         let (events, inbox) = mpsc::channel();
         let offer = Arc::new(Offer::new(walk).unwrap());
-        let host = Host::new(
-            offer,
-            OfferState::load(None, &offer_id(&paths, &Filter::default()).unwrap()).unwrap(),
-            CodeKeeper::without(),
-            1,
-            events,
-        );
-        (host, inbox, folder)
+        let state = OfferState::load(None, &offer_id(&paths, &Filter::default()).unwrap()).unwrap();
+        let front = Arc::new(Front::new(state, true).unwrap());
+        (Host::new(offer, front, 1, events), inbox, folder)
     }
 
     #[test]
@@ -349,7 +340,7 @@ mod tests {
         let (host, _inbox, _folder) = host();
         let from = |ip: &str| {
             let peer_address = SocketAddr::new(ip.parse().unwrap(), 1);
-            LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address }
+            LaneIntro { purpose: Purpose::Control, who: Who::Link(host.front.state.room), peer_address }
         };
         let session = host.session_for(&from("2001:db8:0:1::1")).unwrap();
         assert!(host.turn_away(session.number));
@@ -362,7 +353,7 @@ mod tests {
     fn a_session_that_panics_ends_alone_and_is_told() {
         let (host, inbox, _folder) = host();
         let peer_address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let intro = LaneIntro { purpose: Purpose::Control, who: Who::Link(host.state.room), peer_address };
+        let intro = LaneIntro { purpose: Purpose::Control, who: Who::Link(host.front.state.room), peer_address };
         let first = host.session_for(&intro).unwrap();
         let second = host.session_for(&intro).unwrap();
         host.carry(&first, || panic!("on purpose \x1b[2J"));

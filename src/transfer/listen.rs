@@ -1,8 +1,8 @@
 //! Listening: senders connect, each in a session of its own, and what they offer arrives in one folder.
 
 use super::beacon::Beacon;
-use super::codes::CodeKeeper;
-use super::door;
+use super::door::{self, Wanted};
+use super::front::Front;
 use super::inbox::Inbox;
 use super::pages::Premises;
 use super::panics::caught;
@@ -10,13 +10,14 @@ use super::parcel::Parcel;
 use super::receive::{Received, receive_visit};
 use super::reception::{Reception, ReceptionEvent};
 use super::route::Visit;
-use super::send::{BROWSER_TEXT, code_changed, open_pages, stranger_text};
+use super::send::{browser_came, code_changed, open_pages, stranger_text, tell_certificate};
 use super::state::{OfferState, folder_id};
 use super::{
     Cancel, Decision, Event, HostedSession, Hosting, ListenSettings, Observer, OfferSummary, Phase, ReceiveSettings,
     Summary, TransferError,
 };
 use crate::printable::printable_path;
+use crate::transport::Gatekeeper;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -34,12 +35,12 @@ pub fn listen(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel)
 
 /// What came of all sessions so far.
 #[derive(Default)]
-struct Outcomes {
-    summary: Summary,
+pub(super) struct Outcomes {
+    pub(super) summary: Summary,
     /// Complete transfers.
     complete: u64,
     /// Sessions that were accepted and stopped before their end.
-    unfinished: u64,
+    pub(super) unfinished: u64,
 }
 
 fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel) -> Result<Summary, TransferError> {
@@ -50,41 +51,33 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
     };
     let id = folder_id(&settings.into).map_err(unusable)?;
     let state = OfferState::load(settings.state_dir.as_deref(), &id)?;
-    let codes = if settings.no_code { Ok(CodeKeeper::without()) } else { CodeKeeper::new(None) };
-    let codes = codes.map_err(|error| TransferError::Network(error.into()))?;
-    let sockets = door::sockets(settings.bind, state.port);
+    let front = Arc::new(Front::new(state, settings.no_code)?);
     let (events, inbox) = mpsc::channel();
-    let reception = Arc::new(Reception::new(state, codes, events));
-    let listener = door::open(&sockets, &(Arc::clone(&reception) as _))?;
-    let address = listener.address();
-    if let Err(error) = reception.state.save(address.port()) {
-        hosting.event(&Event::Notice { text: format!("the link cannot be kept for a later run: {error}") });
-    }
-    let link = door::link(address, settings.address, &reception.state)?;
-    let text = link.to_text();
+    let reception = Arc::new(Reception::new(Arc::clone(&front), events));
+    let gatekeeper: Arc<dyn Gatekeeper> = Arc::clone(&reception) as _;
+    let tell = |event: &Event| hosting.event(event);
+    let wanted = Wanted { bind: settings.bind, address: settings.address, tls: settings.tls };
+    let (listener, link) = door::open_front(&front, &wanted, &gatekeeper, &tell)?;
+    let (address, text) = (listener.address(), link.to_text());
     let of_session = session_settings(settings, &text);
     let taken = Inbox::new(Arc::clone(&reception), &link, address);
-    let premises = Premises {
-        link: link.clone(),
-        bound: address,
-        shelf: None,
-        inbox: taken,
-        gatekeeper: Arc::clone(&reception) as _,
-    };
-    open_pages(&reception.lodge, settings.pages, premises, &|event| hosting.event(event));
+    let tls = door::identity(&link, settings.state_dir.as_deref());
+    let premises = Premises { link: link.clone(), bound: address, tls, shelf: None, inbox: taken, gatekeeper };
+    open_pages(&front.lodge, settings.pages, premises, &tell);
     reception.open(link);
-    let mut beacon = Beacon::open(settings.announce, address, reception.codes.number());
-    let code = reception.codes.code().map(|code| code.to_text());
+    let beacon = Beacon::open(settings.announce, address, front.codes.number());
+    let code = front.codes.code().map(|code| code.to_text());
     hosting.event(&Event::Listening { link: text, code });
+    tell_certificate(&front.lodge, &tell);
     hosting.event(&Event::Phase(Phase::Waiting));
     let ending = cancel.for_a_part();
     let (ended, endings) = mpsc::channel();
     let run = Run { reception: &reception, settings: &of_session, keep: settings.keep, hosting, ending: &ending };
     let outcome = thread::scope(|scope| {
-        let outcome = caught(|| run.go_on(scope, &inbox, &mut beacon, (&ended, &endings)));
+        let outcome = caught(|| run.go_on(scope, &inbox, &beacon, (&ended, &endings)));
         ending.cancel();
         // It knows the reception, which would not end before it. Its pages may have to connect to learn of the end.
-        reception.lodge.close();
+        front.lodge.close();
         drop((beacon, listener));
         outcome
     });
@@ -100,20 +93,21 @@ fn take_pushes(settings: &ListenSettings, hosting: &dyn Hosting, cancel: &Cancel
 }
 
 /// What all sessions share.
-struct Run<'r> {
-    reception: &'r Arc<Reception>,
-    settings: &'r ReceiveSettings,
-    keep: bool,
-    hosting: &'r dyn Hosting,
-    ending: &'r Cancel,
+pub(super) struct Run<'r> {
+    pub(super) reception: &'r Arc<Reception>,
+    pub(super) settings: &'r ReceiveSettings,
+    pub(super) keep: bool,
+    pub(super) hosting: &'r dyn Hosting,
+    pub(super) ending: &'r Cancel,
 }
 
 impl<'r> Run<'r> {
-    fn go_on<'scope>(
+    /// Takes what comes, until it is enough or the end is asked for.
+    pub(super) fn go_on<'scope>(
         &self,
         scope: &'scope thread::Scope<'scope, '_>,
         inbox: &mpsc::Receiver<ReceptionEvent>,
-        beacon: &mut Beacon,
+        beacon: &Beacon,
         (ended, endings): (&mpsc::Sender<Received>, &mpsc::Receiver<Received>),
     ) -> Result<Outcomes, TransferError>
     where
@@ -148,7 +142,7 @@ impl<'r> Run<'r> {
                         let _ = ended.send(received);
                     });
                 }
-                Ok(ReceptionEvent::Browser) => self.hosting.event(&Event::Notice { text: BROWSER_TEXT.into() }),
+                Ok(ReceptionEvent::Browser) => self.hosting.event(&browser_came(&self.reception.front.lodge)),
                 Ok(ReceptionEvent::Code(news)) => self.hosting.event(&code_changed(news, beacon)),
                 Ok(ReceptionEvent::Stranger(event)) => {
                     if let Some(text) = stranger_text(event) {
@@ -206,7 +200,7 @@ impl Observer for Watched<'_> {
     }
 }
 
-fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>) -> ReceiveSettings {
+pub(super) fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>) -> ReceiveSettings {
     ReceiveSettings {
         invitation: link.clone(),
         at: Vec::new(),
@@ -230,7 +224,7 @@ fn session_settings(settings: &ListenSettings, link: &zeroize::Zeroizing<String>
 }
 
 impl Outcomes {
-    fn add(&mut self, received: Received) {
+    pub(super) fn add(&mut self, received: Received) {
         self.complete += u64::from(received.is_complete);
         self.unfinished += u64::from(received.is_accepted && !received.is_complete);
         let Ok(one) = received.outcome else { return };

@@ -7,7 +7,7 @@ pub use controls::Controls;
 pub use dry_run::preview;
 pub use event::{
     CodeChange, Event, FailedFile, FileOutcome, HostedSession, Hosting, LinkOutcome, Observer, PeerState, Phase,
-    Progress, Summary,
+    Progress, Shared, Summary,
 };
 pub use failure::{Cause, FailureClass, TransferError};
 pub use forecast::{Fate, Forecast, Foreseen};
@@ -19,13 +19,16 @@ pub use integrity::{
 };
 pub use listen::listen;
 pub use out::stream_folder;
-pub use pages::{OpenPages, Pages, Premises};
+pub use pages::{Identity, OpenPages, Pages, Premises};
 pub use parcel::{Delivery, NotTaken, Parcel, Wants};
 pub use proposal::{Decision, OfferLine, OfferLink, OfferSummary};
 pub use push::push;
 pub use receive::{receive, receive_stream};
 pub use send::send;
-pub use settings::{Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, SpoolSettings};
+pub use settings::{
+    Conflict, ListenSettings, Out, PushSettings, ReceiveSettings, SendSettings, ShareSettings, SpoolSettings,
+};
+pub use share::share;
 pub use shelf::{Limits, Refused, Shelf, SourceChanged, Visitor, Welcome};
 pub use spooled::spooled;
 pub use throttle::Throttle;
@@ -79,6 +82,7 @@ mod failed;
 mod foresee;
 mod foresee_links;
 mod frames;
+mod front;
 mod growth;
 mod handed;
 mod hope;
@@ -112,6 +116,7 @@ mod route;
 mod seek;
 mod send;
 mod serve;
+mod share;
 mod sink;
 mod spooled;
 mod standstill;

@@ -6,7 +6,8 @@ use crate::secret::Link;
 use crate::transport::{Gatekeeper, Guest};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub trait Pages: fmt::Debug + Send + Sync {
     /// Takes a connection that speaks HTTP. Called on a thread of its own, which it should not keep.
     fn welcome(&self, guest: Guest);
+
+    /// The fingerprint of the certificate that browsers see, where they are served over TLS.
+    fn fingerprint(&self) -> Option<[u8; 32]> {
+        None
+    }
 
     /// The run is over: waits a moment for browsers to learn how it ended. They can still connect.
     fn farewell(&self);
@@ -29,6 +35,8 @@ pub struct Premises {
     pub link: Link,
     /// Where the run listens.
     pub bound: SocketAddr,
+    /// How browsers are served over TLS. `None`: they are served without it.
+    pub tls: Option<Identity>,
     /// What browsers may fetch.
     pub shelf: Option<Shelf>,
     /// What takes what they send.
@@ -37,13 +45,23 @@ pub struct Premises {
     pub gatekeeper: Arc<dyn Gatekeeper>,
 }
 
+/// What a run shows of itself over TLS.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Where the certificate of this user is kept. `None`: nowhere, so that it is another one in each run.
+    pub state_dir: Option<PathBuf>,
+    /// The addresses that it has to name.
+    pub addresses: Vec<IpAddr>,
+}
+
 impl fmt::Debug for Premises {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { link, bound, shelf, inbox, gatekeeper: _ } = self;
+        let Self { link, bound, tls, shelf, inbox, gatekeeper: _ } = self;
         let mut debug = formatter.debug_struct("Premises");
         debug
             .field("link", link)
             .field("bound", bound)
+            .field("tls", tls)
             .field("shelf", shelf)
             .field("inbox", inbox)
             .finish_non_exhaustive()
@@ -62,8 +80,19 @@ impl Lodge {
         *self.lock() = Some(pages);
     }
 
+    /// Whether browsers are served, over TLS or not.
     pub(super) fn is_open(&self) -> bool {
         self.lock().is_some()
+    }
+
+    /// Whether browsers are served over TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.fingerprint().is_some()
+    }
+
+    /// The fingerprint of the certificate that they see.
+    pub(super) fn fingerprint(&self) -> Option<[u8; 32]> {
+        self.lock().as_ref()?.fingerprint()
     }
 
     /// Ends what serves browsers: they are told what is being told them, and no more.

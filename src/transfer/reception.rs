@@ -1,12 +1,11 @@
 //! The gatekeeper of a run that listens: lets senders in, and hands each of their lanes to their session.
 
-use super::codes::{CodeKeeper, CodeNews};
+use super::codes::CodeNews;
 use super::frames::refuse;
+use super::front::Front;
 use super::lobby::Lobby;
-use super::pages::Lodge;
 use super::parcel::Parcel;
 use super::route::Visit;
-use super::state::OfferState;
 use super::work::MainEvent;
 use crate::limits::SESSIONS_MAX;
 use crate::secret::{Code, Key, Link, Room, SessionId, SessionSecret};
@@ -17,7 +16,6 @@ use crate::transport::{
 use crate::wire::{Refusal, SessionGrant};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -39,30 +37,23 @@ pub(super) enum ReceptionEvent {
 
 /// The gatekeeper of a run that listens.
 pub(super) struct Reception {
-    pub(super) state: OfferState,
-    pub(super) codes: CodeKeeper,
+    pub(super) front: Arc<Front>,
     /// The link to it, once it has an address.
     link: OnceLock<Link>,
     lobby: Arc<Lobby>,
     visits: Mutex<HashMap<SessionId, Arc<Visit>>>,
-    next_number: AtomicU64,
-    /// Where browsers go.
-    pub(super) lodge: Lodge,
     /// What pages hand over by the sessions in which it comes, and where the pages are.
     expected: Mutex<HashMap<SessionId, (SocketAddr, Arc<Parcel>)>>,
     events: Mutex<mpsc::Sender<ReceptionEvent>>,
 }
 
 impl Reception {
-    pub(super) fn new(state: OfferState, codes: CodeKeeper, events: mpsc::Sender<ReceptionEvent>) -> Self {
+    pub(super) fn new(front: Arc<Front>, events: mpsc::Sender<ReceptionEvent>) -> Self {
         Self {
-            state,
-            codes,
+            front,
             link: OnceLock::new(),
             lobby: Arc::default(),
             visits: Mutex::default(),
-            next_number: AtomicU64::new(1),
-            lodge: Lodge::default(),
             expected: Mutex::default(),
             events: Mutex::new(events),
         }
@@ -77,7 +68,7 @@ impl Reception {
     /// A page's files are about to be pushed, from this machine itself, in the session that is granted for them.
     pub(super) fn expect(&self, from: SocketAddr, parcel: Arc<Parcel>) -> Result<SessionGrant, TransportError> {
         let id = fresh_session_id()?;
-        if !self.lodge.has_had_visitors() {
+        if !self.front.lodge.has_had_visitors() {
             self.tell(ReceptionEvent::Browser);
         }
         let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +84,12 @@ impl Reception {
     }
 
     fn grant(&self, id: SessionId) -> SessionGrant {
-        SessionGrant { id: *id.as_bytes(), secret: *self.state.session_secret(id).as_bytes() }
+        SessionGrant { id: *id.as_bytes(), secret: *self.front.session_secret(id).as_bytes() }
+    }
+
+    /// Whether it is a session of this reception.
+    pub(super) fn has(&self, id: SessionId) -> bool {
+        self.lock_visits().contains_key(&id)
     }
 
     /// A session is over, and nothing is open of it any more.
@@ -105,7 +101,7 @@ impl Reception {
 
     /// Shows another code where the last one was used.
     pub(super) fn renew_code(&self) {
-        if let Some(news) = self.codes.renew() {
+        if let Some(news) = self.front.codes.renew() {
             self.tell(ReceptionEvent::Code(news));
         }
     }
@@ -130,7 +126,7 @@ impl Reception {
                 visit.main.push(MainEvent::Yield);
             }
         }
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let number = self.front.number();
         let (from, parcel) = self.expected(id).unzip();
         let visit = Arc::new(Visit::new(number, link.clone(), self.grant(id), Arc::clone(&self.lobby), parcel));
         visits.insert(id, Arc::clone(&visit));
@@ -149,29 +145,29 @@ impl Reception {
 
 impl Gatekeeper for Reception {
     fn link_key(&self, room: Room) -> Option<Key> {
-        (room == self.state.room).then(|| self.state.key.clone())
+        self.front.link_key(room)
     }
 
     fn session_secret(&self, id: SessionId) -> Option<SessionSecret> {
-        Some(self.state.session_secret(id))
+        Some(self.front.session_secret(id))
     }
 
     fn take_code_try(&self) -> Option<Code> {
-        self.codes.take_try()
+        self.front.codes.take_try()
     }
 
     fn code_proven(&self, code: &Code) -> bool {
-        self.codes.proven(code)
+        self.front.codes.proven(code)
     }
 
     fn code_failed(&self, code: &Code) {
-        if let Some(news) = self.codes.failed(code) {
+        if let Some(news) = self.front.codes.failed(code) {
             self.tell(ReceptionEvent::Code(news));
         }
     }
 
     fn code_untold(&self, code: &Code) {
-        if let Some(news) = self.codes.untold(code) {
+        if let Some(news) = self.front.codes.untold(code) {
             self.tell(ReceptionEvent::Code(news));
         }
     }
@@ -196,7 +192,7 @@ impl Gatekeeper for Reception {
             }
             Err(refusal) => {
                 if (refusal, intro.who) == (Refusal::Busy, Who::Code) {
-                    self.codes.reinstate();
+                    self.front.codes.reinstate();
                 }
                 refuse(lane, intro.purpose, refusal);
                 self.renew_code();
@@ -205,11 +201,15 @@ impl Gatekeeper for Reception {
     }
 
     fn takes_guests(&self) -> bool {
-        self.lodge.is_open()
+        self.front.lodge.is_open()
+    }
+
+    fn takes_tls_guests(&self) -> bool {
+        self.front.lodge.is_tls()
     }
 
     fn visit(&self, guest: Guest) {
-        self.lodge.visit(guest);
+        self.front.lodge.visit(guest);
     }
 
     fn observe(&self, event: ListenerEvent) {
@@ -222,15 +222,17 @@ mod tests {
     use super::*;
     use crate::chunk::Length;
     use crate::rel_path::RelPath;
+    use crate::transfer::front::Front;
+    use crate::transfer::state::OfferState;
     use crate::transfer::{Cancel, HandedFile};
 
     #[test]
     fn what_pages_hand_over_at_once_comes_in_its_own_session_whichever_is_first() {
         let state = OfferState::load(None, &[0; 32]).unwrap();
         let (events, _inbox) = mpsc::channel();
-        let reception = Reception::new(state, CodeKeeper::without(), events);
+        let reception = Reception::new(Arc::new(Front::new(state, true).unwrap()), events);
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        reception.open(Link::new(&[at(1)], reception.state.room, reception.state.key.clone()).unwrap());
+        reception.open(Link::new(&[at(1)], reception.front.state.room, reception.front.state.key.clone()).unwrap());
         let files = [HandedFile { path: RelPath::parse("a").unwrap(), length: Length(1), modified: 0 }];
         let parcels = [(); 2].map(|()| Arc::new(Parcel::new(&files, Cancel::new()).unwrap()));
         let granted = [0, 1].map(|number| {
@@ -238,7 +240,7 @@ mod tests {
             SessionId::from_bytes(grant.id)
         });
         // Somebody on this machine who is no page, and then the one that was posted last.
-        let (visit, from, is_new) = reception.visit_for(Who::Link(reception.state.room)).unwrap();
+        let (visit, from, is_new) = reception.visit_for(Who::Link(reception.front.state.room)).unwrap();
         assert!(visit.parcel.is_none() && from.is_none() && is_new);
         for number in [1, 0] {
             let (visit, from, is_new) = reception.visit_for(Who::Session(granted[number])).unwrap();

@@ -1,9 +1,10 @@
 //! Sending: offer, listen, serve until somebody has everything.
 
 use super::beacon::Beacon;
-use super::codes::{CodeKeeper, CodeNews};
+use super::codes::CodeNews;
 use super::crowd::{Answer, Crowd};
-use super::door;
+use super::door::{self, Wanted};
+use super::front::Front;
 use super::host::{Host, HostEvent};
 use super::offer::{Offer, do_here};
 use super::pages::{Lodge, OpenPages, Premises};
@@ -15,9 +16,10 @@ use super::{Cancel, Event, Observer, Phase, Progress, SendSettings, Summary, Tra
 use crate::limits::{DATA_LANES_MAX, KEPT_BYTES_MAX};
 use crate::printable::printable;
 use crate::secret::Code;
+use crate::secret::Link;
 use crate::session::End;
 use crate::source::{Source, SourceError, Walk, WalkOptions, offer_id};
-use crate::transport::ListenerEvent;
+use crate::transport::{Gatekeeper, ListenerEvent};
 use crate::wire::Refusal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,63 +36,92 @@ pub fn send(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -
 
 fn offer(settings: &SendSettings, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary, TransferError> {
     let began = Instant::now();
-    observer.event(&Event::Phase(Phase::Scanning));
-    let options = WalkOptions {
-        filter: settings.filter.clone(),
-        hash_cache: settings.cache_dir.clone(),
-        kept_bytes_max: KEPT_BYTES_MAX,
-        stop: Some(cancel.flag()),
-        symlinks: settings.symlinks,
-        attributes: settings.attributes,
-        ..WalkOptions::default()
-    };
-    let walk = Source::walk(&settings.paths, &options).map_err(source_failure)?;
-    let left_out = tell_notices(&walk, observer);
-    let id = offer_id(&settings.paths, &settings.filter).map_err(source_failure)?;
+    let Found { offer, left_out, id } = Found::look(settings, observer, cancel)?;
     let state = OfferState::load(settings.state_dir.as_deref(), &id)?;
-    let offer = Arc::new(Offer::new(walk)?);
     let (events, inbox) = mpsc::channel();
-    let sockets = door::sockets(settings.bind, state.port);
-    let codes = if settings.no_code { Ok(CodeKeeper::without()) } else { CodeKeeper::new(None) };
-    let codes = codes.map_err(|error| TransferError::Network(error.into()))?;
-    let host = Host::new(Arc::clone(&offer), state, codes, settings.lanes.unwrap_or(DATA_LANES_MAX), events);
-    let host = Arc::new(host.asking_each(settings.ask_each).compressing(settings.compress));
-    host.company.limit.set(settings.limit);
-    let listener = door::open(&sockets, &(Arc::clone(&host) as _))?;
-    let port = listener.address().port();
-    if let Err(error) = host.state.save(port) {
-        let text = format!("the link cannot be kept for a later run: {error}");
-        observer.event(&Event::Notice { text });
-    }
-    let link = door::link(listener.address(), settings.address, &host.state)?;
-    let premises = Premises {
-        link: link.clone(),
-        bound: listener.address(),
-        shelf: Some(Shelf::new(Arc::clone(&host))),
-        inbox: None,
-        gatekeeper: Arc::clone(&host) as _,
-    };
-    open_pages(&host.lodge, settings.pages, premises, &|event| observer.event(event));
-    let mut beacon = Beacon::open(settings.announce, listener.address(), host.codes.number());
-    let totals = offer.listing.totals();
-    let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
-    let code = host.codes.code().map(|code| code.to_text());
-    observer.event(&Event::OfferReady { link: link.to_text(), code, files, folders, bytes: totals.bytes });
-    observer.event(&Event::Phase(Phase::Waiting));
-    let outcome = caught(|| run(&host, settings, &mut beacon, &inbox, observer, cancel));
+    let front = Arc::new(Front::new(state, settings.no_code)?);
+    let host = open_host(settings, &offer, &front, events);
+    let gatekeeper: Arc<dyn Gatekeeper> = Arc::clone(&host) as _;
+    let tell = |event: &Event| observer.event(event);
+    let (listener, link) = door::open_front(&front, &Wanted::of_offer(settings), &gatekeeper, &tell)?;
+    let shelf = Some(Shelf::new(Arc::clone(&host)));
+    let (tls, bound) = (door::identity(&link, settings.state_dir.as_deref()), listener.address());
+    let premises = Premises { link: link.clone(), bound, tls, shelf, inbox: None, gatekeeper };
+    open_pages(&front.lodge, settings.pages, premises, &tell);
+    let beacon = Beacon::open(settings.announce, listener.address(), front.codes.number());
+    tell(&ready(&front, &offer, &link));
+    tell_certificate(&front.lodge, &tell);
+    tell(&Event::Phase(Phase::Waiting));
+    let outcome = caught(|| run(&host, settings, &beacon, &inbox, observer, cancel));
     drop((beacon, listener));
     // It knows the host, which would not end before it.
-    host.lodge.close();
+    front.lodge.close();
     host.abort_all();
     let Ended { failed, receivers } = outcome?;
     let mut summary = summary(&host, began, cancel);
     summary.receivers = settings.keep.then_some(receivers);
     summary.ok = failed == 0 && left_out == 0;
+    let files = u64::from(offer.listing.totals().files);
     if summary.ok {
         Ok(summary)
     } else {
         Err(TransferError::Partial { failed: u64::from(failed) + left_out, total: files + left_out })
     }
+}
+
+/// What there is to offer.
+pub(super) struct Found {
+    pub(super) offer: Arc<Offer>,
+    /// Entries that cannot be offered.
+    pub(super) left_out: u64,
+    /// Names the paths and what is chosen of them, the same in every run.
+    pub(super) id: [u8; 32],
+}
+
+impl Found {
+    /// Walks over what the settings name.
+    pub(super) fn look(
+        settings: &SendSettings,
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<Self, TransferError> {
+        observer.event(&Event::Phase(Phase::Scanning));
+        let options = WalkOptions {
+            filter: settings.filter.clone(),
+            hash_cache: settings.cache_dir.clone(),
+            kept_bytes_max: KEPT_BYTES_MAX,
+            stop: Some(cancel.flag()),
+            symlinks: settings.symlinks,
+            attributes: settings.attributes,
+            ..WalkOptions::default()
+        };
+        let walk = Source::walk(&settings.paths, &options).map_err(source_failure)?;
+        let left_out = tell_notices(&walk, observer);
+        let id = offer_id(&settings.paths, &settings.filter).map_err(source_failure)?;
+        Ok(Self { offer: Arc::new(Offer::new(walk)?), left_out, id })
+    }
+}
+
+/// The host of `offer`, by the settings' rules.
+pub(super) fn open_host(
+    settings: &SendSettings,
+    offer: &Arc<Offer>,
+    front: &Arc<Front>,
+    events: mpsc::Sender<HostEvent>,
+) -> Arc<Host> {
+    let lanes = settings.lanes.unwrap_or(DATA_LANES_MAX);
+    let host = Host::new(Arc::clone(offer), Arc::clone(front), lanes, events);
+    let host = host.asking_each(settings.ask_each).compressing(settings.compress);
+    host.company.limit.set(settings.limit);
+    Arc::new(host)
+}
+
+/// Tells that the offer can be reached.
+pub(super) fn ready(front: &Front, offer: &Offer, link: &Link) -> Event {
+    let totals = offer.listing.totals();
+    let (files, folders) = (u64::from(totals.files), u64::from(totals.folders));
+    let code = front.codes.code().map(|code| code.to_text());
+    Event::OfferReady { link: link.to_text(), code, files, folders, bytes: totals.bytes }
 }
 
 /// Lets browsers in, where they are wanted and can be served.
@@ -102,19 +133,26 @@ pub(super) fn open_pages(lodge: &Lodge, open: Option<OpenPages>, premises: Premi
     }
 }
 
+/// Tells what browsers see of this run, where they are served over TLS.
+pub(super) fn tell_certificate(lodge: &Lodge, tell: &dyn Fn(&Event)) {
+    if let Some(fingerprint) = lodge.fingerprint() {
+        tell(&Event::Certificate { fingerprint });
+    }
+}
+
 /// How an offer ended.
-struct Ended {
+pub(super) struct Ended {
     /// Files that failed at its only receiver.
     failed: u32,
     /// Receivers that have everything that did not fail.
-    receivers: u64,
+    pub(super) receivers: u64,
 }
 
 /// Waits until a receiver has everything, or until an offer that is kept is stopped.
-fn run(
+pub(super) fn run(
     host: &Host,
     settings: &SendSettings,
-    beacon: &mut Beacon,
+    beacon: &Beacon,
     inbox: &mpsc::Receiver<HostEvent>,
     observer: &dyn Observer,
     cancel: &Cancel,
@@ -132,7 +170,7 @@ fn run(
                 Some(Answer::TurnedAway) => true,
                 None => false,
             };
-            if may_need_code && let Some(news) = host.codes.renew() {
+            if may_need_code && let Some(news) = host.front.codes.renew() {
                 tell_code(news, beacon, observer);
             }
         }
@@ -141,7 +179,7 @@ fn run(
             told = Instant::now();
             observer.event(&Event::Progress(progress(host)));
             crowd.tell(told);
-            if host.codes.code().is_none() {
+            if host.front.codes.code().is_none() {
                 beacon.hide_number();
             }
             if let Some(text) = beacon.news() {
@@ -165,22 +203,16 @@ fn run(
                 return Ok(Ended { failed, receivers });
             }
         }
-        if may_need_code && let Some(news) = host.codes.renew() {
+        if may_need_code && let Some(news) = host.front.codes.renew() {
             tell_code(news, beacon, observer);
         }
     }
 }
 
 /// Tells what happened at the host. Where a receiver has everything, returns how many files failed there.
-fn take(
-    host: &Host,
-    event: HostEvent,
-    crowd: &mut Crowd<'_>,
-    beacon: &mut Beacon,
-    observer: &dyn Observer,
-) -> Option<u32> {
+fn take(host: &Host, event: HostEvent, crowd: &mut Crowd<'_>, beacon: &Beacon, observer: &dyn Observer) -> Option<u32> {
     match event {
-        HostEvent::Browser => observer.event(&Event::Notice { text: BROWSER_TEXT.into() }),
+        HostEvent::Browser => observer.event(&browser_came(&host.front.lodge)),
         HostEvent::Code(news) => tell_code(news, beacon, observer),
         HostEvent::Asks { session, peer } => observer.event(&Event::PeerAsks { peer, session }),
         HostEvent::Connected { session, peer } => {
@@ -222,17 +254,23 @@ fn take(
     None
 }
 
-/// What the page's encryption is worth.
-pub(super) const BROWSER_TEXT: &str = "a browser opened the link: its page is encrypted against whoever listens on this network, \
+/// Tells that a browser came, and what its page's encryption is worth.
+pub(super) fn browser_came(lodge: &Lodge) -> Event {
+    Event::Notice { text: if lodge.is_tls() { BROWSER_TEXT_TLS } else { BROWSER_TEXT }.into() }
+}
+
+const BROWSER_TEXT_TLS: &str = "a browser opened the link over HTTPS: whoever alters this network's traffic is kept out only \
+                                if its user compared the certificate's fingerprint with the one that is shown here";
+const BROWSER_TEXT: &str = "a browser opened the link: its page is encrypted against whoever listens on this network, \
                                        not against whoever alters its traffic; what the browser downloads outside of the \
                                        page is not encrypted";
 
-fn tell_code(news: CodeNews, beacon: &mut Beacon, observer: &dyn Observer) {
+fn tell_code(news: CodeNews, beacon: &Beacon, observer: &dyn Observer) {
     observer.event(&code_changed(news, beacon));
 }
 
 /// Announces the number of the code that is shown from here on, and says which one that is.
-pub(super) fn code_changed(CodeNews { code, why }: CodeNews, beacon: &mut Beacon) -> Event {
+pub(super) fn code_changed(CodeNews { code, why }: CodeNews, beacon: &Beacon) -> Event {
     beacon.set_number(code.as_ref().map(Code::number));
     Event::CodeChanged { code: code.map(|code| code.to_text()), why }
 }

@@ -44,6 +44,8 @@ pub struct SendSettings {
     pub compress: Compression,
     /// What serves browsers at the same port. `None`: nothing.
     pub pages: Option<OpenPages>,
+    /// Whether browsers are served over TLS, and in no other way.
+    pub tls: bool,
     /// What is done about single receivers.
     pub controls: Controls,
     /// Whether symbolic links are listed, as far as they stay in the path that they lie in.
@@ -132,6 +134,17 @@ pub struct ListenSettings {
     pub throttle: Throttle,
     /// What serves browsers at the same port. `None`: nothing.
     pub pages: Option<OpenPages>,
+    /// Whether browsers are served over TLS, and in no other way.
+    pub tls: bool,
+}
+
+/// What to offer and how to take, both at one link.
+#[derive(Clone, Debug, Default)]
+pub struct ShareSettings {
+    /// What is offered. Where to listen, how the link is found and what serves browsers is said here; it is always kept.
+    pub offer: SendSettings,
+    /// Into which folder files are taken, and by which rules.
+    pub take: ListenSettings,
 }
 
 /// What to fetch, into which folder, and by which rules.

@@ -127,13 +127,14 @@ impl Shelf {
 
     /// A browser came, and knows the key.
     pub fn arrive(&self, peer: SocketAddr) -> Result<Visitor, Refused> {
-        let intro = LaneIntro { purpose: Purpose::Control, who: Who::Link(self.0.state.room), peer_address: peer };
+        let intro =
+            LaneIntro { purpose: Purpose::Control, who: Who::Link(self.0.front.state.room), peer_address: peer };
         let session = self.0.session_for(&intro).map_err(|refusal| match refusal {
             Refusal::Declined => Refused::Declined,
             _ => Refused::Busy,
         })?;
         let visitor = Visitor { host: self.clone(), session };
-        if !self.0.lodge.has_had_visitors() {
+        if !self.0.front.lodge.has_had_visitors() {
             self.0.tell(HostEvent::Browser);
         }
         visitor.tell_of_arrival();

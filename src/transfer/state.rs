@@ -97,6 +97,11 @@ impl OfferState {
     }
 }
 
+/// Names a run that offers what `offer` names, and takes files into the folder that `folder` names.
+pub(super) fn share_id(offer: &[u8; 32], folder: &[u8; 32]) -> [u8; 32] {
+    PurposeHasher::new("haul 1 share").field(offer).field(folder).finish()
+}
+
 /// Names a folder that receives, however it was written.
 pub(super) fn folder_id(folder: &Path) -> io::Result<[u8; 32]> {
     let folder = folder.canonicalize()?;

@@ -46,7 +46,13 @@ pub trait Gatekeeper: Send + Sync {
         false
     }
 
-    /// Takes a connection that speaks HTTP. Asked where [`Gatekeeper::takes_guests`] says so.
+    /// Whether connections that speak TLS, and not haul's protocol over it, are taken as well; without it they are strangers.
+    fn takes_tls_guests(&self) -> bool {
+        false
+    }
+
+    /// Takes a connection that speaks HTTP. Asked where [`Gatekeeper::takes_guests`] or
+    /// [`Gatekeeper::takes_tls_guests`] says so.
     fn visit(&self, guest: Guest) {
         drop(guest);
     }

@@ -1,16 +1,18 @@
-//! Connections that speak HTTP, which are somebody else's to serve.
+//! Connections that speak HTTP, over TLS or not, which are somebody else's to serve.
 
 use super::listener::Place;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-/// A connection whose first byte begins a request of HTTP. Nothing of it has been read.
+/// A connection that begins with a request of HTTP, or with a handshake of TLS that does not ask for haul's protocol.
 ///
 /// It counts as one that has not proven itself, with the cap and the deadline of those, until its place is given up.
 #[derive(Debug)]
 pub struct Guest {
     /// The connection.
     pub socket: TcpStream,
+    /// The start of its handshake, which was read from it, where it speaks TLS. Otherwise nothing was read.
+    pub hello: Option<Vec<u8>>,
     /// Where it came from.
     pub peer: SocketAddr,
     /// When it is to be gone, unless it has proven that it knows the room.
@@ -27,8 +29,8 @@ pub struct GuestPlace {
 
 impl Guest {
     /// The connection of `place`, or nothing where this machine has no descriptor for it.
-    pub(super) fn new(place: Place, peer: SocketAddr, deadline: Instant) -> Option<Self> {
+    pub(super) fn new(place: Place, peer: SocketAddr, deadline: Instant, hello: Option<Vec<u8>>) -> Option<Self> {
         let socket = place.socket().try_clone().ok()?;
-        Some(Self { socket, peer, deadline, place: GuestPlace { _place: place } })
+        Some(Self { socket, hello, peer, deadline, place: GuestPlace { _place: place } })
     }
 }

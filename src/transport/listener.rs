@@ -4,6 +4,7 @@ use super::code_proof::{self, NoProof};
 use super::device_key::DeviceKey;
 use super::fresh::random_bytes;
 use super::gatekeeper::{Gatekeeper, ListenerEvent};
+use super::greeting::{self, Greeting};
 use super::guest::Guest;
 use super::lane::Lane;
 use super::pipe::Pipe;
@@ -54,6 +55,16 @@ struct DoorState {
     next_id: u64,
     /// By whose they are, see [`socket::household`].
     unproven: HashMap<u64, (IpAddr, Arc<TcpStream>)>,
+}
+
+/// How a connection begins.
+enum Opening {
+    /// With a handshake of haul's own, of which so much was read.
+    Joiner(Vec<u8>),
+    /// With HTTP, or with a handshake of TLS for HTTP, which was read.
+    Guest(Option<Vec<u8>>),
+    /// With something that nobody here speaks.
+    Other,
 }
 
 /// A connection's place among those that have not proven themselves; given back when dropped.
@@ -174,21 +185,16 @@ fn accept_all(door: &Arc<Door>) {
 /// Takes one connection from its first byte to its end.
 fn welcome(place: Place, peer: SocketAddr, deadline: Instant) {
     let door = Arc::clone(&place.door);
-    let first = first_byte(&place.socket, deadline);
-    let place = match first {
-        Ok(first) if HTTP_METHODS.contains(&first) => match door.see_in(place, peer, deadline) {
-            Some(place) => place,
-            None => return,
-        },
-        _ => place,
-    };
-    let proven = first.map_err(NoProof::from).and_then(|first| {
-        if first == TLS_HANDSHAKE {
-            return door.prove_joiner(&place.socket, peer, deadline);
+    let opening = door.opening(&place.socket, deadline);
+    let proven = match opening {
+        Ok(Opening::Guest(said)) => return door.see_in(place, peer, deadline, said),
+        Ok(Opening::Joiner(said)) => door.prove_joiner(&place.socket, &said, peer, deadline),
+        Ok(Opening::Other) => {
+            dismiss(&place.socket);
+            Err(TransportError::PeerNotHaul.into())
         }
-        dismiss(&place.socket);
-        Err(TransportError::PeerNotHaul.into())
-    });
+        Err(fault) => Err(fault.into()),
+    };
     let closed = door.lock().closed;
     drop(place);
     match proven {
@@ -228,26 +234,36 @@ impl Door {
         Some(Place { door: Arc::clone(self), id, socket })
     }
 
-    /// Hands a connection on that speaks HTTP. Gives its place back where nobody takes it.
-    fn see_in(&self, place: Place, peer: SocketAddr, deadline: Instant) -> Option<Place> {
-        if !self.gatekeeper.takes_guests() {
-            return Some(place);
+    /// What a connection begins with, as far as that has to be known.
+    fn opening(&self, socket: &TcpStream, deadline: Instant) -> Result<Opening, TransportError> {
+        match greeting::first_byte(socket, deadline)? {
+            TLS_HANDSHAKE if self.gatekeeper.takes_tls_guests() => {
+                let Greeting { said, asks_for_haul } = greeting::read(socket, deadline)?;
+                Ok(if asks_for_haul { Opening::Joiner(said) } else { Opening::Guest(Some(said)) })
+            }
+            TLS_HANDSHAKE => Ok(Opening::Joiner(Vec::new())),
+            first if HTTP_METHODS.contains(&first) && self.gatekeeper.takes_guests() => Ok(Opening::Guest(None)),
+            _ => Ok(Opening::Other),
         }
-        match Guest::new(place, peer, deadline) {
+    }
+
+    /// Hands a connection on that is a browser's.
+    fn see_in(&self, place: Place, peer: SocketAddr, deadline: Instant, said: Option<Vec<u8>>) {
+        match Guest::new(place, peer, deadline, said) {
             Some(guest) => self.gatekeeper.visit(guest),
             None => self.back_off(),
         }
-        None
     }
 
     fn prove_joiner(
         &self,
         socket: &Arc<TcpStream>,
+        said: &[u8],
         peer_address: SocketAddr,
         deadline: Instant,
     ) -> Result<(Lane, LaneIntro), NoProof> {
         socket::prepare(socket).map_err(|_| TransportError::Lost)?;
-        let mut pipe = Pipe::host(Arc::clone(socket), &self.device, deadline)?;
+        let mut pipe = Pipe::host(Arc::clone(socket), &self.device, said, deadline)?;
         let binding = pipe.binding(self.device.spki())?;
         let mut head = [0; HEAD_BYTES];
         pipe.read_exact(&mut head)?;
@@ -351,26 +367,6 @@ impl fmt::Debug for Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.door.lock().unproven.remove(&self.id);
-    }
-}
-
-/// The first byte that a peer sends, which tells what it speaks.
-fn first_byte(socket: &TcpStream, deadline: Instant) -> Result<u8, TransportError> {
-    let mut byte = [0];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(TransportError::ProofTimeout);
-        }
-        socket.set_read_timeout(Some(left)).map_err(|_| TransportError::Lost)?;
-        match socket.peek(&mut byte) {
-            Ok(0) => return Err(TransportError::Closed),
-            Ok(_) => return Ok(byte[0]),
-            Err(error) => match error.kind() {
-                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {}
-                _ => return Err(TransportError::Lost),
-            },
-        }
     }
 }
 

@@ -173,6 +173,16 @@ impl Incoming {
         }
     }
 
+    /// Takes bytes that were read before.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len();
+        if end > self.buffer.len() {
+            self.buffer.resize(end, 0);
+        }
+        self.buffer[self.end..end].copy_from_slice(bytes);
+        self.end = end;
+    }
+
     /// Takes note of bytes that were read behind those that are there. Where they fill the buffer, the next read may be a
     /// longer one.
     pub(super) fn received(&mut self, bytes: usize) {
@@ -310,7 +320,7 @@ const RECORD_OVERHEAD_BYTES: usize = 64;
 /// A part this long is encrypted from where it lies.
 pub(super) const GATHERED_PART_BYTES_MAX: usize = 4096;
 /// Until the proof, a connection holds no more than one record each way.
-const HANDSHAKE_BUFFER_BYTES: usize = RECORD_BYTES_MAX + 2048;
+pub(super) const HANDSHAKE_BUFFER_BYTES: usize = RECORD_BYTES_MAX + 2048;
 /// A quarter of this costs 10 % more per byte on loopback, half of it 4 %.
 const RECEIVE_BYTES: usize = 512 * 1024;
 /// Half a piece with a record for its header: larger ones leave the cache before they are written.

@@ -43,9 +43,17 @@ impl Pipe {
         Self::new(Arc::new(socket), Machine::joiner(device)?, deadline).handshaken()
     }
 
-    /// Shakes hands as the end that accepted.
-    pub(super) fn host(socket: Arc<TcpStream>, device: &DeviceKey, deadline: Instant) -> Result<Self, TransportError> {
-        Self::new(socket, Machine::host(device)?, deadline).handshaken()
+    /// Shakes hands as the end that accepted. `said` was read from the socket before.
+    pub(super) fn host(
+        socket: Arc<TcpStream>,
+        device: &DeviceKey,
+        said: &[u8],
+        deadline: Instant,
+    ) -> Result<Self, TransportError> {
+        let mut pipe = Self::new(socket, Machine::host(device)?, deadline);
+        pipe.machine.incoming.take(said);
+        pipe.bytes_received.fetch_add(said.len() as u64, Ordering::Relaxed);
+        pipe.handshaken()
     }
 
     /// What ties a proof to this connection. There is one: the exporter's secret is wiped.

@@ -14,6 +14,8 @@ pub(super) struct Access {
     /// Where the link says that the host is.
     addresses: Vec<SocketAddr>,
     port: u16,
+    /// How the origins of this host begin.
+    scheme: &'static str,
 }
 
 /// Why a request is not answered.
@@ -27,7 +29,8 @@ pub(super) enum Trespass {
 
 impl Access {
     pub(super) fn new(link: &Link, bound: SocketAddr) -> Self {
-        Self { room: link.room(), addresses: link.addresses().to_vec(), port: bound.port() }
+        let scheme = if link.is_tls() { "https" } else { "http" };
+        Self { room: link.room(), addresses: link.addresses().to_vec(), port: bound.port(), scheme }
     }
 
     /// Whether `text` is the room, in either case; in time that does not depend on where it differs.
@@ -55,12 +58,13 @@ impl Access {
     /// The origin that a request says it comes from, where that is this host under any of its addresses.
     pub(super) fn origin<'a>(&self, headers: &'a HeaderMap, local: SocketAddr) -> Option<&'a str> {
         let origin = only(headers, &ORIGIN)?;
-        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))?;
+        let host = origin.strip_prefix(self.scheme)?.strip_prefix("://")?;
         self.is_here(host, local).then_some(origin)
     }
 
     /// Every origin that the link names.
-    pub(super) fn origins(&self, scheme: &str) -> Vec<String> {
+    pub(super) fn origins(&self) -> Vec<String> {
+        let scheme = self.scheme;
         self.addresses.iter().map(|address| format!("{scheme}://{address}")).collect()
     }
 
@@ -142,8 +146,28 @@ mod tests {
         let from = |origin| check(LOCAL, &[(HOST, LOCAL), (ORIGIN, origin)]);
         assert_eq!(from("http://192.168.1.23:4285"), Ok(()));
         assert_eq!(from("http://[fd00::7]:4285"), Ok(()));
-        for origin in ["null", "http://evil.example", "http://192.168.1.23:4286", "http://192.168.1.24:4285", ""] {
+        for origin in [
+            "null",
+            "https://192.168.1.23:4285",
+            "http://evil.example",
+            "http://192.168.1.23:4286",
+            "http://192.168.1.24:4285",
+            "",
+        ] {
             assert_eq!(from(origin), Err(Trespass::Origin), "{origin}");
         }
+    }
+
+    #[test]
+    fn over_tls_the_hosts_own_pages_are_those_that_came_over_tls() {
+        let link = Link::new(&[LOCAL.parse().unwrap()], Room::from_bytes([9; 16]), Key::from_bytes([7; 16])).unwrap();
+        let access = Access::new(&link.over_tls(), "0.0.0.0:4285".parse().unwrap());
+        let from = |origin: &'static str| {
+            let fields = [(HOST, LOCAL), (ORIGIN, origin)].map(|(name, value)| (name, HeaderValue::from_static(value)));
+            access.check(&fields.into_iter().collect(), LOCAL.parse().unwrap())
+        };
+        assert_eq!(from("https://192.168.1.23:4285"), Ok(()));
+        assert_eq!(from("http://192.168.1.23:4285"), Err(Trespass::Origin));
+        assert_eq!(access.origins(), ["https://192.168.1.23:4285"]);
     }
 }

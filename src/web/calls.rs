@@ -1,5 +1,6 @@
 //! Sealed calls: opened, understood, answered and sealed.
 
+use super::certificate::Certificate;
 use super::connection::Caller;
 use super::downloads;
 use super::guests::{Stay, Token};
@@ -12,9 +13,10 @@ use crate::limits::{
     WEB_CALLS_MAX, WEB_CHUNK_BYTES_MAX, WEB_DIGESTS_MAX, WEB_HEADER_BYTES_MAX, WEB_OFFER_FILES_MAX, WEB_RUN_BYTES_MAX,
 };
 use crate::sealing::{NONCE_BYTES, Nonce, TAG_BYTES};
+use crate::secret::fingerprint_words;
 use crate::transfer::{Refused, Visitor, Welcome};
 use crate::transport::random_bytes;
-use data_encoding::BASE32_NOPAD;
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use hyper::body::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -238,8 +240,9 @@ fn hello(site: &Site, peer: SocketAddr, known: Option<Arc<Stay>>) -> Result<Draf
         "title": site.shelf.as_ref().map(downloads::title).unwrap_or_default(),
         "download": site.shelf.is_some(),
         "upload": site.inbox.is_some(),
-        "tls": false,
-        "candidates": site.access.origins("http"),
+        "tls": site.certificate.is_some(),
+        "certificate": site.certificate.as_ref().map(described),
+        "candidates": site.access.origins(),
         "limits": {
             "call_bytes_max": call_bytes_max(site),
             "chunk_bytes_max": WEB_CHUNK_BYTES_MAX,
@@ -250,6 +253,12 @@ fn hello(site: &Site, peer: SocketAddr, known: Option<Arc<Stay>>) -> Result<Draf
         },
     });
     Ok(Draft::new(&header, 0))
+}
+
+/// What people compare a certificate by.
+fn described(certificate: &Certificate) -> Value {
+    let Certificate { fingerprint, .. } = certificate;
+    json!({ "words": fingerprint_words(fingerprint), "sha256": HEXLOWER.encode(fingerprint) })
 }
 
 /// The session that a text names.

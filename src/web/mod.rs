@@ -7,6 +7,7 @@
 mod access;
 mod assets;
 mod calls;
+mod certificate;
 mod connection;
 mod downloads;
 mod guests;
@@ -15,6 +16,7 @@ mod heavy;
 mod native;
 mod nonces;
 mod range;
+mod rewound;
 mod routes;
 mod server;
 mod site;

@@ -55,6 +55,9 @@ pub(super) async fn respond(
 }
 
 async fn route(site: &Arc<Site>, caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
+    if !caller.may_ask {
+        return not_over_tls();
+    }
     match site.access.check(request.headers(), caller.local) {
         Ok(()) => {}
         Err(Trespass::Host | Trespass::Origin) => {
@@ -74,6 +77,15 @@ async fn route(site: &Arc<Site>, caller: &Arc<Caller>, request: Request<Incoming
         _ if path == "favicon.ico" => nothing_here(),
         _ => turn_away(site, caller).await,
     }
+}
+
+/// Answers whoever came without TLS where it is spoken. It says how to come, and nothing else: not even whether what they
+/// asked for is here. Nobody is led there by it, since whoever alters the network's traffic could lead them elsewhere.
+fn not_over_tls() -> Answer {
+    let mut answer =
+        short(StatusCode::BAD_REQUEST, "400: this is served over https; open the whole link, as it is shown\n");
+    set(answer.headers_mut(), CONNECTION, "close");
+    answer
 }
 
 /// Answers whoever does not know what there is here, and takes its time for that.

@@ -20,7 +20,7 @@ pub fn open(premises: Premises) -> io::Result<Arc<dyn Pages>> {
         .enable_io()
         .enable_time()
         .build()?;
-    let site = Arc::new(Site::new(premises));
+    let site = Arc::new(Site::new(premises)?);
     runtime.spawn(watch_guests(Arc::clone(&site)));
     let (closing, _) = watch::channel(false);
     Ok(Arc::new(Server { site, closing, runtime: Some(runtime) }))
@@ -39,6 +39,10 @@ impl Pages for Server {
         if let Some(runtime) = &self.runtime {
             runtime.spawn(attend(guest, Arc::clone(&self.site), self.closing.subscribe()));
         }
+    }
+
+    fn fingerprint(&self) -> Option<[u8; 32]> {
+        Some(self.site.certificate.as_ref()?.fingerprint)
     }
 
     fn farewell(&self) {

@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::assets::Assets;
+use super::certificate::Certificate;
 use super::guests::Guests;
 use super::headers;
 use super::heavy::Heavy;
@@ -14,6 +15,7 @@ use crate::transfer::{Inbox, Premises, Shelf};
 use crate::transport::{Gatekeeper, ListenerEvent, household};
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +26,8 @@ pub(super) struct Site {
     pub(super) access: Access,
     pub(super) assets: Assets,
     pub(super) capabilities: Capabilities,
+    /// What TLS is spoken by; without it nothing but plain HTTP is.
+    pub(super) certificate: Option<Certificate>,
     /// Downloads that browsers may do by themselves at a time.
     pub(super) downloads: Arc<Semaphore>,
     pub(super) guests: Guests,
@@ -48,11 +52,12 @@ pub(super) struct Seat {
 }
 
 impl Site {
-    pub(super) fn new(premises: Premises) -> Self {
-        let Premises { link, bound, shelf, inbox, gatekeeper } = premises;
+    pub(super) fn new(premises: Premises) -> io::Result<Self> {
+        let Premises { link, bound, tls, shelf, inbox, gatekeeper } = premises;
         let access = Access::new(&link, bound);
-        Self {
-            policy: headers::policy(&access.origins("http")),
+        Ok(Self {
+            policy: headers::policy(&access.origins()),
+            certificate: tls.as_ref().map(Certificate::obtain).transpose()?,
             access,
             assets: Assets::new(),
             capabilities: Capabilities::default(),
@@ -67,7 +72,7 @@ impl Site {
             gatekeeper,
             seats: Mutex::default(),
             wrong: AtomicU64::new(0),
-        }
+        })
     }
 
     /// A place for a connection from `ip`, if there is one.

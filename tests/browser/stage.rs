@@ -56,6 +56,11 @@ impl Stage {
         Listening::start(self.command("receive", arguments))
     }
 
+    /// Starts `haul share … --json` for the browser.
+    pub(crate) fn share(&self, arguments: &[&str]) -> Sending {
+        self.ground.start_send(self.command("share", arguments))
+    }
+
     fn command(&self, verb: &str, arguments: &[&str]) -> Command {
         let prepared = self.ground.command(verb);
         let mut command = self.cable.command(HOST_END, env!("CARGO_BIN_EXE_haul"));

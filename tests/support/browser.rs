@@ -26,6 +26,8 @@ pub struct Browser {
     pub link: Link,
     pub keys: SealingKeys,
     pub session: Option<String>,
+    /// How requests get there.
+    pub send: fn(SocketAddr, &[u8]) -> Option<Reply>,
 }
 
 impl Reply {
@@ -40,7 +42,7 @@ impl Reply {
 impl Browser {
     pub fn new(link: &Link) -> Self {
         let keys = SealingKeys::derive(link.key().as_bytes(), link.room().as_bytes());
-        Self { link: link.clone(), keys, session: None }
+        Self { link: link.clone(), keys, session: None, send: exchange }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -49,7 +51,7 @@ impl Browser {
 
     /// Sends a request as it is, and reads one answer. Nothing where the connection ends without one.
     pub fn raw(&self, request: &[u8]) -> Option<Reply> {
-        exchange(self.address(), request)
+        (self.send)(self.address(), request)
     }
 
     /// A request without a body, with these further headers.
@@ -151,7 +153,7 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> Option<Reply> {
 }
 
 /// Reads one answer from a connection.
-pub fn read_reply(stream: &mut TcpStream, is_head: bool) -> Option<Reply> {
+pub fn read_reply(stream: &mut impl Read, is_head: bool) -> Option<Reply> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {

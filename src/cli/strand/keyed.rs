@@ -5,9 +5,10 @@ use crate::cli::keys::{Act, Keys, Target};
 use crate::cli::raw_mode::{self, Taking};
 use crate::cli::view::SPINNER_COLUMNS;
 use haul::printable::shorten;
-use haul::transfer::{Cancel, PeerState, Throttle};
+use haul::transfer::{Cancel, PeerState};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -50,21 +51,21 @@ impl Keyed {
 }
 
 impl Board {
-    /// Runs `transfers`, whose limit keys change, and which they stop, where there is a terminal to type on that shows their
-    /// progress. While keys are taken, what `claim` gives is held, so that nobody is asked anything.
+    /// Runs `transfers`, whose limit keys change (`rate` at first), and which they stop, where there is a terminal to type on
+    /// that shows their progress. While keys are taken, what `claim` gives is held, so that nobody is asked anything.
     pub(crate) fn with_limit_keys<T, C>(
         &self,
         cancel: &Cancel,
-        throttle: &Throttle,
+        (rate, set): (Option<NonZeroU64>, impl Fn(Option<NonZeroU64>) + Sync),
         claim: impl Fn() -> Option<C> + Send,
         transfers: impl FnOnce() -> T,
     ) -> T {
         if !(self.terminal.redraws && self.terminal.answers && shows_progress(&self.output)) {
             return transfers();
         }
-        self.keyed.state().keys = Some(Keys::of_all(throttle.rate()));
+        self.keyed.state().keys = Some(Keys::of_all(rate));
         let on_key = |key| match self.press(key) {
-            Some(Act::Limit(_, rate)) => throttle.set(rate),
+            Some(Act::Limit(_, rate)) => set(rate),
             Some(Act::Stop) => cancel.cancel(),
             _ => {}
         };

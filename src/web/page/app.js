@@ -57,7 +57,7 @@ async function start() {
     await crew.enter(room, key);
     const host = await line.hello();
     isHere = true;
-    element("safety").textContent = safety(host.tls);
+    element("safety").textContent = safety(host);
     if (host.tls) element("ways-how").textContent = "not checked";
     element("foot").hidden = false;
     element("give").hidden = !host.upload;
@@ -91,9 +91,11 @@ function trouble(fault) {
   setStatus("bad", title);
 }
 
-const safety = tls => tls
-  ? "The connection is encrypted, and on top of it every name and every chunk, with the key in the link. If your browser " +
-    "warned of the certificate, compare its fingerprint with the one on the computer."
+const safety = ({ tls, certificate }) => tls
+  ? "The connection is encrypted, and on top of it every name and every chunk, with the key in the link. Who listens on this " +
+    "network learns sizes and times, and nothing else. Nobody vouches for the certificate that your browser warned of: who can " +
+    "alter the network's traffic is kept out only if its SHA-256 fingerprint, as your browser shows it, is the one on the " +
+    `computer's screen: ${certificate.words}, ${certificate.sha256}.`
   : "Names and contents are encrypted with the key in the link, and every chunk is checked before it is kept. Who listens on " +
     "this network learns sizes and times, and nothing else. Who can alter its traffic could alter this page itself, and " +
     "nothing on it would protect you: on a network that you do not trust, have the computer offer it with --tls.";
