@@ -9,8 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything that a test waits for here; a test that reaches it has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than anything that a test waits for here; a test that reaches it has failed. Gigabytes may take their time.
+fn patience() -> Duration {
+    let is_heavy = ["HAUL_BROWSER_MIB", "HAUL_BROWSER_FILES"].iter().any(|name| std::env::var_os(name).is_some());
+    Duration::from_secs(if is_heavy { 900 } else { 60 })
+}
 
 /// A browser with a profile of its own, killed when dropped.
 pub(crate) struct Browser {
@@ -122,7 +125,7 @@ impl Tab {
 
     /// Waits until an expression is true, across reloads, and returns what it is then.
     pub(crate) fn wait_for(&self, expression: &str) -> Value {
-        let ends = Instant::now() + PATIENCE;
+        let ends = Instant::now() + patience();
         let look = format!("(() => {{ try {{ return ({expression}) || null; }} catch {{ return null; }} }})()");
         // It ends by itself, so that an expression that never comes true is told with what the page shows.
         let watch = format!(
@@ -229,7 +232,7 @@ impl Wire {
     }
 
     fn wait<T>(&self, what: &str, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
-        let ends = Instant::now() + PATIENCE;
+        let ends = Instant::now() + patience();
         let mut state = self.lock();
         loop {
             if let Some(found) = look(&mut state) {
