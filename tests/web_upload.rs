@@ -64,7 +64,7 @@ impl Page {
             for wanted in wants["digests"].as_array().unwrap() {
                 let [file, first, count] = [0, 1, 2].map(|at| wanted[at].as_u64().unwrap());
                 let digests: Vec<u8> = (first..first + count).flat_map(|index| self.digest(file, index)).collect();
-                let header = json!({ "op": "hashed", "file": file, "first": first, "count": count });
+                let header = json!({ "op": "hashed", "digests": [[file, first, count]] });
                 assert_eq!(self.ask(header, &digests)["ok"], true);
             }
             for wanted in wants["chunks"].as_array().unwrap() {
@@ -72,8 +72,8 @@ impl Page {
                     return wants;
                 }
                 let [file, index] = [0, 1].map(|at| wanted[at].as_u64().unwrap());
-                let answer = self.ask(json!({ "op": "put", "file": file, "index": index }), self.chunk(file, index));
-                assert_eq!(answer["ok"], true, "{answer}");
+                let answer = self.ask(json!({ "op": "put", "chunks": [[file, index]] }), self.chunk(file, index));
+                assert_eq!((&answer["ok"], &answer["differ"]), (&json!(true), &json!([])), "{answer}");
                 self.sent += 1;
             }
         }
@@ -227,19 +227,23 @@ fn wrong_bytes_and_wrong_answers_get_nowhere() {
     assert_eq!(refused(&page, json!({ "op": "wants" }), &[]), "unknown");
     page.offer();
     while page.ask(json!({ "op": "wants" }), &[])["digests"].as_array().unwrap().is_empty() {}
-    let put = |file: u32, index: u32| json!({ "op": "put", "file": file, "index": index });
-    let hashed =
-        |file: u32, first: u32, count: u32| json!({ "op": "hashed", "file": file, "first": first, "count": count });
+    let put = |file: u32, index: u32| json!({ "op": "put", "chunks": [[file, index]] });
+    let hashed = |file: u32, first: u32, count: u32| json!({ "op": "hashed", "digests": [[file, first, count]] });
     assert_eq!(refused(&page, put(1, 0), &noise(CHUNK, 1)), "request");
     assert_eq!(refused(&page, put(0, 3), &noise(CHUNK, 1)), "request");
     assert_eq!(refused(&page, put(0, 0), &noise(CHUNK - 1, 1)), "request");
+    assert_eq!(refused(&page, put(0, 0), &noise(CHUNK + 1, 1)), "request");
     assert_eq!(refused(&page, hashed(0, 0, 2), &[0; 32]), "request");
+    assert_eq!(refused(&page, hashed(0, 0, 1), &[0; 64]), "request");
+    assert_eq!(refused(&page, hashed(0, 0, 1), &[0; 33]), "request");
     assert_eq!(refused(&page, hashed(0, 3, 1), &[0; 32]), "request");
     assert_eq!(refused(&page, hashed(0, u32::MAX, 1), &[0; 32]), "request");
     let digests: Vec<u8> = (0..3).flat_map(|index| page.digest(0, index)).collect();
     assert_eq!(page.ask(hashed(0, 0, 3), &digests)["ok"], true);
     while page.ask(json!({ "op": "wants" }), &[])["chunks"].as_array().unwrap().is_empty() {}
-    assert_eq!(refused(&page, put(0, 0), &noise(CHUNK, 9)), "digest");
+    let both = [&noise(CHUNK, 9)[..], page.chunk(0, 1)].concat();
+    let answer = page.ask(json!({ "op": "put", "chunks": [[0, 0], [0, 1]] }), &both);
+    assert_eq!((&answer["ok"], &answer["differ"]), (&json!(true), &json!([[0, 0]])), "the other one is taken");
     assert_eq!(page.work()["state"], "complete");
     assert_eq!(refused(&page, json!({ "op": "list", "from": 0 }), &[]), "mode");
     listening.wait().assert_ok();

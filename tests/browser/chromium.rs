@@ -51,6 +51,7 @@ impl Browser {
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
         command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
         command.args(["--disable-dev-shm-usage", "--remote-debugging-pipe", "--window-size=360,740"]);
+        command.arg(format!("--host-resolver-rules=MAP *.example {}", crate::stage::HOST));
         command.arg(format!("--user-data-dir={}", profile.display()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (to_browser, from_browser) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -85,13 +86,14 @@ impl Browser {
         });
     }
 
-    /// The most memory that any process of the browser has had, in bytes.
-    pub(crate) fn largest_peak(&self) -> u64 {
+    /// The most memory that any process of the browser has had, in bytes, and what that process is.
+    pub(crate) fn largest_peak(&self) -> (u64, String) {
         let processes = self.wire.call(None, "SystemInfo.getProcessInfo", &json!({})).unwrap();
         let peak = |process: &Value| {
             let status = std::fs::read_to_string(format!("/proc/{}/status", process["id"])).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)
+            let bytes = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
+            Some((bytes, process["type"].as_str()?.to_owned()))
         };
         processes["processInfo"].as_array().unwrap().iter().filter_map(peak).max().unwrap()
     }

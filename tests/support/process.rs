@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
 /// A folder for one test: sources, destinations, state. Removed at the end.
@@ -33,7 +33,7 @@ pub struct Sending {
 }
 
 /// The lines that a process prints, taken in as they come: one that prints into a full pipe stands still.
-struct Printed(mpsc::Receiver<String>);
+struct Printed(Mutex<mpsc::Receiver<String>>);
 
 /// A receiver that runs.
 pub struct Receiving {
@@ -179,12 +179,12 @@ impl Printed {
             // Nobody listens any more once the test is over.
             BufReader::new(stdout).lines().try_for_each(|line| lines.send(line.unwrap()))
         });
-        Self(printed)
+        Self(Mutex::new(printed))
     }
 
     /// The next event; none after the last.
     fn next(&self) -> Option<Value> {
-        let line = self.0.recv().ok()?;
+        let line = self.0.lock().unwrap().recv().ok()?;
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("`{line}` is no event: {error}")))
     }
 }

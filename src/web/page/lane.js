@@ -57,12 +57,22 @@ const tasks = {
     return digests;
   },
 
-  /** Sends one chunk of a local file. */
-  async put({ origin, session, batch, file, index, blob, from, to }, told, signal) {
-    const bytes = await read(blob, from, to);
-    if (bytes.length !== to - from) throw new Fault("unreadable", "the file became shorter");
-    await call({ ...link, origin }, { op: "put", session, batch, file, index }, bytes, told, signal);
-    return bytes.length;
+  /** Sends chunks of local files: says which files cannot be read any more, and which chunks are not what was told. */
+  async put({ origin, session, batch, parts }, told, signal) {
+    const lost = new Set(), chunks = [], bytes = [];
+    for (const { file, index, blob, from, to } of parts) {
+      const part = await read(blob, from, to).catch(() => null);
+      if (part?.length !== to - from) {
+        lost.add(file);
+        continue;
+      }
+      chunks.push([file, index]);
+      bytes.push(part);
+    }
+    if (!chunks.length) return { lost: [...lost], differ: [] };
+    const payload = bytes.length === 1 ? bytes[0] : new Uint8Array(await new Blob(bytes).arrayBuffer());
+    const { header } = await call({ ...link, origin }, { op: "put", session, batch, chunks }, payload, told, signal);
+    return { lost: [...lost], differ: header.differ ?? [] };
   },
 
   /** Length and number of the chunks of a file; no length where no file is so long. */
