@@ -18,6 +18,8 @@ use listening::{Listening, endings};
 use process::{Playground, noise};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 
 const CHUNK: usize = 256 << 10;
 
@@ -263,4 +265,43 @@ fn a_file_that_cannot_be_read_any_more_fails_alone() {
     listening.wait();
     assert!(!into.join("bad").exists());
     assert!(fs::read(into.join("good")).unwrap() == noise(2 * CHUNK, 2));
+}
+
+#[test]
+fn nothing_that_a_page_says_drives_the_terminal() {
+    let playground = Playground::new();
+    let into = playground.dir("into");
+    let mut command = playground.command("receive");
+    command.args(["--yes", "--keep", "--no-qr", "--bind", "127.0.0.1:0", "--into"]).arg(&into);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    let link = loop {
+        let from = said.len();
+        assert_ne!(stdout.read_line(&mut said).unwrap(), 0, "{said}");
+        if said[from..].starts_with("HTTP://") {
+            break said[from..].trim().to_owned();
+        }
+    };
+    let mut browser = Browser::new(&Link::parse(&link).unwrap());
+    let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}\r\nfake line";
+    let (hello, _) = browser.call(&json!({ "op": "hello", "name": evil }), &[]).unwrap();
+    browser.session = hello["session"].as_str().map(str::to_owned);
+    browser.request("GET", &format!("/{}", "A".repeat(26)), &[("User-Agent", "\u{1b}[2J"), ("Referer", "\u{1b}[2J")]);
+    let offer = |batch: &str, path: &str| {
+        let header =
+            json!({ "op": "offer", "batch": batch, "from": 0, "files": [{ "path": path, "size": 0 }], "more": false });
+        browser.call(&header, &[]).unwrap().0
+    };
+    assert_eq!(offer(FIRST, evil)["error"], "request");
+    assert_eq!(offer(SECOND, "$(reboot) <b>&amp; 100%.txt")["ok"], true);
+    while browser.ask(json!({ "op": "wants", "batch": SECOND })).0["state"] != "complete" {}
+    process::signal(child.id(), rustix::process::Signal::INT);
+    stdout.read_to_string(&mut said).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    child.wait().unwrap();
+    assert!(said.contains("$(reboot) <b>&amp; 100%.txt"), "it tells what came: {said}");
+    let drives = |char: char| (char.is_control() && char != '\n') || ('\u{202a}'..='\u{202e}').contains(&char);
+    assert!(!said.contains(drives), "{said:?}");
+    assert!(into.join("$(reboot) <b>&amp; 100%.txt").is_file());
 }
