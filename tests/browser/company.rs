@@ -28,11 +28,11 @@ fn eight_pages_fetch_and_send_at_once() {
     }
     // Tabs of one browser would share what they keep, and one of them is shown at a time.
     let browsers: Vec<_> = (0..PAGES).map(|number| stage.browser_of(&number.to_string())).collect();
-    let link = |number: usize| if number % 2 == 0 { &sending.link } else { &receiving.link };
+    let link = |number: usize| if number.is_multiple_of(2) { &sending.link } else { &receiving.link };
     let tabs: Vec<Tab> = (0..).zip(&browsers).map(|(number, browser)| open(browser, link(number))).collect();
     let given = |number: usize| stage.ground.path("phones").join(format!("from {number}.bin"));
     for (number, tab) in tabs.iter().enumerate() {
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             press(tab, "film.bin", "Get");
         } else {
             stage.ground.file(&format!("phones/from {number}.bin"), LENGTH, number as u64);
@@ -40,7 +40,7 @@ fn eight_pages_fetch_and_send_at_once() {
         }
     }
     for (number, tab) in tabs.iter().enumerate() {
-        let (root, of) = if number % 2 == 0 {
+        let (root, of) = if number.is_multiple_of(2) {
             (wait_until_verified(tab, "film.bin"), file.clone())
         } else {
             (giving::wait_until_verified(tab), given(number))

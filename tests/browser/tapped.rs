@@ -80,7 +80,9 @@ fn forms(text: &str) -> Vec<Vec<u8>> {
             forms.push(encoded.as_bytes()[from..to].to_vec());
         }
     }
-    forms.iter_mut().for_each(|form| form.make_ascii_lowercase());
+    for form in &mut forms {
+        form.make_ascii_lowercase();
+    }
     forms
 }
 
@@ -110,7 +112,7 @@ fn a_recorded_page_names_no_file_and_shows_nothing_of_its_content_either_way() {
     fs::write(&file, &content).unwrap();
     let host = stage.send(&[file.to_str().unwrap(), "--keep"]);
     let secret = host.link.split(['#', ',']).nth(1).unwrap().to_owned();
-    let texts = [NAME, "annual", LINE.trim_end_matches(&[' ', ';']), "again and again", &secret];
+    let texts = [NAME, "annual", LINE.trim_end_matches([' ', ';']), "again and again", &secret];
     let browser = stage.browser();
 
     let tape = Tape::start(&stage);
