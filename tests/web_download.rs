@@ -272,6 +272,12 @@ fn a_download_outside_of_the_page_does_as_http_says() {
         (head.status, head.header("content-length"), head.header("etag")),
         (200, all.header("content-length"), Some(&*tag))
     );
+    let head = browser.request("HEAD", &url, &[("Range", "bytes=1000-")]);
+    assert_eq!(
+        (head.status, head.header("content-length"), head.header("content-range")),
+        (200, all.header("content-length"), None),
+        "a range is for GET alone"
+    );
     let part = |fields: &[(&str, &str)]| browser.get(&url, fields);
     let assert_part = |reply: &Reply, first: usize, last: usize| {
         assert_eq!(reply.status, 206);
@@ -298,6 +304,12 @@ fn a_download_outside_of_the_page_does_as_http_says() {
     assert_eq!(part(&[("If-None-Match", "\"x\"")]).status, 200);
     assert_eq!(part(&[("If-Match", &tag)]).status, 200);
     assert_eq!(part(&[("If-Match", "\"x\"")]).status, 412);
+    let modified = all.header("last-modified").unwrap().to_owned();
+    let long_ago = "Tue, 14 Nov 2006 22:13:20 GMT";
+    assert_part(&part(&[("Range", "bytes=7-"), ("If-Unmodified-Since", &modified)]), 7, LENGTH - 1);
+    assert_eq!(part(&[("Range", "bytes=7-"), ("If-Unmodified-Since", long_ago)]).status, 412, "it is another file");
+    assert_eq!(part(&[("If-Match", &tag), ("If-Unmodified-Since", long_ago)]).status, 200, "a tag is more exact");
+    assert_eq!(part(&[("If-Unmodified-Since", "some day")]).status, 200, "no date is no condition");
     for method in ["POST", "PUT", "DELETE"] {
         assert_eq!(browser.request(method, &url, &[("Content-Length", "0")]).status, 405, "{method}");
     }
