@@ -5,12 +5,16 @@
 
 #[path = "browser/chromium.rs"]
 mod chromium;
+#[path = "browser/company.rs"]
+mod company;
 #[path = "support/fault_proxy.rs"]
 mod fault_proxy;
 #[path = "browser/fetching.rs"]
 mod fetching;
 #[path = "browser/giving.rs"]
 mod giving;
+#[path = "browser/hostile.rs"]
+mod hostile;
 #[path = "support/listening.rs"]
 mod listening;
 #[path = "browser/looks.rs"]
@@ -25,3 +29,5 @@ mod secure;
 mod sharing;
 #[path = "browser/stage.rs"]
 mod stage;
+#[path = "browser/tapped.rs"]
+mod tapped;

@@ -4,12 +4,15 @@
 
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "support/fault_proxy.rs"]
+mod fault_proxy;
 #[path = "support/many.rs"]
 mod many;
 #[path = "support/process.rs"]
 mod process;
 
 use browser::{Browser, Reply};
+use fault_proxy::{Fault, FaultProxy, Way, Whom};
 use haul::chunk::{ChunkIndex, Geometry, Length};
 use haul::digest::{ChunkDigest, RootMerger, chunk_digest};
 use haul::limits::WEB_CAPABILITIES_PER_PAGE_MAX;
@@ -271,6 +274,12 @@ fn a_download_outside_of_the_page_does_as_http_says() {
         (head.status, head.header("content-length"), head.header("etag")),
         (200, all.header("content-length"), Some(&*tag))
     );
+    let head = browser.request("HEAD", &url, &[("Range", "bytes=1000-")]);
+    assert_eq!(
+        (head.status, head.header("content-length"), head.header("content-range")),
+        (200, all.header("content-length"), None),
+        "a range is for GET alone"
+    );
     let part = |fields: &[(&str, &str)]| browser.get(&url, fields);
     let assert_part = |reply: &Reply, first: usize, last: usize| {
         assert_eq!(reply.status, 206);
@@ -297,6 +306,12 @@ fn a_download_outside_of_the_page_does_as_http_says() {
     assert_eq!(part(&[("If-None-Match", "\"x\"")]).status, 200);
     assert_eq!(part(&[("If-Match", &tag)]).status, 200);
     assert_eq!(part(&[("If-Match", "\"x\"")]).status, 412);
+    let modified = all.header("last-modified").unwrap().to_owned();
+    let long_ago = "Tue, 14 Nov 2006 22:13:20 GMT";
+    assert_part(&part(&[("Range", "bytes=7-"), ("If-Unmodified-Since", &modified)]), 7, LENGTH - 1);
+    assert_eq!(part(&[("Range", "bytes=7-"), ("If-Unmodified-Since", long_ago)]).status, 412, "it is another file");
+    assert_eq!(part(&[("If-Match", &tag), ("If-Unmodified-Since", long_ago)]).status, 200, "a tag is more exact");
+    assert_eq!(part(&[("If-Unmodified-Since", "some day")]).status, 200, "no date is no condition");
     for method in ["POST", "PUT", "DELETE"] {
         assert_eq!(browser.request(method, &url, &[("Content-Length", "0")]).status, 405, "{method}");
     }
@@ -343,6 +358,37 @@ fn everything_comes_as_one_zip_that_other_programs_read() {
     sending.kill();
 }
 
+/// `HAUL_ZIP_GIB=5` puts a sparse file of that length before the last one.
+#[test]
+fn other_programs_read_a_zip_of_more_files_than_16_bits_can_count() {
+    let gibibytes = std::env::var("HAUL_ZIP_GIB").map_or(0, |text| text.parse::<u64>().unwrap());
+    let playground = process::Playground::new();
+    let tree = playground.dir("tree");
+    for folder in 0..66 {
+        let folder = playground.dir(&format!("tree/{folder:02}"));
+        (0..1000).for_each(|file| drop(fs::File::create(folder.join(format!("{file:03}"))).unwrap()));
+    }
+    if gibibytes > 0 {
+        fs::File::create(tree.join("middle")).unwrap().set_len(gibibytes << 30).unwrap();
+    }
+    fs::write(tree.join("zlast"), b"the end").unwrap();
+    let sending = playground.send(&[&tree], &["--keep"]);
+    let mut browser = Browser::new(&haul::secret::Link::parse(&sending.link).unwrap());
+    browser.hello();
+    let (url, size) = native(&browser, json!({ "op": "native", "zip": null }));
+    let zip = playground.path("got.zip");
+    let url = format!("http://{}{url}", browser.address());
+    let fetched = Command::new("curl").args(["--silent", "--fail", "--output"]).arg(&zip).arg(&url).status().unwrap();
+    assert!(fetched.success());
+    assert_eq!(fs::metadata(&zip).unwrap().len(), size as u64);
+    let script = "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\nassert z.testzip() is None\n\
+        assert z.read('tree/zlast') == b'the end'\nprint(len([i for i in z.infolist() if not i.is_dir()]))";
+    let read = Command::new("python3").args(["-c", script]).arg(&zip).output().unwrap();
+    let files = 66_000 + 1 + usize::from(gibibytes > 0);
+    assert_eq!(String::from_utf8_lossy(&read.stdout).trim(), files.to_string(), "{read:?}");
+    sending.kill();
+}
+
 #[test]
 fn a_connection_that_was_let_in_serves_several_requests() {
     let crowd = crowd();
@@ -355,25 +401,86 @@ fn a_connection_that_was_let_in_serves_several_requests() {
     crowd.stop();
 }
 
+/// Each connection is cut after a while, by a proxy. What was there by then is not fetched again.
 #[test]
 fn other_programs_go_on_where_they_were_cut_off() {
-    let crowd = crowd();
+    const FILE: usize = 8 << 20;
+    const CUT_AFTER: u64 = 3 << 20;
+    let programs: [(&str, &[&str]); 3] = [
+        ("curl", &["--silent", "--fail", "--continue-at", "-", "--output", "curl"]),
+        ("wget", &["--quiet", "--continue", "--tries=0", "--waitretry=0", "--output-document", "wget"]),
+        (
+            "aria2c",
+            &[
+                "--quiet",
+                "--max-connection-per-server=4",
+                "--split=4",
+                "--min-split-size=1M",
+                "--max-tries=0",
+                "--continue",
+                "--out=aria2c",
+            ],
+        ),
+    ];
+    let crowd = Crowd::new(FILE, SendSettings { pages: Some(haul::web::open), ..SendSettings::default() });
     let browser = guest(&crowd);
-    let (path, _) = native(&browser, json!({ "op": "native", "file": 0 }));
-    let url = format!("http://{}{path}", browser.address());
-    let bytes = noise(LENGTH, 1);
-    for (name, command) in [
-        ("curl", &["curl", "--silent", "--fail", "--continue-at", "-", "--output"][..]),
-        ("wget", &["wget", "--quiet", "--continue", "--output-document"]),
-    ] {
-        let file = crowd.playground.path(name);
-        fs::write(&file, &bytes[..CHUNK + 7]).unwrap();
-        let status = Command::new(command[0]).args(&command[1..]).arg(&file).arg(&url).status().unwrap();
-        assert!(status.success() && fs::read(&file).unwrap() == bytes, "{name}");
+    let bytes = noise(FILE, 1);
+    for (name, arguments) in programs {
+        let (path, _) = native(&browser, json!({ "op": "native", "file": 0 }));
+        let proxy = FaultProxy::new(browser.address());
+        let mut command = Command::new(name);
+        // The host knows the addresses of its link, and the proxy's is none of them.
+        command.args(arguments).args(["--header", &format!("Host: {}", browser.address())]);
+        command.arg(format!("http://{}{path}", proxy.address())).current_dir(crowd.playground.path(""));
+        let cut_after = if name == "aria2c" { CUT_AFTER / 4 } else { CUT_AFTER };
+        proxy.inject_after(Whom::All, Way::ToReceiver, cut_after, Fault::Close);
+        // One of them ends with the connection, as its user sees it.
+        let runs = (1..=5).find(|_| command.status().unwrap().success());
+        assert_eq!(runs, Some(if name == "curl" { 3 } else { 1 }), "{name}");
+        assert!(fs::read(crowd.playground.path(name)).unwrap() == bytes, "{name}");
+        assert!(proxy.connections() >= 3, "{name} was cut off");
+        let moved = proxy.passed(Way::ToReceiver);
+        // What a cut loses is what lay in buffers. From the start each time it would be 14 MiB and more.
+        assert!(moved < FILE as u64 + (4 << 20), "{name} had {moved} bytes sent");
     }
-    let mut aria2 = Command::new("aria2c");
-    aria2.args(["--quiet", "--max-connection-per-server=4", "--min-split-size=1M", "--out=aria2", "--dir"]);
-    assert!(aria2.arg(crowd.playground.path("")).arg(&url).status().unwrap().success());
-    assert!(fs::read(crowd.playground.path("aria2")).unwrap() == bytes);
     crowd.stop();
+}
+
+#[test]
+fn names_of_downloads_reach_no_other_header() {
+    let playground = process::Playground::new();
+    let source = playground.dir("source");
+    let long = format!("{}.txt", "l".repeat(251));
+    let names =
+        ["a\"; filename=\"b.html", "<script>alert(1)<script>", "100%41.txt", "a;b=c.txt", "caf\u{e9}.txt", &long];
+    for name in names {
+        fs::write(source.join(name), b"content").unwrap();
+    }
+    let sending = playground.send(&[&source], &["--keep"]);
+    let mut browser = Browser::new(&haul::secret::Link::parse(&sending.link).unwrap());
+    browser.hello();
+    let (list, _) = browser.ask(json!({ "op": "list", "from": 0 }));
+    let listed = list["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "file");
+    let mut seen = 0;
+    for entry in listed {
+        let name = entry["path"].as_str().unwrap().rsplit('/').next().unwrap();
+        let (url, _) = native(&browser, json!({ "op": "native", "file": entry["id"] }));
+        assert!(url.is_ascii() && !url.contains(['<', '"', ' ', ';']), "{url}");
+        let reply = browser.get(&url, &[]);
+        assert_eq!((reply.status, &reply.body[..]), (200, &b"content"[..]), "{name}");
+        assert!(reply.head.is_ascii());
+        let dispositions =
+            reply.head.lines().filter(|line| line.to_ascii_lowercase().starts_with("content-disposition:"));
+        assert_eq!(dispositions.count(), 1, "{name}");
+        let disposition = reply.header("content-disposition").unwrap();
+        let (plain, whole) = disposition.strip_prefix("attachment; filename=\"").unwrap().split_once('"').unwrap();
+        assert!(!plain.contains([';', '%', '\\']), "{plain}");
+        let whole = whole.strip_prefix("; filename*=UTF-8''").unwrap();
+        assert!(whole.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)), "{whole}");
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(reply.header("content-type"), Some("application/octet-stream"));
+        seen += 1;
+    }
+    assert_eq!(seen, names.len());
+    sending.kill();
 }

@@ -16,9 +16,14 @@ use haul::limits::{
 use haul::secret::{Key, Link, Room};
 use haul::transfer::{Event, SendSettings};
 use many::Crowd;
+use process::Playground;
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
+use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -262,4 +267,78 @@ fn one_address_gets_so_many_connections_and_no_more() {
     // The place is free once the host has seen the end of a connection.
     while open().1 != 200 {}
     crowd.stop();
+}
+
+#[test]
+fn a_call_that_two_say_at_once_is_carried_out_once() {
+    let crowd = crowd();
+    let mut browser = Browser::new(&crowd.link);
+    browser.hello();
+    for op in ["hello", "native"] {
+        let session = (op == "native").then(|| browser.session.clone());
+        let call = browser.sealed(&text(&json!({ "v": 1, "op": op, "session": session }), &[]));
+        let start = Barrier::new(4);
+        let outcomes = thread::scope(|scope| {
+            let say = || {
+                start.wait();
+                browser.exchange(&call).unwrap().0
+            };
+            let said: Vec<_> = (0..4).map(|_| scope.spawn(say)).collect();
+            said.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+        });
+        let done = outcomes.iter().filter(|outcome| outcome["ok"] == true).count();
+        let refused = outcomes.iter().filter(|outcome| outcome["error"] == "busy").count();
+        assert_eq!((done, refused), (1, 3), "{op}: {outcomes:?}");
+    }
+    crowd.stop();
+}
+
+#[test]
+fn ten_thousand_guesses_find_nothing_hold_up_nobody_and_leave_nothing_behind() {
+    let playground = Playground::new();
+    let sending = playground.send(&[&playground.file("data", 1000, 1)], &["--keep"]);
+    let link = Link::parse(&sending.link).unwrap();
+    let browser = Browser::new(&link);
+    let of_process = |field: &str| {
+        let status = fs::read_to_string(format!("/proc/{}/status", sending.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim().to_owned();
+        line.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let (guesses, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let guess = |number: usize| {
+        let guessed = format!("{}{}", &"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[number % 32..=number % 32], "A".repeat(25));
+        let path = [format!("/{guessed}"), format!("/v1/{guessed}"), format!("/d/{guessed}/data")][number % 3].clone();
+        // A machine of their own, as far as the host can see.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 1, 2, 3], 0)).into()).unwrap();
+        socket.connect(&link.addresses()[0].into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", link.addresses()[0]);
+        // Beyond the places for strangers of one address it is reset.
+        let _ = stream.write_all(request.as_bytes());
+        if let Some(reply) = browser::read_reply(&mut stream, false) {
+            assert_nothing_here(&reply, &path);
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let guess_on = || {
+        let numbers = std::iter::repeat_with(|| guesses.fetch_add(1, Ordering::Relaxed));
+        numbers.take_while(|&number| number < 10_000).for_each(guess);
+    };
+    let mut early = None;
+    thread::scope(|scope| {
+        let guessing: Vec<_> = (0..4 * UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX).map(|_| scope.spawn(guess_on)).collect();
+        // Everybody else is let in all the while, over new connections.
+        while !guessing.iter().all(thread::ScopedJoinHandle::is_finished) {
+            assert_eq!(browser.get(&browser.page(), &[]).status, 200);
+            if early.is_none() && guesses.load(Ordering::Relaxed) > 1000 {
+                early = Some(of_process("VmRSS:"));
+            }
+        }
+    });
+    assert!(answered.load(Ordering::Relaxed) > 0, "some were answered");
+    let (early, late) = (early.unwrap(), of_process("VmRSS:"));
+    assert!(late < early + 16 * 1024, "{early} KiB after 1,000 guesses, {late} after 10,000");
+    assert!(of_process("Threads:") < 160);
+    sending.kill();
 }

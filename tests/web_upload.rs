@@ -18,6 +18,8 @@ use listening::{Listening, endings};
 use process::{Playground, noise};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 
 const CHUNK: usize = 256 << 10;
 
@@ -64,7 +66,7 @@ impl Page {
             for wanted in wants["digests"].as_array().unwrap() {
                 let [file, first, count] = [0, 1, 2].map(|at| wanted[at].as_u64().unwrap());
                 let digests: Vec<u8> = (first..first + count).flat_map(|index| self.digest(file, index)).collect();
-                let header = json!({ "op": "hashed", "file": file, "first": first, "count": count });
+                let header = json!({ "op": "hashed", "digests": [[file, first, count]] });
                 assert_eq!(self.ask(header, &digests)["ok"], true);
             }
             for wanted in wants["chunks"].as_array().unwrap() {
@@ -72,8 +74,8 @@ impl Page {
                     return wants;
                 }
                 let [file, index] = [0, 1].map(|at| wanted[at].as_u64().unwrap());
-                let answer = self.ask(json!({ "op": "put", "file": file, "index": index }), self.chunk(file, index));
-                assert_eq!(answer["ok"], true, "{answer}");
+                let answer = self.ask(json!({ "op": "put", "chunks": [[file, index]] }), self.chunk(file, index));
+                assert_eq!((&answer["ok"], &answer["differ"]), (&json!(true), &json!([])), "{answer}");
                 self.sent += 1;
             }
         }
@@ -227,19 +229,23 @@ fn wrong_bytes_and_wrong_answers_get_nowhere() {
     assert_eq!(refused(&page, json!({ "op": "wants" }), &[]), "unknown");
     page.offer();
     while page.ask(json!({ "op": "wants" }), &[])["digests"].as_array().unwrap().is_empty() {}
-    let put = |file: u32, index: u32| json!({ "op": "put", "file": file, "index": index });
-    let hashed =
-        |file: u32, first: u32, count: u32| json!({ "op": "hashed", "file": file, "first": first, "count": count });
+    let put = |file: u32, index: u32| json!({ "op": "put", "chunks": [[file, index]] });
+    let hashed = |file: u32, first: u32, count: u32| json!({ "op": "hashed", "digests": [[file, first, count]] });
     assert_eq!(refused(&page, put(1, 0), &noise(CHUNK, 1)), "request");
     assert_eq!(refused(&page, put(0, 3), &noise(CHUNK, 1)), "request");
     assert_eq!(refused(&page, put(0, 0), &noise(CHUNK - 1, 1)), "request");
+    assert_eq!(refused(&page, put(0, 0), &noise(CHUNK + 1, 1)), "request");
     assert_eq!(refused(&page, hashed(0, 0, 2), &[0; 32]), "request");
+    assert_eq!(refused(&page, hashed(0, 0, 1), &[0; 64]), "request");
+    assert_eq!(refused(&page, hashed(0, 0, 1), &[0; 33]), "request");
     assert_eq!(refused(&page, hashed(0, 3, 1), &[0; 32]), "request");
     assert_eq!(refused(&page, hashed(0, u32::MAX, 1), &[0; 32]), "request");
     let digests: Vec<u8> = (0..3).flat_map(|index| page.digest(0, index)).collect();
     assert_eq!(page.ask(hashed(0, 0, 3), &digests)["ok"], true);
     while page.ask(json!({ "op": "wants" }), &[])["chunks"].as_array().unwrap().is_empty() {}
-    assert_eq!(refused(&page, put(0, 0), &noise(CHUNK, 9)), "digest");
+    let both = [&noise(CHUNK, 9)[..], page.chunk(0, 1)].concat();
+    let answer = page.ask(json!({ "op": "put", "chunks": [[0, 0], [0, 1]] }), &both);
+    assert_eq!((&answer["ok"], &answer["differ"]), (&json!(true), &json!([[0, 0]])), "the other one is taken");
     assert_eq!(page.work()["state"], "complete");
     assert_eq!(refused(&page, json!({ "op": "list", "from": 0 }), &[]), "mode");
     listening.wait().assert_ok();
@@ -259,4 +265,43 @@ fn a_file_that_cannot_be_read_any_more_fails_alone() {
     listening.wait();
     assert!(!into.join("bad").exists());
     assert!(fs::read(into.join("good")).unwrap() == noise(2 * CHUNK, 2));
+}
+
+#[test]
+fn nothing_that_a_page_says_drives_the_terminal() {
+    let playground = Playground::new();
+    let into = playground.dir("into");
+    let mut command = playground.command("receive");
+    command.args(["--yes", "--keep", "--no-qr", "--bind", "127.0.0.1:0", "--into"]).arg(&into);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    let link = loop {
+        let from = said.len();
+        assert_ne!(stdout.read_line(&mut said).unwrap(), 0, "{said}");
+        if said[from..].starts_with("HTTP://") {
+            break said[from..].trim().to_owned();
+        }
+    };
+    let mut browser = Browser::new(&Link::parse(&link).unwrap());
+    let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}\r\nfake line";
+    let (hello, _) = browser.call(&json!({ "op": "hello", "name": evil }), &[]).unwrap();
+    browser.session = hello["session"].as_str().map(str::to_owned);
+    browser.request("GET", &format!("/{}", "A".repeat(26)), &[("User-Agent", "\u{1b}[2J"), ("Referer", "\u{1b}[2J")]);
+    let offer = |batch: &str, path: &str| {
+        let header =
+            json!({ "op": "offer", "batch": batch, "from": 0, "files": [{ "path": path, "size": 0 }], "more": false });
+        browser.call(&header, &[]).unwrap().0
+    };
+    assert_eq!(offer(FIRST, evil)["error"], "request");
+    assert_eq!(offer(SECOND, "$(reboot) <b>&amp; 100%.txt")["ok"], true);
+    while browser.ask(json!({ "op": "wants", "batch": SECOND })).0["state"] != "complete" {}
+    process::signal(child.id(), rustix::process::Signal::INT);
+    stdout.read_to_string(&mut said).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    child.wait().unwrap();
+    assert!(said.contains("$(reboot) <b>&amp; 100%.txt"), "it tells what came: {said}");
+    let drives = |char: char| (char.is_control() && char != '\n') || ('\u{202a}'..='\u{202e}').contains(&char);
+    assert!(!said.contains(drives), "{said:?}");
+    assert!(into.join("$(reboot) <b>&amp; 100%.txt").is_file());
 }

@@ -156,6 +156,13 @@ impl Parcel {
         Ok(())
     }
 
+    /// How long a chunk of a file of the page is; nothing where there is none.
+    pub fn chunk_bytes(&self, file: u32, index: u32) -> Option<u64> {
+        let chunks = self.chunks_of(file)?;
+        let number = chunks.start + u64::from(index);
+        chunks.contains(&number).then(|| self.listing.place(number)).flatten().map(|place| place.length().0)
+    }
+
     /// Takes a chunk of a file of the page. What nobody waits for is dropped. `known` is the digest that it is to have.
     pub fn put(
         &self,
@@ -388,4 +395,4 @@ impl Delivery {
 /// Bytes of chunks that are held for lanes which have not come to them.
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// Most things that a page is asked for at a time.
-const WANTS_MAX: usize = 64;
+const WANTS_MAX: usize = 256;

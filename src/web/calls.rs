@@ -78,9 +78,7 @@ enum Op {
     },
     Hashed {
         batch: String,
-        file: u32,
-        first: u32,
-        count: u32,
+        digests: Vec<(u32, u32, u32)>,
     },
     Hello {},
     List {
@@ -100,8 +98,7 @@ enum Op {
     },
     Put {
         batch: String,
-        file: u32,
-        index: u32,
+        chunks: Vec<(u32, u32)>,
     },
     Root {
         file: u32,
@@ -203,9 +200,9 @@ fn send(site: &Site, peer: SocketAddr, op: Op, payload: &[u8]) -> Result<Draft, 
     let named = |batch: &str| token(batch).ok_or_else(|| Fault::new("request", "a batch has a name of 26 characters"));
     match op {
         Op::Cancel { batch } => uploads::cancel(inbox, named(&batch)?),
-        Op::Hashed { batch, file, first, count } => uploads::hashed(inbox, named(&batch)?, file, first, count, payload),
+        Op::Hashed { batch, digests } => uploads::hashed(inbox, named(&batch)?, &digests, payload),
         Op::Offer { batch, from, files, more } => uploads::offer(site, inbox, peer, named(&batch)?, from, files, more),
-        Op::Put { batch, file, index } => uploads::put(inbox, named(&batch)?, file, index, payload),
+        Op::Put { batch, chunks } => uploads::put(inbox, named(&batch)?, &chunks, payload),
         Op::Unreadable { batch, file } => uploads::unreadable(inbox, named(&batch)?, file),
         Op::Wants { batch } => uploads::wants(inbox, named(&batch)?),
         _ => Err(Fault::new("mode", "it is not taken here")),

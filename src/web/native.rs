@@ -20,7 +20,7 @@ use http_body_util::channel::Channel;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
-    IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -96,7 +96,7 @@ pub(super) async fn serve(site: &Arc<Site>, caller: &Arc<Caller>, request: &Requ
     if !caller.let_in(site) {
         return too_many();
     }
-    let mut answer = match thing.conditions(request.headers()) {
+    let mut answer = match thing.conditions(request.method(), request.headers()) {
         Condition::Failed => short(StatusCode::PRECONDITION_FAILED, "412\n"),
         Condition::NotModified => {
             let mut answer = Response::new(whole(Bytes::new()));
@@ -268,16 +268,28 @@ impl Thing {
         }
     }
 
-    fn conditions(&self, headers: &HeaderMap) -> Condition {
-        if headers.contains_key(IF_MATCH) && !only(headers, &IF_MATCH).is_some_and(|list| names(list, &self.etag)) {
+    fn conditions(&self, method: &Method, headers: &HeaderMap) -> Condition {
+        let is_failed = if headers.contains_key(IF_MATCH) {
+            !only(headers, &IF_MATCH).is_some_and(|list| names(list, &self.etag))
+        } else {
+            only(headers, &IF_UNMODIFIED_SINCE).is_some_and(|date| self.is_younger_than(date))
+        };
+        if is_failed {
             return Condition::Failed;
         }
         if only(headers, &IF_NONE_MATCH).is_some_and(|list| names(list, &self.etag)) {
             return Condition::NotModified;
         }
-        // A date is never exact enough for this.
+        // A date is never exact enough for this. No other method has ranges.
         let is_same = !headers.contains_key(IF_RANGE) || only(headers, &IF_RANGE) == Some(self.etag.as_str());
-        Condition::Go(wanted(only(headers, &RANGE).filter(|_| is_same), self.length))
+        let range = only(headers, &RANGE).filter(|_| is_same && method == Method::GET);
+        Condition::Go(wanted(range, self.length))
+    }
+
+    /// Whether it changed after a date of HTTP.
+    fn is_younger_than(&self, date: &str) -> bool {
+        let since = httpdate::parse_http_date(date).ok().and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+        since.is_some_and(|since| u64::try_from(self.modified).is_ok_and(|modified| modified > since.as_secs()))
     }
 
     /// What every answer about it says.

@@ -97,28 +97,39 @@ pub(super) fn wants(inbox: &Inbox, batch: Token) -> Result<Draft, Fault> {
     Ok(Draft::new(&header, 0))
 }
 
-/// Takes digests.
-pub(super) fn hashed(
-    inbox: &Inbox,
-    batch: Token,
-    file: u32,
-    first: u32,
-    count: u32,
-    payload: &[u8],
-) -> Result<Draft, Fault> {
+/// Takes digests of chunks: of so many of a file, from one on.
+pub(super) fn hashed(inbox: &Inbox, batch: Token, runs: &[(u32, u32, u32)], payload: &[u8]) -> Result<Draft, Fault> {
     let Posted { parcel, .. } = find(inbox, &batch)?;
-    let (digests, rest) = payload.as_chunks::<DIGEST_BYTES>();
-    if digests.len() != count as usize || !rest.is_empty() {
+    let (mut digests, rest) = payload.as_chunks::<DIGEST_BYTES>();
+    let count: u64 = runs.iter().map(|&(_, _, count)| u64::from(count)).sum();
+    if digests.len() as u64 != count || !rest.is_empty() {
         return Err(Fault::new("request", "there are not as many digests as are said to be"));
     }
-    let digests: Vec<ChunkDigest> = digests.iter().copied().map(ChunkDigest).collect();
-    taken(parcel.hashed(file, first, &digests))
+    for &(file, first, count) in runs {
+        let (these, others) = digests.split_at(count as usize);
+        let these: Vec<ChunkDigest> = these.iter().copied().map(ChunkDigest).collect();
+        taken(parcel.hashed(file, first, &these))?;
+        digests = others;
+    }
+    taken(Ok(()))
 }
 
-/// Takes a chunk.
-pub(super) fn put(inbox: &Inbox, batch: Token, file: u32, index: u32, payload: &[u8]) -> Result<Draft, Fault> {
+/// Takes chunks, and says which of them are not what their digests say.
+pub(super) fn put(inbox: &Inbox, batch: Token, chunks: &[(u32, u32)], payload: &[u8]) -> Result<Draft, Fault> {
     let posted = find(inbox, &batch)?;
-    taken(posted.parcel.put(file, index, payload, |number| posted.known_digest(number)))
+    let other = || Fault::new("request", "the bytes are not those of these chunks of the batch");
+    let (mut rest, mut differ) = (payload, Vec::new());
+    for &(file, index) in chunks {
+        let length = posted.parcel.chunk_bytes(file, index).and_then(|bytes| usize::try_from(bytes).ok());
+        let (bytes, others) = length.and_then(|length| rest.split_at_checked(length)).ok_or_else(other)?;
+        match posted.parcel.put(file, index, bytes, |number| posted.known_digest(number)) {
+            Ok(()) => {}
+            Err(NotTaken::Digest) => differ.push((file, index)),
+            Err(NotTaken::Unknown) => return Err(other()),
+        }
+        rest = others;
+    }
+    if rest.is_empty() { Ok(Draft::new(&json!({ "ok": true, "differ": differ }), 0)) } else { Err(other()) }
 }
 
 /// The page cannot read a file any more.
@@ -195,11 +206,8 @@ fn find(inbox: &Inbox, batch: &Token) -> Result<Posted, Fault> {
 }
 
 fn taken(outcome: Result<(), NotTaken>) -> Result<Draft, Fault> {
-    match outcome {
-        Ok(()) => Ok(Draft::new(&json!({ "ok": true }), 0)),
-        Err(NotTaken::Digest) => Err(Fault::new("digest", "the bytes are not what their digest says")),
-        Err(NotTaken::Unknown) => Err(Fault::new("request", "the batch has no such file or chunk")),
-    }
+    let taken = outcome.map(|()| Draft::new(&json!({ "ok": true }), 0));
+    taken.map_err(|_| Fault::new("request", "the batch has no such file or chunk"))
 }
 
 /// How long a page waits for something to do.

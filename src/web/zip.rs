@@ -163,25 +163,25 @@ impl Zip {
         Ok(checksum)
     }
 
-    /// What stands behind the directory.
     fn end(&self) -> Vec<u8> {
-        let (count, (at, end)) = (self.members.len() as u64, self.directory);
-        let mut bytes = Vec::new();
-        if count >= u64::from(u16::MAX) || end >= U32_MAX {
-            // Zip64 end of the directory, and where that is.
-            put(&mut bytes, &[0x0606_4b50_u32.to_le_bytes().as_slice(), &44_u64.to_le_bytes(), &[45, 3, 45, 0]]);
-            put(&mut bytes, &[[0; 8].as_slice(), &count.to_le_bytes(), &count.to_le_bytes()]);
-            put(&mut bytes, &[&(end - at).to_le_bytes(), &at.to_le_bytes()]);
-            put(
-                &mut bytes,
-                &[0x0706_4b50_u32.to_le_bytes().as_slice(), &[0; 4], &end.to_le_bytes(), &1_u32.to_le_bytes()],
-            );
-        }
-        let short = u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes();
-        put(&mut bytes, &[0x0605_4b50_u32.to_le_bytes().as_slice(), &[0; 4], &short, &short]);
-        put(&mut bytes, &[&clipped(end - at), &clipped(at), [0; 2].as_slice()]);
-        bytes
+        end(self.members.len() as u64, self.directory)
     }
+}
+
+/// What stands behind a directory of so many members, which begins and ends there.
+fn end(count: u64, (at, end): (u64, u64)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if count >= u64::from(u16::MAX) || end >= U32_MAX {
+        // Zip64 end of the directory, and where that is.
+        put(&mut bytes, &[0x0606_4b50_u32.to_le_bytes().as_slice(), &44_u64.to_le_bytes(), &[45, 3, 45, 0]]);
+        put(&mut bytes, &[[0; 8].as_slice(), &count.to_le_bytes(), &count.to_le_bytes()]);
+        put(&mut bytes, &[&(end - at).to_le_bytes(), &at.to_le_bytes()]);
+        put(&mut bytes, &[0x0706_4b50_u32.to_le_bytes().as_slice(), &[0; 4], &end.to_le_bytes(), &1_u32.to_le_bytes()]);
+    }
+    let short = u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes();
+    put(&mut bytes, &[0x0605_4b50_u32.to_le_bytes().as_slice(), &[0; 4], &short, &short]);
+    put(&mut bytes, &[&clipped(end - at), &clipped(at), [0; 2].as_slice()]);
+    bytes
 }
 
 /// What stands before a member's bytes.
@@ -298,6 +298,84 @@ const LAST_DOS_SECOND: i64 = 4_354_819_198;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::Length;
+    use crate::manifest::{Attributes, Mode, Timestamp};
+    use crate::rel_path::RelPath;
+
+    /// The number that lies there in so many bytes.
+    fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
+        bytes[at..at + length].iter().rev().fold(0, |number, &byte| (number << 8) | u64::from(byte))
+    }
+
+    fn file(length: u64) -> Entry {
+        Entry {
+            path: RelPath::parse("film").unwrap(),
+            kind: EntryKind::File { length: Length(length) },
+            mode: Mode::masked(0o644),
+            modified: Timestamp::clamped(0, 0),
+            attributes: Attributes::default(),
+        }
+    }
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn lengths_and_places_above_32_bits_stand_where_readers_of_zip64_look_for_them() {
+        for length in [0, U32_MAX - 1, U32_MAX, 5 * GIB] {
+            let (bytes, is_long) = (header(&file(length), 7), length >= U32_MAX);
+            let short = if is_long { U32_MAX } else { length };
+            assert_eq!((number(&bytes, 18, 4), number(&bytes, 22, 4)), (short, short), "{length}");
+            assert_eq!((number(&bytes, 4, 2), number(&bytes, 28, 2)), if is_long { (45, 20) } else { (20, 0) });
+            assert_eq!(bytes.len(), if is_long { 54 } else { 34 });
+            if is_long {
+                assert_eq!((number(&bytes, 34, 2), number(&bytes, 36, 2)), (1, 16), "the field of zip64");
+                assert_eq!((number(&bytes, 38, 8), number(&bytes, 46, 8)), (length, length));
+            }
+        }
+        // Of length and place, only those that do not fit stand there, in this order.
+        for (length, at, long) in [
+            (5, 6, vec![]),
+            (5 * GIB, 6, vec![5 * GIB, 5 * GIB]),
+            (5, 6 * GIB, vec![6 * GIB]),
+            (U32_MAX, U32_MAX, vec![U32_MAX; 3]),
+        ] {
+            let bytes = record(&file(length), 7, at);
+            let short = (length.min(U32_MAX), length.min(U32_MAX), at.min(U32_MAX));
+            assert_eq!((number(&bytes, 20, 4), number(&bytes, 24, 4), number(&bytes, 42, 4)), short);
+            assert_eq!(number(&bytes, 6, 2), if long.is_empty() { 20 } else { 45 });
+            let extra = if long.is_empty() { 0 } else { 4 + 8 * long.len() };
+            assert_eq!((number(&bytes, 30, 2), bytes.len()), (extra as u64, 50 + extra));
+            for (place, wanted) in long.iter().enumerate() {
+                assert_eq!(number(&bytes, 54 + 8 * place, 8), *wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn more_members_than_16_bits_can_count_and_a_directory_beyond_4_gib_have_the_longer_end() {
+        for (count, directory, is_long) in [
+            (0, (0, 0), false),
+            (65_534, (100, U32_MAX - 1), false),
+            (65_535, (100, 200), true),
+            (70_000, (100, 200), true),
+            (3, (100, U32_MAX), true),
+            (3, (5 * GIB, 5 * GIB + 150), true),
+        ] {
+            let bytes = end(count, directory);
+            assert_eq!(bytes.len(), if is_long { 56 + 20 + 22 } else { 22 }, "{count} {directory:?}");
+            let short = &bytes[bytes.len() - 22..];
+            assert_eq!(number(short, 0, 4), 0x0605_4b50);
+            assert_eq!(number(short, 10, 2), count.min(65_535));
+            let size = directory.1 - directory.0;
+            assert_eq!((number(short, 12, 4), number(short, 16, 4)), (size.min(U32_MAX), directory.0.min(U32_MAX)));
+            if is_long {
+                assert_eq!((number(&bytes, 0, 4), number(&bytes, 4, 8)), (0x0606_4b50, 44));
+                assert_eq!((number(&bytes, 24, 8), number(&bytes, 32, 8)), (count, count));
+                assert_eq!((number(&bytes, 40, 8), number(&bytes, 48, 8)), (size, directory.0));
+                assert_eq!((number(&bytes, 56, 4), number(&bytes, 64, 8)), (0x0706_4b50, directory.1), "where it is");
+            }
+        }
+    }
 
     #[test]
     fn times_are_those_of_the_calendar() {

@@ -9,8 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything that a test waits for here; a test that reaches it has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than anything that a test waits for here; a test that reaches it has failed. Gigabytes may take their time.
+fn patience() -> Duration {
+    let is_heavy = ["HAUL_BROWSER_MIB", "HAUL_BROWSER_FILES"].iter().any(|name| std::env::var_os(name).is_some());
+    Duration::from_secs(if is_heavy { 900 } else { 60 })
+}
 
 /// A browser with a profile of its own, killed when dropped.
 pub(crate) struct Browser {
@@ -48,6 +51,7 @@ impl Browser {
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
         command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
         command.args(["--disable-dev-shm-usage", "--remote-debugging-pipe", "--window-size=360,740"]);
+        command.arg(format!("--host-resolver-rules=MAP *.example {}", crate::stage::HOST));
         command.arg(format!("--user-data-dir={}", profile.display()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (to_browser, from_browser) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -82,13 +86,14 @@ impl Browser {
         });
     }
 
-    /// The most memory that any process of the browser has had, in bytes.
-    pub(crate) fn largest_peak(&self) -> u64 {
+    /// The most memory that any process of the browser has had, in bytes, and what that process is.
+    pub(crate) fn largest_peak(&self) -> (u64, String) {
         let processes = self.wire.call(None, "SystemInfo.getProcessInfo", &json!({})).unwrap();
         let peak = |process: &Value| {
             let status = std::fs::read_to_string(format!("/proc/{}/status", process["id"])).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)
+            let bytes = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
+            Some((bytes, process["type"].as_str()?.to_owned()))
         };
         processes["processInfo"].as_array().unwrap().iter().filter_map(peak).max().unwrap()
     }
@@ -122,7 +127,7 @@ impl Tab {
 
     /// Waits until an expression is true, across reloads, and returns what it is then.
     pub(crate) fn wait_for(&self, expression: &str) -> Value {
-        let ends = Instant::now() + PATIENCE;
+        let ends = Instant::now() + patience();
         let look = format!("(() => {{ try {{ return ({expression}) || null; }} catch {{ return null; }} }})()");
         // It ends by itself, so that an expression that never comes true is told with what the page shows.
         let watch = format!(
@@ -229,7 +234,7 @@ impl Wire {
     }
 
     fn wait<T>(&self, what: &str, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
-        let ends = Instant::now() + PATIENCE;
+        let ends = Instant::now() + patience();
         let mut state = self.lock();
         loop {
             if let Some(found) = look(&mut state) {

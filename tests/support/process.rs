@@ -14,6 +14,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 /// A folder for one test: sources, destinations, state. Removed at the end.
 pub struct Playground {
@@ -26,14 +28,17 @@ pub struct Sending {
     /// The code of its offer, where it shows one.
     pub code: Option<String>,
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    printed: Printed,
     stderr: PathBuf,
 }
+
+/// The lines that a process prints, taken in as they come: one that prints into a full pipe stands still.
+struct Printed(Mutex<mpsc::Receiver<String>>);
 
 /// A receiver that runs.
 pub struct Receiving {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    printed: Printed,
     events: Vec<Value>,
 }
 
@@ -87,18 +92,18 @@ impl Playground {
     pub fn start_send(&self, mut command: Command) -> Sending {
         let stderr = self.fresh("stderr");
         let mut child = command.stderr(fs::File::create(&stderr).unwrap()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let printed = Printed::of(child.stdout.take().unwrap());
         let is_spooled = |event: &Value| event["phase"] == "reading standard input" || event["event"] == "progress";
-        let mut offer = next_event(&mut stdout).expect("a sender tells its offer first");
+        let mut offer = printed.next().expect("a sender tells its offer first");
         // What it reads has to be read before.
         let reads_first = is_spooled(&offer);
         while reads_first && offer["event"] != "offer" {
-            offer = next_event(&mut stdout).expect("it tells its offer once it has read everything");
+            offer = printed.next().expect("it tells its offer once it has read everything");
         }
         assert_eq!(offer["event"], "offer");
         let link = offer["link"].as_str().unwrap().to_owned();
         let code = offer["code"].as_str().map(str::to_owned);
-        Sending { link, code, child, stdout, stderr }
+        Sending { link, code, child, printed, stderr }
     }
 
     /// Receives by a code from the sender at `at`.
@@ -115,8 +120,8 @@ impl Playground {
     /// Starts a prepared `receive --json`.
     pub fn start_receive(mut command: Command) -> Receiving {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Receiving { child, stdout, events: Vec::new() }
+        let printed = Printed::of(child.stdout.take().unwrap());
+        Receiving { child, printed, events: Vec::new() }
     }
 
     /// A path that nothing has yet.
@@ -167,6 +172,23 @@ impl Ran {
     }
 }
 
+impl Printed {
+    fn of(stdout: ChildStdout) -> Self {
+        let (lines, printed) = mpsc::channel();
+        thread::spawn(move || {
+            // Nobody listens any more once the test is over.
+            BufReader::new(stdout).lines().try_for_each(|line| lines.send(line.unwrap()))
+        });
+        Self(Mutex::new(printed))
+    }
+
+    /// The next event; none after the last.
+    fn next(&self) -> Option<Value> {
+        let line = self.0.lock().unwrap().recv().ok()?;
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("`{line}` is no event: {error}")))
+    }
+}
+
 impl Sending {
     /// The code of its offer.
     pub fn code(&self) -> &str {
@@ -192,14 +214,14 @@ impl Sending {
 
     /// Waits for the end and returns the exit code, every event after the offer, and what it said to people.
     pub fn wait_for_all(mut self) -> (Option<i32>, Vec<Value>, String) {
-        let events = std::iter::from_fn(|| next_event(&mut self.stdout)).collect();
+        let events = std::iter::from_fn(|| self.printed.next()).collect();
         let code = self.child.wait().unwrap().code();
         (code, events, fs::read_to_string(&self.stderr).unwrap())
     }
 
     /// Reads events until one is `wanted`, which is returned.
     pub fn wait_until(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Value {
-        std::iter::from_fn(|| next_event(&mut self.stdout)).find(|event| wanted(event)).expect("the event comes")
+        std::iter::from_fn(|| self.printed.next()).find(|event| wanted(event)).expect("the event comes")
     }
 
     /// What it said to people so far.
@@ -225,7 +247,7 @@ impl Receiving {
 
     /// Reads events until one is `wanted`. False once there is none any more.
     pub fn wait_until(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> bool {
-        while let Some(event) = next_event(&mut self.stdout) {
+        while let Some(event) = self.printed.next() {
             let found = wanted(&event);
             self.events.push(event);
             if found {
@@ -309,12 +331,4 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
-}
-
-fn next_event(stdout: &mut BufReader<ChildStdout>) -> Option<Value> {
-    let mut line = String::new();
-    if stdout.read_line(&mut line).unwrap() == 0 {
-        return None;
-    }
-    Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("`{line}` is no event: {error}")))
 }

@@ -317,7 +317,8 @@ function drawBar(moving) {
   const sum = of => [...counted].reduce((total, one) => total + of(one), 0);
   const [all, moved] = [sum(one => one.size), sum(one => (one.state === "done" ? one.size : one.moved))];
   const rate = line.retryAt ? 0 : meter.rate(moved);
-  const left = rate > 0 && moved < all ? ` · ${time((all - moved) / rate)} left` : "";
+  // It stays on one line.
+  const left = rate > 0 && moved < all ? ` · ${`${time((all - moved) / rate)} left`.replaceAll(" ", "\u00a0")}` : "";
   element("bar-progress").value = all ? moved / all : 0;
   element("bar-much").textContent = part(moved, all);
   element("bar-rate").textContent = `${size(Math.round(rate))}/s${left}`;

@@ -6,6 +6,8 @@ import * as shelf from "/_a/shelf.js";
 const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /** Chunks that one worker hashes at a time, and then tells of. */
 const HASHED_AT_ONCE = 8;
+/** Small files go together, up to so many bytes: a call of its own for each would take longer than their bytes. */
+const TOGETHER_BYTES = 256 * 1024;
 /** A page that did not ask for so long may have been taken for gone, which ends its batch. */
 const GONE_MS = 15000;
 /** It asks again after so long, however slowly it reads and sends. */
@@ -198,30 +200,45 @@ export class Giving {
 
   /** Starts what is asked for and not under way. Whether there was any. */
   #take(batch, answer, work, signal) {
-    let isNew = false;
+    const runs = [];
     for (const [file, first, count] of answer.digests ?? []) {
       // Cut where it is always cut: what is left of a range that was told in part has the names that it had.
       for (let from = first, end; from < first + count; from = end) {
         end = Math.min(first + count, (Math.floor(from / HASHED_AT_ONCE) + 1) * HASHED_AT_ONCE);
-        const [start, some] = [from, end - from];
-        isNew = work.add(`d${file}:${start}`, () => this.#hash(batch, file, start, some, signal)) || isNew;
+        if (!work.knows(`d${file}:${from}`)) runs.push([file, from, end - from]);
       }
     }
-    for (const [file, index] of answer.chunks ?? []) {
-      isNew = work.add(`c${file}:${index}`, () => this.#put(batch, file, index, signal)) || isNew;
+    const chunks = (answer.chunks ?? []).filter(([file, index]) => !work.knows(`c${file}:${index}`));
+    const bytesOf = ([file, , count = 1]) => Math.min(batch.items[file].size, count * batch.items[file].geometry.length);
+    for (const group of groups(runs, bytesOf)) {
+      work.add(group.map(([file, first]) => `d${file}:${first}`), () => this.#hash(batch, group, signal));
     }
-    return isNew;
+    for (const group of groups(chunks, bytesOf)) {
+      work.add(group.map(([file, index]) => `c${file}:${index}`), () => this.#put(batch, group, signal));
+    }
+    return runs.length + chunks.length > 0;
   }
 
-  async #hash(batch, file, first, count, signal) {
-    const item = batch.items[file];
-    const digests = await this.#digests(item, first, count, signal);
-    if (item.unreadable || digests.some(digest => !digest)) return this.#unreadable(batch, file, signal);
-    const payload = new Uint8Array(count * 32);
-    digests.forEach((digest, place) => payload.set(digest, place * 32));
-    item.digests.set(payload, first * 32);
-    item.known.fill(1, first, first + count);
-    await this.#ask({ op: "hashed", batch: batch.id, file, first, count }, payload, signal);
+  /** Hashes chunks, `[file, first, count]` each, and tells their digests. */
+  async #hash(batch, runs, signal) {
+    const hashed = runs.map(([file, first, count]) => this.#digests(batch.items[file], first, count, signal));
+    const found = await Promise.all(hashed);
+    const told = runs.filter(([file], place) => !batch.items[file].unreadable && found[place].every(Boolean));
+    const lost = new Set(runs.filter(run => !told.includes(run)).map(([file]) => file));
+    for (const file of lost) await this.#unreadable(batch, file, signal);
+    if (!told.length) return;
+    const payload = new Uint8Array(told.reduce((sum, [, , count]) => sum + count, 0) * 32);
+    let at = 0;
+    for (const run of told) {
+      const [file, first, count] = run, item = batch.items[file], start = at;
+      for (const digest of found[runs.indexOf(run)]) {
+        payload.set(digest, at);
+        at += 32;
+      }
+      item.digests.set(payload.subarray(start, at), first * 32);
+      item.known.fill(1, first, first + count);
+    }
+    await this.#ask({ op: "hashed", batch: batch.id, digests: told }, payload, signal);
   }
 
   async #digests(item, first, count, signal) {
@@ -237,22 +254,30 @@ export class Giving {
     }
   }
 
-  async #put(batch, file, index, signal) {
-    const item = batch.items[file], step = item.geometry.length;
-    const [from, to] = [index * step, Math.min((index + 1) * step, item.size)];
-    const told = bytes => item.moving.set(index, Math.min(bytes, to - from));
+  /** Sends chunks, `[file, index]` each. */
+  async #put(batch, chunks, signal) {
+    const parts = chunks.map(([file, index]) => {
+      const { file: blob, size, geometry: { length } } = batch.items[file];
+      return { file, index, blob, from: index * length, to: Math.min((index + 1) * length, size) };
+    });
+    const { file, index, from, to } = parts[0], { moving } = batch.items[file];
+    const told = bytes => parts.length === 1 && moving.set(index, Math.min(bytes, to - from));
     try {
-      await this.#line.taskOnce("put", { batch: batch.id, file, index, blob: item.file, from, to }, told, signal);
-      item.sent += to - from;
-      batch.since += to - from;
-    } catch (fault) {
+      const { lost, differ } = await this.#line.taskOnce("put", { batch: batch.id, parts }, told, signal);
+      for (const part of parts) {
+        const isTaken = !lost.includes(part.file) && !differ.some(([file, index]) => file === part.file && index === part.index);
+        if (!isTaken) continue;
+        batch.items[part.file].sent += part.to - part.from;
+        batch.since += part.to - part.from;
+      }
+      for (const file of lost) await this.#unreadable(batch, file, signal);
       // A file that changes while it is sent has other digests than those that were told.
-      if (fault.kind === "digest") await this.#differs(batch, file, index, signal);
-      else if (fault.kind === "unreadable") await this.#unreadable(batch, file, signal);
+      for (const [file, index] of differ) await this.#differs(batch, file, index, signal);
+    } catch (fault) {
       // What did not arrive is asked for again, if the host still wants it.
-      else if (!["net", "busy", "session", "gone", "asked", "unknown"].includes(fault.kind) || this.#line.over) throw fault;
+      if (!["net", "busy", "session", "gone", "asked", "unknown"].includes(fault.kind) || this.#line.over) throw fault;
     } finally {
-      item.moving.delete(index);
+      moving.delete(index);
     }
   }
 
@@ -261,7 +286,7 @@ export class Giving {
     const { differs } = batch.items[file];
     const times = (differs.get(index) ?? 0) + 1;
     differs.set(index, times);
-    await (times > DIFFERS_MAX ? this.#unreadable(batch, file, signal) : this.#hash(batch, file, index, 1, signal));
+    await (times > DIFFERS_MAX ? this.#unreadable(batch, file, signal) : this.#hash(batch, [[file, index, 1]], signal));
   }
 
   async #unreadable(batch, file, signal) {
@@ -321,7 +346,8 @@ export class Giving {
 /** What is under way for a batch, each thing once. */
 class Work {
   fault = null;
-  #open = new Map();
+  #open = new Set();
+  #names = new Set();
   /** What was done since the host was asked last: it may have been listed just before it came. */
   #late = new Set();
 
@@ -338,26 +364,48 @@ class Work {
     this.#late.clear();
   }
 
-  add(name, act) {
-    if (this.#open.has(name) || this.#late.has(name)) return false;
+  knows(name) {
+    return this.#names.has(name) || this.#late.has(name);
+  }
+
+  /** Does several things in one go. */
+  add(names, act) {
+    for (const name of names) this.#names.add(name);
     const settled = act().catch(fault => {
       this.fault ??= fault;
     }).finally(() => {
-      this.#open.delete(name);
-      this.#late.add(name);
+      this.#open.delete(settled);
+      for (const name of names) {
+        this.#names.delete(name);
+        this.#late.add(name);
+      }
     });
-    this.#open.set(name, settled);
-    return true;
+    this.#open.add(settled);
   }
 
   async below(most) {
-    while (this.#open.size >= most && !this.fault) await Promise.race(this.#open.values());
+    while (this.#open.size >= most && !this.fault) await Promise.race(this.#open);
     if (this.fault) throw this.fault;
   }
 
   async settled() {
-    await Promise.all(this.#open.values());
+    await Promise.all(this.#open);
   }
+}
+
+/** A list in pieces that are done in one go: small things together, large ones alone. */
+function groups(list, bytesOf) {
+  const all = [];
+  let bytes = Infinity;
+  for (const one of list) {
+    bytes += bytesOf(one);
+    if (bytes > TOGETHER_BYTES) {
+      all.push([]);
+      bytes = bytesOf(one);
+    }
+    all.at(-1).push(one);
+  }
+  return all;
 }
 
 const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));

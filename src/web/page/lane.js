@@ -3,7 +3,10 @@ import { Fault, call } from "/_a/call.js";
 import { chunkCount, chunkDigest, chunkLength, keysOf, load, root } from "/_a/module.js";
 import { putRun } from "/_a/shelf.js";
 
-let link;
+/** So much is sent before the browser is made to collect, by a block of that size. */
+const COLLECT_BYTES = 4 * 1024 * 1024, BLOCK_BYTES = 64 * 1024 * 1024;
+
+let link, uncollected = 0;
 const underWay = new Map();
 
 /** What the page may ask for. Each gets the request, what to tell progress to, and a signal that ends it. */
@@ -57,12 +60,23 @@ const tasks = {
     return digests;
   },
 
-  /** Sends one chunk of a local file. */
-  async put({ origin, session, batch, file, index, blob, from, to }, told, signal) {
-    const bytes = await read(blob, from, to);
-    if (bytes.length !== to - from) throw new Fault("unreadable", "the file became shorter");
-    await call({ ...link, origin }, { op: "put", session, batch, file, index }, bytes, told, signal);
-    return bytes.length;
+  /** Sends chunks of local files: says which files cannot be read any more, and which chunks are not what was told. */
+  async put({ origin, session, batch, parts }, told, signal) {
+    const lost = new Set(), chunks = [], bytes = [];
+    for (const { file, index, blob, from, to } of parts) {
+      const part = await read(blob, from, to).catch(() => null);
+      if (part?.length !== to - from) {
+        lost.add(file);
+        continue;
+      }
+      chunks.push([file, index]);
+      bytes.push(part);
+    }
+    if (!chunks.length) return { lost: [...lost], differ: [] };
+    const payload = bytes.length === 1 ? bytes[0] : new Uint8Array(await new Blob(bytes).arrayBuffer());
+    const { header } = await call({ ...link, origin }, { op: "put", session, batch, chunks }, payload, told, signal);
+    collect(payload.length);
+    return { lost: [...lost], differ: header.differ ?? [] };
   },
 
   /** Length and number of the chunks of a file; no length where no file is so long. */
@@ -75,6 +89,21 @@ const tasks = {
     return root(size, digests);
   },
 };
+
+/**
+ * A browser keeps what it sent until it collects, and does so by what scripts allocated, which is less: hundreds of megabytes
+ * pile up. A block that nothing touches costs no memory, and makes it collect.
+ */
+function collect(bytes) {
+  uncollected += bytes;
+  if (uncollected < COLLECT_BYTES) return;
+  uncollected = 0;
+  try {
+    new ArrayBuffer(BLOCK_BYTES);
+  } catch {
+    // There is no room for it: the browser collects for that reason.
+  }
+}
 
 async function read(blob, from, to) {
   try {

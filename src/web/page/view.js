@@ -43,7 +43,7 @@ export class Row {
     const shown = wanted.map(([label]) => label).join("\n");
     this.acts = wanted.map(([, act]) => act);
     if (place.dataset.shown === shown) return;
-    const hadFocus = place.contains(document.activeElement);
+    const hadFocus = place.contains(document.activeElement) || document.activeElement === this.item;
     place.dataset.shown = shown;
     place.toggleAttribute("data-many", wanted.length > 1);
     place.replaceChildren(...wanted.map(([label, , isMain], place) => this.#button(label, place, isMain)));
