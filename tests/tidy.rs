@@ -144,6 +144,7 @@ const FUZZ_TARGETS: &[(&str, &[(&str, &str)])] = &[
         "frame_decode",
         &[("src/wire/frame.rs", "decode"), ("src/wire/frame.rs", "decode_frame"), ("src/wire/message.rs", "decode")],
     ),
+    ("http_range", &[]),
     ("link_parse", &[("src/secret/link.rs", "parse")]),
     ("manifest_decode", &[("src/manifest/link_target.rs", "parse")]),
     ("manifest_file", &[("src/wire/manifest_file.rs", "decode"), ("src/manifest/b3sum.rs", "parse_line")]),

@@ -15,7 +15,7 @@ mod headers;
 mod heavy;
 mod native;
 mod nonces;
-mod range;
+pub mod range;
 mod rewound;
 mod routes;
 mod server;

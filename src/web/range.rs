@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// What a request wants of something that is so long.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Wanted {
+pub enum Wanted {
     /// No byte of it is what was asked for.
     Nothing,
     /// One part.
@@ -14,7 +14,7 @@ pub(super) enum Wanted {
 }
 
 /// What `range` wants of `length` bytes. Several ranges are not done: whoever asks gets the whole and can tell.
-pub(super) fn wanted(range: Option<&str>, length: u64) -> Wanted {
+pub fn wanted(range: Option<&str>, length: u64) -> Wanted {
     let Some((unit, set)) = range.and_then(|range| range.split_once('=')) else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") || set.contains(',') {
         return Wanted::Whole;

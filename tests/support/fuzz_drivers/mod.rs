@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod codec;
+mod http;
 mod manifest_file;
 mod pair;
 mod partial;
@@ -23,10 +24,11 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 pub type Driver = fn(&[u8]);
 
 /// Every target with its driver, in the order of their names.
-pub const TARGETS: [(&str, Driver); 14] = [
+pub const TARGETS: [(&str, Driver); 15] = [
     ("canary", canary),
     ("code_parse", codec::code_parse),
     ("frame_decode", codec::frame_decode),
+    ("http_range", http::http_range),
     ("link_parse", codec::link_parse),
     ("manifest_decode", codec::manifest_decode),
     ("manifest_file", manifest_file::manifest_file),
