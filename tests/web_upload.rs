@@ -179,7 +179,8 @@ fn a_batch_that_is_one_too_many_can_be_offered_again_from_where_it_was() {
     let offer = |name: &str, batch: &str, from: u32, more: bool| {
         let files = json!([{ "path": format!("{name}{from}"), "size": 1 }]);
         let header = json!({ "op": "offer", "batch": batch, "from": from, "files": files, "more": more });
-        browser.call(&header, &[]).unwrap().0
+        // The batches before it connect from this very address, and have all its places for a moment.
+        browser.call_until_heard(&header).unwrap().0
     };
     let letters: Vec<char> = ('A'..='Z').chain('2'..='7').collect();
     for letter in &letters[..SESSIONS_MAX] {

@@ -9,7 +9,7 @@ use haul::transport::random_bytes;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What came back.
 #[derive(Clone, Debug)]
@@ -94,17 +94,37 @@ impl Browser {
 
     /// A call, sealed, and its answer, opened; or what came instead of one.
     pub fn call(&self, header: &Value, payload: &[u8]) -> Result<(Value, Vec<u8>), Reply> {
+        self.exchange(&self.sealed(&text(&self.headed(header), payload)))
+    }
+
+    fn headed(&self, header: &Value) -> Value {
         let mut header = header.clone();
         header["v"] = header.get("v").cloned().unwrap_or(json!(1));
         if let (Some(session), None) = (&self.session, header.get("session")) {
             header["session"] = json!(session);
         }
-        self.exchange(&self.sealed(&text(&header, payload)))
+        header
     }
 
     /// Sends a sealed call and opens its answer.
     pub fn exchange(&self, body: &[u8]) -> Result<(Value, Vec<u8>), Reply> {
         let reply = self.raw(&self.post(body)).unwrap();
+        self.opened(body, reply)
+    }
+
+    /// A call that is said again for as long as the host has no place for its connection, as a page does.
+    pub fn call_until_heard(&self, header: &Value) -> Result<(Value, Vec<u8>), Reply> {
+        let ends = Instant::now() + PATIENCE;
+        loop {
+            let body = self.sealed(&text(&self.headed(header), &[]));
+            match self.raw(&self.post(&body)) {
+                Some(reply) => return self.opened(&body, reply),
+                None => assert!(Instant::now() < ends, "the host hears nobody"),
+            }
+        }
+    }
+
+    fn opened(&self, body: &[u8], reply: Reply) -> Result<(Value, Vec<u8>), Reply> {
         if reply.status != 200 {
             return Err(reply);
         }
