@@ -22,7 +22,7 @@ pub(super) fn http_range(bytes: &[u8]) {
 fn bytes_in(range: &str, length: u64) -> Option<Vec<u64>> {
     let at = range.find('=')?;
     let (unit, set) = (range[..at].trim(), range[at + 1..].trim());
-    if unit.to_ascii_lowercase() != "bytes" || set.chars().any(|character| character == ',') {
+    if !unit.eq_ignore_ascii_case("bytes") || set.chars().any(|character| character == ',') {
         return None;
     }
     let hyphen = set.find('-').unwrap_or(set.len());
@@ -33,18 +33,18 @@ fn bytes_in(range: &str, length: u64) -> Option<Vec<u64>> {
     }
     let is_in = |place: &u64| match (first, last) {
         ("", "") => false,
-        ("", count) => !is_less(count, length - place),
-        (first, "") => !is_less(&place.to_string(), first.to_owned()),
+        ("", count) => !is_less(count, &(length - place).to_string()),
+        (first, "") => !is_less(&place.to_string(), first),
         (first, last) => {
-            !is_less(last, first.to_owned()) && !is_less(&place.to_string(), first.to_owned()) && !is_less(last, place)
+            let place = place.to_string();
+            !is_less(last, first) && !is_less(&place, first) && !is_less(last, &place)
         }
     };
     Some((0..length).filter(is_in).collect())
 }
 
 /// Whether one number is less than another, by their digits: there is no largest one.
-fn is_less(one: &str, other: impl ToString) -> bool {
-    let other = other.to_string();
+fn is_less(one: &str, other: &str) -> bool {
     let (one, other) = (one.trim_start_matches('0'), other.trim_start_matches('0'));
     (one.len(), one) < (other.len(), other)
 }
