@@ -229,6 +229,7 @@ fn clean(board: &Board, clean: &Clean, cancel: &Cancel) -> Result<(), Failure> {
     }
     // With the records gone, more may be left behind that does not say whose it is.
     let left_behind = if only.is_empty() { look(folder, &[])?.left_behind } else { found.left_behind };
+    let count = found.transfers.len() + left_behind.len();
     for left in &left_behind {
         let outcome = transfer::clean_left_behind(folder, left);
         if let Some(mut events) = board.events() {

@@ -222,7 +222,6 @@ mod tests {
     use super::*;
     use crate::chunk::Length;
     use crate::rel_path::RelPath;
-    use crate::transfer::front::Front;
     use crate::transfer::state::OfferState;
     use crate::transfer::{Cancel, HandedFile};
 

@@ -17,21 +17,8 @@ pub(super) struct Greeting {
 /// The first byte that a peer sends, which tells what it speaks.
 pub(super) fn first_byte(socket: &TcpStream, deadline: Instant) -> Result<u8, TransportError> {
     let mut byte = [0];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(TransportError::ProofTimeout);
-        }
-        socket.set_read_timeout(Some(left)).map_err(|_| TransportError::Lost)?;
-        match socket.peek(&mut byte) {
-            Ok(0) => return Err(TransportError::Closed),
-            Ok(_) => return Ok(byte[0]),
-            Err(error) => match error.kind() {
-                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {}
-                _ => return Err(TransportError::Lost),
-            },
-        }
-    }
+    wait_by(socket, deadline, |socket| socket.peek(&mut byte))?;
+    Ok(byte[0])
 }
 
 /// Reads a greeting. One that breaks a rule is taken for one of haul's: whoever goes on with it finds the same, and says so
@@ -45,7 +32,7 @@ pub(super) fn read(socket: &TcpStream, deadline: Instant) -> Result<Greeting, Tr
         if room == 0 {
             break true;
         }
-        let read = read_by(socket, deadline, &mut part[..room])?;
+        let read = wait_by(socket, deadline, |mut socket| socket.read(&mut part[..room]))?;
         said.extend_from_slice(&part[..read]);
         match hear(&mut acceptor, &part[..read]) {
             None => {}
@@ -73,17 +60,21 @@ fn asks_for_haul(hello: &ClientHello<'_>) -> bool {
     hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol.starts_with(ANY_VERSION)))
 }
 
-/// Reads what there is, waiting for it until `deadline` at the most.
-fn read_by(mut socket: &TcpStream, deadline: Instant, into: &mut [u8]) -> Result<usize, TransportError> {
+/// Has `take` look at what there is, waiting for it until `deadline` at the most, and returns how many bytes it took.
+fn wait_by(
+    socket: &TcpStream,
+    deadline: Instant,
+    mut take: impl FnMut(&TcpStream) -> io::Result<usize>,
+) -> Result<usize, TransportError> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(TransportError::ProofTimeout);
         }
         socket.set_read_timeout(Some(left)).map_err(|_| TransportError::Lost)?;
-        match socket.read(into) {
+        match take(socket) {
             Ok(0) => return Err(TransportError::Closed),
-            Ok(read) => return Ok(read),
+            Ok(taken) => return Ok(taken),
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {}
                 _ => return Err(TransportError::Lost),
